@@ -1,0 +1,143 @@
+package apiv1
+
+import (
+	"time"
+
+	"github.com/muster-gpu/muster/internal/ids"
+)
+
+// Wallet is an organisation's prepaid balance.
+type Wallet struct {
+	Available           Money  `json:"available"`
+	Held                Money  `json:"held" doc:"Set aside for running clusters"`
+	SpendPerHour        Money  `json:"spend_per_hour" doc:"Of everything running now"`
+	DepositAddress      string `json:"deposit_address" doc:"Wallet address; a transfer of the right token to it is credited once final"`
+	DepositTokenAccount string `json:"deposit_token_account" doc:"The wallet's token account, for senders that want it"`
+	SolanaPayURL        string `json:"solana_pay_url"`
+	MinimumDeposit      Money  `json:"minimum_deposit" doc:"Less goes to suspense"`
+}
+
+// WalletLine is one movement of the available or held balance, in plain words.
+type WalletLine struct {
+	ID        ids.Transfer `json:"id"`
+	At        time.Time    `json:"at"`
+	Kind      string       `json:"kind" doc:"deposit, hold, charge, release, payout, ..."`
+	Text      string       `json:"text"`
+	Account   string       `json:"account" doc:"available, held, payable"`
+	Amount    Money        `json:"amount" doc:"Signed: negative leaves the account"`
+	Balance   Money        `json:"balance" doc:"Of the account after it"`
+	ClusterID *ids.Cluster `json:"cluster_id,omitempty"`
+	Signature string       `json:"signature,omitempty" doc:"Of the chain transaction"`
+}
+
+// Deposit is an incoming transfer that was seen.
+type Deposit struct {
+	ID        ids.Deposit `json:"id"`
+	At        time.Time   `json:"at"`
+	Amount    string      `json:"amount" doc:"Decimal text, in the token that came"`
+	Mint      string      `json:"mint"`
+	State     string      `json:"state" enum:"credited,suspense"`
+	Reason    string      `json:"reason,omitempty" doc:"Why it is in suspense"`
+	Signature string      `json:"signature"`
+}
+
+// FaucetRequest asks for test tokens, on a local network only.
+type FaucetRequest struct {
+	Amount string `json:"amount" doc:"Decimal tokens, at most 10000" example:"100" minLength:"1" maxLength:"20"`
+}
+
+// FaucetResult is the transfer to the organisation's deposit address.
+type FaucetResult struct {
+	Signature string `json:"signature"`
+	Amount    Money  `json:"amount"`
+}
+
+// PayableSummary is what a payout run would pay now.
+type PayableSummary struct {
+	Total    Money   `json:"total"`
+	Minimum  Money   `json:"minimum" doc:"Smaller balances wait"`
+	Payees   []Payee `json:"payees"`
+	LeftOut  []Payee `json:"left_out" doc:"With the reason"`
+	Treasury Money   `json:"treasury" doc:"The treasury's live balance on chain"`
+}
+
+// Payee is one owner in a payout run.
+type Payee struct {
+	OrgID   ids.Org `json:"org_id"`
+	Name    string  `json:"name"`
+	Address string  `json:"address,omitempty"`
+	Amount  Money   `json:"amount"`
+	Reason  string  `json:"reason,omitempty"`
+}
+
+// Batch is the payouts of one chain transaction.
+type Batch struct {
+	ID           ids.Batch  `json:"id"`
+	State        string     `json:"state" doc:"draft, approved, signed, sent, finalized, failed, frozen"`
+	StateReason  string     `json:"state_reason,omitempty"`
+	Total        Money      `json:"total"`
+	PayeeCount   int        `json:"payee_count"`
+	CreatedAt    time.Time  `json:"created_at"`
+	DraftedBy    string     `json:"drafted_by,omitempty" doc:"Name or wallet"`
+	ApprovedBy   string     `json:"approved_by,omitempty"`
+	ApprovedAt   *time.Time `json:"approved_at,omitempty"`
+	SentAt       *time.Time `json:"sent_at,omitempty"`
+	FinalizedAt  *time.Time `json:"finalized_at,omitempty"`
+	Signature    string     `json:"signature,omitempty"`
+	Slot         *int64     `json:"slot,omitempty"`
+	FeeLamports  *int64     `json:"fee_lamports,omitempty"`
+	NonceAccount string     `json:"nonce_account,omitempty"`
+	NonceValue   string     `json:"nonce_value,omitempty"`
+	Payouts      []Payout   `json:"payouts,omitempty" doc:"Absent in lists"`
+}
+
+// Payout is an amount for one payee.
+type Payout struct {
+	ID           ids.Payout `json:"id"`
+	BatchID      ids.Batch  `json:"batch_id"`
+	OrgID        ids.Org    `json:"org_id"`
+	Payee        string     `json:"payee" doc:"The owner's name"`
+	Address      string     `json:"address" doc:"The payee's wallet"`
+	TokenAccount string     `json:"token_account"`
+	Amount       Money      `json:"amount"`
+	State        string     `json:"state" doc:"The batch's"`
+	Signature    string     `json:"signature,omitempty"`
+	FinalizedAt  *time.Time `json:"finalized_at,omitempty"`
+}
+
+// Reconciliation compares the ledger with the chain.
+type Reconciliation struct {
+	ID              ids.Reconciliation  `json:"id"`
+	StartedAt       time.Time           `json:"started_at"`
+	FinishedAt      *time.Time          `json:"finished_at,omitempty"`
+	State           string              `json:"state" enum:"running,clean,differences,failed"`
+	Reason          string              `json:"reason,omitempty"`
+	Slot            int64               `json:"slot" doc:"The chain was read up to here"`
+	Matched         int                 `json:"matched" doc:"Transfers found on both sides"`
+	Accounts        []ReconciledAccount `json:"accounts,omitempty" doc:"Absent in lists"`
+	Differences     []Difference        `json:"differences,omitempty" doc:"Absent in lists"`
+	DifferenceCount int                 `json:"difference_count"`
+}
+
+// ReconciledAccount is one token account, walked from its first transaction.
+type ReconciledAccount struct {
+	Name          string `json:"name" doc:"treasury, or whose deposit account"`
+	Address       string `json:"address"`
+	In            Money  `json:"in"`
+	Out           Money  `json:"out"`
+	ChainClosing  Money  `json:"chain_closing"`
+	LedgerClosing Money  `json:"ledger_closing"`
+	Transactions  int    `json:"transactions"`
+	Continuous    bool   `json:"continuous" doc:"Each transaction began with the balance that the one before left"`
+}
+
+// Difference is one disagreement.
+type Difference struct {
+	Class     string    `json:"class" enum:"ledger_only,chain_only,amount_mismatch,duplicate,unresolved_nonce"`
+	Account   string    `json:"account"`
+	Signature string    `json:"signature,omitempty"`
+	Ledger    *Money    `json:"ledger,omitempty"`
+	Chain     *Money    `json:"chain,omitempty"`
+	At        time.Time `json:"at"`
+	Text      string    `json:"text"`
+}
