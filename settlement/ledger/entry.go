@@ -1,0 +1,111 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
+)
+
+// The kinds of entry.
+const (
+	KindHold            = "hold"             // customer_available -> customer_held, for a booking
+	KindCharge          = "charge"           // customer_held -> owner_payable and platform_fees, for a lease
+	KindRelease         = "release"          // customer_held -> customer_available, the rest of a hold
+	KindDeposit         = "deposit"          // tokens reached a deposit account
+	KindSuspense        = "suspense"         // tokens of a foreign mint, or dust
+	KindTreasuryFunding = "treasury_funding" // the platform's own tokens reached the treasury
+	KindPayoutReserve   = "payout_reserve"   // owner_payable -> payout_in_flight, with the batch
+	KindPayoutPaid      = "payout_paid"      // payout_in_flight -> chain_treasury, at finalized
+	KindPayoutReturn    = "payout_return"    // payout_in_flight -> owner_payable, nothing was paid
+)
+
+// MaxLegs bounds an entry.
+const MaxLegs = 256
+
+// Leg moves an amount: it debits one account and credits another.
+type Leg struct {
+	Debit, Credit Account
+	Amount        money.Amount
+}
+
+// Refs ties an entry to what it is about. Zero values are absent.
+type Refs struct {
+	Booking   ids.Booking `json:"booking,omitzero"`
+	Cluster   ids.Cluster `json:"cluster,omitzero"`
+	Lease     ids.Lease   `json:"lease,omitzero"`
+	Deposit   ids.Deposit `json:"deposit,omitzero"`
+	Batch     ids.Batch   `json:"batch,omitzero"`
+	Signature string      `json:"signature,omitempty"` // of a chain transaction
+}
+
+// Entry is what Post posts.
+type Entry struct {
+	Key  string // idempotency, 1 to 200 characters
+	Kind string // a Kind constant, or lower-case words of the caller's
+	Legs []Leg
+	Refs Refs
+	Memo string // a sentence for people, at most 500 characters
+}
+
+func (e Entry) validate() error {
+	if e.Key == "" || e.Kind == "" {
+		return fmt.Errorf("post entry: it needs a key and a kind, has %q and %q", e.Key, e.Kind)
+	}
+	if len(e.Legs) == 0 || len(e.Legs) > MaxLegs {
+		return fmt.Errorf("post %s: %d legs, 1 to %d are possible", e.Key, len(e.Legs), MaxLegs)
+	}
+	for i, leg := range e.Legs {
+		if err := leg.validate(); err != nil {
+			return fmt.Errorf("post %s: leg %d: %w", e.Key, i, err)
+		}
+	}
+	return nil
+}
+
+func (l Leg) validate() error {
+	if l.Amount <= 0 {
+		return fmt.Errorf("the amount %d is not positive", l.Amount)
+	}
+	if err := l.Debit.validate(); err != nil {
+		return err
+	}
+	if err := l.Credit.validate(); err != nil {
+		return err
+	}
+	if l.Debit == l.Credit {
+		return fmt.Errorf("both sides are %s", l.Debit.Kind)
+	}
+	return nil
+}
+
+// hash is the SHA-256 of the entry's canonical JSON: fixed field order, ids in text, amounts in base units.
+func (e Entry) hash(mint string) ([]byte, error) {
+	type side struct {
+		Kind Kind    `json:"kind"`
+		Org  ids.Org `json:"org,omitzero"`
+	}
+	type leg struct {
+		Debit  side         `json:"debit"`
+		Credit side         `json:"credit"`
+		Amount money.Amount `json:"amount"`
+	}
+	legs := make([]leg, len(e.Legs))
+	for i, l := range e.Legs {
+		legs[i] = leg{Debit: side(l.Debit), Credit: side(l.Credit), Amount: l.Amount}
+	}
+	canonical, err := json.Marshal(struct {
+		Kind string `json:"kind"`
+		Mint string `json:"mint"`
+		Legs []leg  `json:"legs"`
+		Refs Refs   `json:"refs"`
+		Memo string `json:"memo"`
+	}{e.Kind, mint, legs, e.Refs, e.Memo})
+	if err != nil {
+		return nil, fmt.Errorf("hash entry %s: %w", e.Key, err)
+	}
+	sum := sha256.Sum256(canonical)
+	return sum[:], nil
+}
