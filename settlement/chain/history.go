@@ -1,0 +1,338 @@
+package chain
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gagliardetto/solana-go"
+	"github.com/gagliardetto/solana-go/rpc"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// overlapSlots are read again before a cursor: endpoints order the transactions of neighbouring slots inconsistently and
+	// may show one late.
+	overlapSlots Slot = 64
+
+	signaturesPerPage = 1_000 // a limit of getSignaturesForAddress
+	// MaxHistory is how many transactions of one account a single call reads before it fails with ErrHistoryTooLong.
+	MaxHistory = 100_000
+	// fetchers bounds how many transactions are asked for at the same time.
+	fetchers = 8
+
+	unknownIndex = -1
+)
+
+var memoPrograms = []Address{
+	solana.MustPublicKeyFromBase58("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"),
+	solana.MustPublicKeyFromBase58("Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo"),
+}
+
+// Movements returns every change of a token account's balance in finalized history since a cursor, oldest first in the order
+// of execution, and with them the failed transactions that named the account, which cost their fee.
+//
+// What lies at and a little before the cursor is returned again: callers know a movement by (Signature, token account). The
+// cursor of the last movement is the next one to pass. The account must be the token account itself, not its owner's wallet,
+// whose history lacks incoming transfers.
+func (c *Client) Movements(ctx context.Context, tokenAccount Address, since Cursor) ([]Movement, error) {
+	signatures, err := c.signaturesSince(ctx, tokenAccount, since)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]*Movement, len(signatures))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(fetchers)
+	for i, info := range signatures {
+		group.Go(func() (err error) {
+			found[i], err = c.movement(groupCtx, tokenAccount, info)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	movements := make([]Movement, 0, len(found))
+	for _, movement := range found {
+		if movement != nil {
+			movements = append(movements, *movement)
+		}
+	}
+	if err := c.placeInBlocks(ctx, movements); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(movements, func(a, b Movement) int {
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.IndexInBlock, b.IndexInBlock))
+	})
+	return movements, nil
+}
+
+// SignaturesFor returns the newest entries of an address's finalized history, newest first, from a state not older than minSlot.
+func (c *Client) SignaturesFor(ctx context.Context, address Address, minSlot Slot, limit int) ([]SignatureInfo, error) {
+	limit = min(limit, signaturesPerPage)
+	page, err := c.rpc.GetSignaturesForAddressWithOpts(ctx, address, &rpc.GetSignaturesForAddressOpts{
+		Limit: &limit, Commitment: rpc.CommitmentFinalized, MinContextSlot: slotOption(minSlot),
+	})
+	if err != nil {
+		return nil, err
+	}
+	infos := make([]SignatureInfo, len(page))
+	for i, entry := range page {
+		infos[i] = SignatureInfo{
+			Signature: entry.Signature, Slot: Slot(entry.Slot), Err: jsonText(entry.Err), Memo: historyMemo(entry.Memo),
+		}
+	}
+	return infos, nil
+}
+
+// Transaction returns a finalized transaction, or ErrNotFound.
+func (c *Client) Transaction(ctx context.Context, signature Signature) (*Transaction, error) {
+	result, decoded, err := c.transaction(ctx, signature)
+	if err != nil {
+		return nil, err
+	}
+	transaction := &Transaction{
+		Signature: signature, Slot: Slot(result.Slot), BlockTime: blockTime(result.BlockTime), Err: jsonText(result.Meta.Err),
+		Fee: result.Meta.Fee, Nonce: decoded.Message.RecentBlockhash, Memo: memoOf(decoded), Wire: result.Transaction.GetBinary(),
+	}
+	if result.Meta.ComputeUnitsConsumed != nil {
+		transaction.Units = *result.Meta.ComputeUnitsConsumed
+	}
+	return transaction, nil
+}
+
+// Finalized reports which signatures are finalized, searching the endpoint's whole history. The answer is the error text of
+// the transaction ("" for success) by signature; one that is unknown or not finalized yet is absent.
+func (c *Client) Finalized(ctx context.Context, signatures ...Signature) (map[Signature]string, error) {
+	ended := make(map[Signature]string, len(signatures))
+	for part := range slices.Chunk(signatures, maxStatusesPerRead) {
+		result, err := c.rpc.GetSignatureStatuses(ctx, true, part...)
+		if errors.Is(err, ErrNotFound) || errors.Is(err, rpc.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(result.Value) != len(part) {
+			return nil, fmt.Errorf("getSignatureStatuses: asked for %d, got %d", len(part), len(result.Value))
+		}
+		for i, status := range result.Value {
+			if status != nil && status.ConfirmationStatus == rpc.ConfirmationStatusFinalized {
+				ended[part[i]] = jsonText(status.Err)
+			}
+		}
+	}
+	return ended, nil
+}
+
+// signaturesSince pages backwards through an account's history until it has passed the cursor and the overlap before it.
+func (c *Client) signaturesSince(ctx context.Context, account Address, since Cursor) ([]*rpc.TransactionSignature, error) {
+	floor := Slot(0)
+	if since.Slot > overlapSlots {
+		floor = since.Slot - overlapSlots
+	}
+	var all []*rpc.TransactionSignature
+	var before Signature
+	limit := signaturesPerPage
+	for {
+		page, err := c.rpc.GetSignaturesForAddressWithOpts(ctx, account, &rpc.GetSignaturesForAddressOpts{
+			Limit: &limit, Before: before, Commitment: rpc.CommitmentFinalized, MinContextSlot: slotOption(since.Slot),
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range page {
+			if Slot(entry.Slot) >= floor {
+				all = append(all, entry)
+			}
+		}
+		if len(all) > MaxHistory {
+			return nil, fmt.Errorf("account %s: %w", account, ErrHistoryTooLong)
+		}
+		if len(page) < signaturesPerPage || Slot(page[len(page)-1].Slot) < floor {
+			slices.Reverse(all)
+			return all, nil
+		}
+		before = page[len(page)-1].Signature
+	}
+}
+
+// movement reads one transaction's effect on a token account; nil if it has none.
+func (c *Client) movement(ctx context.Context, tokenAccount Address, info *rpc.TransactionSignature) (*Movement, error) {
+	result, decoded, err := c.transaction(ctx, info.Signature)
+	if err != nil {
+		return nil, err
+	}
+	movement, err := movementOf(tokenAccount, info.Signature, result, decoded)
+	if movement != nil && info.TransactionIndex != nil {
+		movement.IndexInBlock = int(*info.TransactionIndex)
+	}
+	return movement, err
+}
+
+func (c *Client) transaction(ctx context.Context, signature Signature) (*rpc.GetTransactionResult, *solana.Transaction, error) {
+	version := highestTransactionVersion
+	result, err := c.rpc.GetTransaction(ctx, signature, &rpc.GetTransactionOpts{
+		Encoding: solana.EncodingBase64, Commitment: rpc.CommitmentFinalized, MaxSupportedTransactionVersion: &version,
+	})
+	if errors.Is(err, rpc.ErrNotFound) {
+		return nil, nil, fmt.Errorf("transaction %s: %w", signature, ErrNotFound)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if result.Transaction == nil || result.Meta == nil {
+		return nil, nil, fmt.Errorf("transaction %s: the endpoint keeps no metadata of it", signature)
+	}
+	decoded, err := solana.TransactionFromBytes(result.Transaction.GetBinary())
+	if err != nil {
+		return nil, nil, fmt.Errorf("decode transaction %s: %w", signature, err)
+	}
+	return result, decoded, nil
+}
+
+// placeInBlocks fills in the index of movements for which the history did not say it.
+func (c *Client) placeInBlocks(ctx context.Context, movements []Movement) error {
+	indices := map[Slot]map[Signature]int{}
+	for i := range movements {
+		movement := &movements[i]
+		if movement.IndexInBlock != unknownIndex {
+			continue
+		}
+		block, known := indices[movement.Slot]
+		if !known {
+			var err error
+			if block, err = c.blockIndices(ctx, movement.Slot); err != nil {
+				return err
+			}
+			indices[movement.Slot] = block
+		}
+		index, found := block[movement.Signature]
+		if !found {
+			return fmt.Errorf("block %d does not list transaction %s: %w", movement.Slot, movement.Signature, ErrBehind)
+		}
+		movement.IndexInBlock = index
+	}
+	return nil
+}
+
+func (c *Client) blockIndices(ctx context.Context, slot Slot) (map[Signature]int, error) {
+	version, rewards := highestTransactionVersion, false
+	block, err := c.rpc.GetBlockWithOpts(ctx, uint64(slot), &rpc.GetBlockOpts{
+		TransactionDetails: rpc.TransactionDetailsSignatures, Rewards: &rewards, Commitment: rpc.CommitmentFinalized,
+		MaxSupportedTransactionVersion: &version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	indices := make(map[Signature]int, len(block.Signatures))
+	for i, signature := range block.Signatures {
+		indices[signature] = i
+	}
+	return indices, nil
+}
+
+// movementOf reads a token account's movement from the balances recorded with a transaction; nil if nothing moved.
+func movementOf(tokenAccount Address, signature Signature, result *rpc.GetTransactionResult, decoded *solana.Transaction,
+) (*Movement, error) {
+	keys := slices.Concat(decoded.Message.AccountKeys, result.Meta.LoadedAddresses.Writable, result.Meta.LoadedAddresses.ReadOnly)
+	own := slices.Index(keys, tokenAccount)
+	changes, err := tokenChanges(result.Meta)
+	if err != nil {
+		return nil, fmt.Errorf("transaction %s: %w", signature, err)
+	}
+	change, found := changes[own]
+	failure := jsonText(result.Meta.Err)
+	if own < 0 || !found || (change.pre == change.post && failure == "") {
+		return nil, nil //nolint:nilnil // most transactions that name an account move nothing in it; that is no error.
+	}
+	movement := &Movement{
+		Signature: signature, Slot: Slot(result.Slot), IndexInBlock: unknownIndex, BlockTime: blockTime(result.BlockTime),
+		Pre: change.pre, Post: change.post, Mint: change.mint, Owner: change.owner, Program: change.program, Err: failure,
+		Fee: result.Meta.Fee, FeePayer: keys[0], Memo: memoOf(decoded),
+	}
+	for index, other := range changes {
+		if index == own || other.mint != change.mint || other.pre == other.post || index >= len(keys) {
+			continue
+		}
+		movement.Counterparties = append(movement.Counterparties,
+			Counterparty{TokenAccount: keys[index], Owner: other.owner, Pre: other.pre, Post: other.post})
+	}
+	slices.SortFunc(movement.Counterparties, func(a, b Counterparty) int {
+		return slices.Compare(a.TokenAccount[:], b.TokenAccount[:])
+	})
+	return movement, nil
+}
+
+type tokenChange struct {
+	pre, post            uint64
+	mint, owner, program Address
+}
+
+// tokenChanges joins the balances before and after by account index. An account that is absent on one side held nothing then.
+func tokenChanges(meta *rpc.TransactionMeta) (map[int]*tokenChange, error) {
+	changes := make(map[int]*tokenChange, len(meta.PostTokenBalances))
+	for side, balances := range [][]rpc.TokenBalance{meta.PreTokenBalances, meta.PostTokenBalances} {
+		for _, balance := range balances {
+			if balance.UiTokenAmount == nil {
+				return nil, errors.New("a token balance has no amount")
+			}
+			amount, err := strconv.ParseUint(balance.UiTokenAmount.Amount, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("token balance %q is not a number", balance.UiTokenAmount.Amount)
+			}
+			change := changes[int(balance.AccountIndex)]
+			if change == nil {
+				change = &tokenChange{}
+				changes[int(balance.AccountIndex)] = change
+			}
+			change.mint = balance.Mint
+			if balance.Owner != nil {
+				change.owner = *balance.Owner
+			}
+			if balance.ProgramId != nil {
+				change.program = *balance.ProgramId
+			}
+			if side == 0 {
+				change.pre = amount
+			} else {
+				change.post = amount
+			}
+		}
+	}
+	return changes, nil
+}
+
+func memoOf(transaction *solana.Transaction) string {
+	var memos []string
+	for _, instruction := range transaction.Message.Instructions {
+		program, err := transaction.Message.Program(instruction.ProgramIDIndex)
+		if err == nil && slices.Contains(memoPrograms, program) {
+			memos = append(memos, strings.ToValidUTF8(string(instruction.Data), "\uFFFD"))
+		}
+	}
+	return strings.Join(memos, "; ")
+}
+
+// historyMemo strips the "[length] " that getSignaturesForAddress puts before a memo.
+func historyMemo(memo *string) string {
+	if memo == nil {
+		return ""
+	}
+	if _, text, found := strings.Cut(*memo, "] "); found && strings.HasPrefix(*memo, "[") {
+		return text
+	}
+	return *memo
+}
+
+func blockTime(seconds *solana.UnixTimeSeconds) time.Time {
+	if seconds == nil {
+		return time.Time{}
+	}
+	return seconds.Time().UTC()
+}
