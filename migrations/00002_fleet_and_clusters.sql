@@ -255,20 +255,38 @@ CREATE INDEX leases_by_owner ON leases (owner_org_id, id);
 CREATE TRIGGER leases_transition BEFORE UPDATE OF state ON leases FOR EACH ROW EXECUTE FUNCTION check_transition();
 
 -- The billable intervals of a lease: written by the scheduler, read by settlement. confirmed_at moves with the host's
--- heartbeats, and only confirmed time is ever charged.
+-- heartbeats, and only confirmed time is ever charged. limit_at is where the booked time ends.
 CREATE TABLE usage (
     id           uuid PRIMARY KEY,
     lease_id     uuid NOT NULL REFERENCES leases,
     host_id      uuid NOT NULL REFERENCES hosts,
     started_at   timestamptz NOT NULL,
     confirmed_at timestamptz NOT NULL,
+    limit_at     timestamptz NOT NULL,
     ended_at     timestamptz,
-    CHECK (confirmed_at >= started_at),
+    CHECK (confirmed_at BETWEEN started_at AND limit_at),
     CHECK (ended_at IS NULL OR ended_at = confirmed_at)
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX usage_one_open_per_lease ON usage (lease_id) WHERE ended_at IS NULL;
 CREATE INDEX usage_by_lease ON usage (lease_id);
 CREATE INDEX usage_open_by_host ON usage (host_id) WHERE ended_at IS NULL;
+
+-- Confirmed time only grows, stops at the limit, and ends where the interval ends: a late or repeated heartbeat cannot do harm,
+-- and what has been charged stays charged.
+-- +goose StatementBegin
+CREATE FUNCTION clamp_usage() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.confirmed_at := GREATEST(OLD.confirmed_at, LEAST(NEW.confirmed_at, OLD.limit_at));
+    IF OLD.ended_at IS NOT NULL THEN
+        NEW.confirmed_at := OLD.confirmed_at;
+        NEW.ended_at := OLD.ended_at;
+    ELSIF NEW.ended_at IS NOT NULL THEN
+        NEW.ended_at := NEW.confirmed_at;
+    END IF;
+    RETURN NEW;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER usage_clamp BEFORE UPDATE ON usage FOR EACH ROW EXECUTE FUNCTION clamp_usage();
 
 -- What was delivered, compared with what was booked, when a cluster became ready.
 CREATE TABLE delivery_receipts (
@@ -295,6 +313,6 @@ CREATE INDEX ray_accesses_by_expiry ON ray_accesses (expires_at);
 -- +goose Down
 DROP TABLE ray_accesses, delivery_receipts, usage, leases, ray_summaries, nodes, cluster_events, clusters, bookings, asks,
     join_tokens, gpus, host_inventories, hosts;
-DROP FUNCTION assert_leader;
+DROP FUNCTION assert_leader, clamp_usage;
 DROP TABLE leadership;
 DELETE FROM state_transitions WHERE machine IN ('hosts', 'bookings', 'clusters', 'nodes', 'leases');

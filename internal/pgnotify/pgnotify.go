@@ -1,0 +1,124 @@
+// Package pgnotify fans Postgres notifications out inside a process, over one LISTEN connection.
+//
+// A notification only wakes: it may be lost (the connection breaks, a subscriber is slow), so every subscriber also polls at an
+// interval of its own. After a reconnect every subscriber is woken once with an empty payload, because anything may have been
+// missed meanwhile.
+package pgnotify
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// The channels of Muster.
+const (
+	ChannelBookings      = "muster_bookings"       // a booking waits for the applier
+	ChannelDecided       = "muster_decided"        // payload: a booking's uuid
+	ChannelScheduler     = "muster_scheduler"      // a host reported something
+	ChannelHost          = "muster_host"           // payload: the uuid of a host whose desired state changed
+	ChannelClusterEvents = "muster_cluster_events" // payload: an organisation's uuid
+	ChannelSettlement    = "muster_settlement"     // a batch or a cluster waits for settlement
+)
+
+// Channels are all that a Hub listens to.
+func channels() []string {
+	return []string{
+		ChannelBookings, ChannelDecided, ChannelScheduler, ChannelHost, ChannelClusterEvents, ChannelSettlement,
+	}
+}
+
+const (
+	subscriberBuffer = 64
+	reconnectDelay   = 500 * time.Millisecond
+)
+
+// Hub listens for a process. Make it with New, run it with Run; its methods may be called from any goroutine, before and after
+// Run.
+type Hub struct {
+	pool *pgxpool.Pool
+	log  *slog.Logger
+
+	mu          sync.Mutex
+	subscribers map[string]map[chan string]struct{}
+}
+
+// New makes a hub over a pool, of which it takes one connection while it runs.
+func New(pool *pgxpool.Pool, log *slog.Logger) *Hub {
+	return &Hub{pool: pool, log: log, subscribers: make(map[string]map[chan string]struct{})}
+}
+
+// Subscribe returns a stream of the channel's payloads and a function that ends it. A full stream drops notifications: its
+// reader has a wake-up waiting anyway.
+func (h *Hub) Subscribe(channel string) (<-chan string, func()) {
+	stream := make(chan string, subscriberBuffer)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.subscribers[channel] == nil {
+		h.subscribers[channel] = make(map[chan string]struct{})
+	}
+	h.subscribers[channel][stream] = struct{}{}
+	return stream, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.subscribers[channel], stream)
+	}
+}
+
+// Run listens until ctx ends, reconnecting as often as needed. It is a lifecycle.Func.
+func (h *Hub) Run(ctx context.Context, ready func()) error {
+	for ctx.Err() == nil {
+		if err := h.listen(ctx, ready); err != nil && ctx.Err() == nil {
+			h.log.WarnContext(ctx, "notifications interrupted, listening again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(reconnectDelay):
+			}
+		}
+	}
+	return nil
+}
+
+func (h *Hub) listen(ctx context.Context, ready func()) error {
+	// A connection of its own, not the pool's: it must not go back with LISTEN still on.
+	conn, err := pgx.ConnectConfig(ctx, h.pool.Config().ConnConfig)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	for _, channel := range channels() {
+		if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+			return err
+		}
+	}
+	ready()
+	h.wakeAll()
+	for {
+		notification, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return err
+		}
+		h.publish(notification.Channel, notification.Payload)
+	}
+}
+
+func (h *Hub) wakeAll() {
+	for _, channel := range channels() {
+		h.publish(channel, "")
+	}
+}
+
+func (h *Hub) publish(channel, payload string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for stream := range h.subscribers[channel] {
+		select {
+		case stream <- payload:
+		default:
+		}
+	}
+}
