@@ -167,7 +167,7 @@ func (s *Server) spawnReady(ctx context.Context, attempts int) error {
 			return err
 		}
 		if attempt == attempts {
-			return fmt.Errorf("PostgreSQL does not start: %s", s.cluster.logTail())
+			return fmt.Errorf("%w: %s", ErrNoStart, s.cluster.logTail())
 		}
 		if err := sleep(ctx, delay); err != nil {
 			return fmt.Errorf("start PostgreSQL: %w: %s", err, s.cluster.logTail())
@@ -175,6 +175,9 @@ func (s *Server) spawnReady(ctx context.Context, attempts int) error {
 		delay = min(2*delay, maxRetryDelay)
 	}
 }
+
+// ErrNoStart says that the server ends each time it is started on this data. The error's text carries the end of its log.
+var ErrNoStart = errors.New("PostgreSQL does not start")
 
 // errExited says that the server ended while it was waited for.
 var errExited = errors.New("the server ended")
