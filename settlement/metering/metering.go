@@ -1,0 +1,249 @@
+package metering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/leader"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/ledger"
+)
+
+const (
+	// DefaultInterval is how often usage is charged.
+	DefaultInterval = time.Second
+
+	clustersPerTransaction = 64
+	passTimeout            = 30 * time.Second
+	advisoryLock           = 0x6d657465 // "mete": passes follow each other
+)
+
+// Meter charges usage. Make it with New; it is safe for concurrent use.
+type Meter struct {
+	pool     *pgxpool.Pool
+	ledger   *ledger.Ledger
+	log      *slog.Logger
+	interval time.Duration
+}
+
+// New makes a meter that charges in the ledger's currency.
+func New(pool *pgxpool.Pool, book *ledger.Ledger, interval time.Duration, log *slog.Logger) *Meter {
+	return &Meter{pool: pool, ledger: book, interval: interval, log: log}
+}
+
+// Run charges every interval, as the settlement leader of a term, until ctx ends or the term has passed. Failures are logged and
+// the next pass tries again, so the error is always nil; it is there for leader.Elector.
+func (m *Meter) Run(ctx context.Context, term int64) error {
+	ticker := time.NewTicker(m.interval)
+	defer ticker.Stop()
+	for {
+		err := m.pass(ctx, &term)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case termPassed(err):
+			m.log.WarnContext(ctx, "stop charging: another process leads", "term", term)
+			return nil
+		case err != nil:
+			m.log.ErrorContext(ctx, "charge usage", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// Settle charges everything that is due now, on any process. The error joins those of the clusters that could not be charged.
+func (m *Meter) Settle(ctx context.Context) error { return m.pass(ctx, nil) }
+
+// pass charges every cluster that is not settled, a bounded number a transaction.
+func (m *Meter) pass(ctx context.Context, term *int64) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, passTimeout, errors.New("charge usage: a pass took longer than "+passTimeout.String()))
+	defer cancel()
+	var failed error
+	var last ids.Cluster
+	for {
+		clusters, err := m.unsettled(ctx, last)
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		if len(clusters) == 0 {
+			return failed
+		}
+		last = clusters[len(clusters)-1]
+		if err := m.settle(ctx, term, clusters); err != nil {
+			if termPassed(err) || ctx.Err() != nil {
+				return err
+			}
+			failed = errors.Join(failed, m.settleEach(ctx, term, clusters))
+		}
+	}
+}
+
+// settleEach goes on where a joint transaction failed, so that one bad cluster does not keep the others from being charged.
+func (m *Meter) settleEach(ctx context.Context, term *int64, clusters []ids.Cluster) error {
+	var failed error
+	for _, cluster := range clusters {
+		if err := m.settle(ctx, term, []ids.Cluster{cluster}); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("charge %s: %w", cluster, err))
+		}
+	}
+	return failed
+}
+
+// unsettled is the next clusters after one, in id order, that run or whose end is not settled.
+func (m *Meter) unsettled(ctx context.Context, after ids.Cluster) ([]ids.Cluster, error) {
+	rows, err := m.pool.Query(ctx, `
+		(SELECT id FROM clusters WHERE state NOT IN ('released', 'failed') AND id > $1 ORDER BY id LIMIT $2)
+		UNION ALL
+		(SELECT id FROM clusters WHERE ended_at IS NOT NULL AND settled_at IS NULL AND id > $1 ORDER BY id LIMIT $2)
+		ORDER BY id LIMIT $2`, pgUUID(after), clustersPerTransaction)
+	if err != nil {
+		return nil, fmt.Errorf("list unsettled clusters: %w", err)
+	}
+	clusters, err := pgx.CollectRows(rows, pgx.RowTo[ids.Cluster])
+	if err != nil {
+		return nil, fmt.Errorf("list unsettled clusters: %w", err)
+	}
+	return clusters, nil
+}
+
+func (m *Meter) settle(ctx context.Context, term *int64, clusterIDs []ids.Cluster) error {
+	return pgx.BeginFunc(ctx, m.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, advisoryLock); err != nil {
+			return fmt.Errorf("wait for another pass: %w", err)
+		}
+		if term != nil {
+			if _, err := tx.Exec(ctx, `SELECT assert_leader($1, $2)`, leader.RoleSettlement, *term); err != nil {
+				return fmt.Errorf("check leadership: %w", err)
+			}
+		}
+		clusters, err := readMetered(ctx, tx, clusterIDs)
+		if err != nil {
+			return err
+		}
+		for _, c := range clusters {
+			if err := m.settleOne(ctx, tx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (m *Meter) settleOne(ctx context.Context, tx pgx.Tx, c *metered) error {
+	dues, charged, beyond := c.dues()
+	if beyond > 0 && (len(dues) > 0 || c.over()) {
+		m.log.ErrorContext(ctx, "usage costs more than the hold and was cut off", "cluster_id", c.id, "hold", c.hold, "beyond", beyond)
+	}
+	if len(dues) == 0 && !c.over() {
+		return nil
+	}
+	entries := make([]ledger.Entry, 0, len(dues)+1)
+	for _, d := range dues {
+		entries = append(entries, c.entry(d))
+	}
+	if c.over() {
+		if entry, ok := c.release(charged); ok {
+			entries = append(entries, entry)
+		}
+	}
+	for len(entries) > 0 {
+		n := min(len(entries), ledger.MaxEntries)
+		if _, err := m.ledger.PostAll(ctx, tx, entries[:n]); err != nil {
+			return err
+		}
+		entries = entries[n:]
+	}
+	if err := recordCharges(ctx, tx, c.id, dues); err != nil {
+		return err
+	}
+	if c.over() {
+		return markSettled(ctx, tx, c.id)
+	}
+	return nil
+}
+
+// readMetered reads clusters, their leases and usage in one statement, hence at one moment.
+func readMetered(ctx context.Context, tx pgx.Tx, clusterIDs []ids.Cluster) ([]*metered, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT c.id, c.org_id, c.booking_id, c.hold_base_units, c.ended_at,
+		       l.id, coalesce(l.owner_org_id, c.org_id), coalesce(l.price_per_gpu_hour, 0), coalesce(l.fee_bps, 0),
+		       coalesce(u.billed_ms, 0), coalesce(u.open, false), coalesce(lc.charged, 0), coalesce(lc.fee, 0)
+		FROM clusters c
+		LEFT JOIN leases l ON l.cluster_id = c.id
+		LEFT JOIN LATERAL (
+			SELECT floor(sum(extract(epoch FROM coalesce(u.ended_at, u.confirmed_at) - u.started_at)) * 1000)::bigint AS billed_ms,
+			       bool_or(u.ended_at IS NULL) AS open
+			FROM usage u WHERE u.lease_id = l.id
+		) u ON true
+		LEFT JOIN lease_charges lc ON lc.lease_id = l.id
+		WHERE c.id = ANY ($1::uuid[]) AND c.settled_at IS NULL
+		ORDER BY c.id, l.id`, pgUUIDs(clusterIDs))
+	if err != nil {
+		return nil, fmt.Errorf("read usage: %w", err)
+	}
+	var clusters []*metered
+	var c metered
+	var lease meteredLease
+	var open bool
+	_, err = pgx.ForEachRow(rows, []any{
+		&c.id, &c.customer, &c.booking, &c.hold, &c.endedAt, &lease.id, &lease.owner, &lease.price, &lease.feeBps,
+		&lease.billedMS, &open, &lease.charged, &lease.fee,
+	}, func() error {
+		if len(clusters) == 0 || clusters[len(clusters)-1].id != c.id {
+			next := c
+			clusters = append(clusters, &next)
+		}
+		if current := clusters[len(clusters)-1]; !lease.id.IsZero() {
+			current.leases = append(current.leases, lease)
+			current.openUsage = current.openUsage || open
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read usage: %w", err)
+	}
+	return clusters, nil
+}
+
+func recordCharges(ctx context.Context, tx pgx.Tx, cluster ids.Cluster, dues []due) error {
+	batch := &pgx.Batch{}
+	for _, d := range dues {
+		batch.Queue(`
+			INSERT INTO lease_charges (lease_id, cluster_id, charged, fee, billed_ms) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (lease_id) DO UPDATE
+			SET charged = excluded.charged, fee = excluded.fee, billed_ms = excluded.billed_ms, updated_at = now()`,
+			d.lease, cluster, d.charged, d.feeTotal, d.billedMS)
+	}
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("record charges: %w", err)
+	}
+	return nil
+}
+
+func markSettled(ctx context.Context, tx pgx.Tx, cluster ids.Cluster) error {
+	tag, err := tx.Exec(ctx, `UPDATE clusters SET settled_at = now(), version = version + 1 WHERE id = $1 AND settled_at IS NULL`, cluster)
+	if err != nil {
+		return fmt.Errorf("settle %s: %w", cluster, err)
+	}
+	if tag.RowsAffected() != 1 {
+		return fmt.Errorf("settle %s: it was settled meanwhile", cluster)
+	}
+	return nil
+}
+
+// chargeKey ties a charge to the total that it leads to: the same total is posted once.
+func chargeKey(lease ids.Lease, total money.Amount) string {
+	return "charge:" + lease.String() + ":" + strconv.FormatInt(int64(total), 10)
+}
