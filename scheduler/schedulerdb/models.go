@@ -44,6 +44,33 @@ type Booking struct {
 	RefusalDetails     []byte
 }
 
+type Cluster struct {
+	ID                 ids.Cluster
+	OrgID              ids.Org
+	BookingID          ids.Booking
+	CreatedBy          ids.User
+	Name               string
+	State              string
+	Version            int64
+	GPUModel           string
+	NodeCount          int32
+	GPUsPerNode        int32
+	DurationMS         int64
+	HoldBaseUnits      money.Amount
+	FeeBps             int32
+	RayVersion         string
+	RayTokenSealed     []byte
+	Replacements       int32
+	FaultParty         *string
+	EndReason          string
+	ReleaseRequestedAt *time.Time
+	CreatedAt          time.Time
+	PhaseAt            time.Time
+	ReadyAt            *time.Time
+	EndedAt            *time.Time
+	SettledAt          *time.Time
+}
+
 type ClusterEvent struct {
 	Seq        int64
 	ClusterID  ids.Cluster
@@ -54,21 +81,4 @@ type ClusterEvent struct {
 	NodeID     ids.Node
 	Message    string
 	FaultParty *string
-}
-
-type Lease struct {
-	ID              ids.Lease
-	ClusterID       ids.Cluster
-	NodeID          ids.Node
-	HostID          ids.Host
-	GPUID           ids.GPU
-	CustomerOrgID   ids.Org
-	OwnerOrgID      ids.Org
-	State           string
-	PricePerGPUHour money.Amount
-	FeeBps          int32
-	OpenedAt        time.Time
-	ClosedAt        *time.Time
-	CloseParty      *string
-	CloseReason     *string
 }

@@ -45,7 +45,7 @@ VALUES (@id, @org_id, @created_by, @gpu_model, @node_count, @gpus_per_node, @reg
 RETURNING quoted_at, expires_at;
 
 -- name: GetBooking :one
-SELECT b.*, c.id AS cluster_id
+SELECT b.*, c.id AS cluster_id, clock_timestamp()::timestamptz AS read_at
 FROM bookings b LEFT JOIN clusters c ON c.booking_id = b.id
 WHERE b.id = @id AND b.org_id = @org_id;
 
@@ -134,15 +134,23 @@ SELECT pg_notify('muster_cluster_events', org_id::text) FROM event;
 -- name: LiveClusters :many
 SELECT id FROM clusters WHERE state NOT IN ('released', 'failed') ORDER BY id;
 
+-- name: ReadCluster :one
+-- What the lifecycle decides on, the database's time included.
+SELECT c.*, b.regions, clock_timestamp()::timestamptz AS now
+FROM clusters c JOIN bookings b ON b.id = c.booking_id
+WHERE c.id = @id;
+
 -- name: LockCluster :one
--- One row of everything that the lifecycle decides on, the database's time included.
-SELECT c.*, clock_timestamp()::timestamptz AS now
-FROM clusters c
+-- The same, with the cluster's row locked until the transaction ends.
+SELECT c.*, b.regions, clock_timestamp()::timestamptz AS now
+FROM clusters c JOIN bookings b ON b.id = c.booking_id
 WHERE c.id = @id
-FOR UPDATE;
+FOR UPDATE OF c;
 
 -- name: ClusterNodes :many
-SELECT n.*, h.state AS host_state, h.connected AS host_connected, h.org_id AS host_org_id, h.region, h.simulated
+SELECT n.*, h.state AS host_state, h.connected AS host_connected, h.org_id AS host_org_id, h.region, h.simulated,
+       NOT EXISTS (SELECT 1 FROM leases l JOIN gpus g ON g.id = l.gpu_id
+                   WHERE l.node_id = n.id AND l.state <> 'closed' AND NOT g.healthy) AS gpus_well
 FROM nodes n JOIN hosts h ON h.id = n.host_id
 WHERE n.cluster_id = @cluster_id
 ORDER BY n.role DESC, n.ordinal, n.id;
@@ -208,8 +216,12 @@ UPDATE leases SET state = 'closed', closed_at = clock_timestamp(), close_party =
 WHERE cluster_id = @cluster_id AND state <> 'closed'
   AND (sqlc.narg(node_id)::uuid IS NULL OR node_id = sqlc.narg(node_id));
 
--- name: LeasesOfNode :many
-SELECT * FROM leases WHERE node_id = @node_id AND state <> 'closed';
+-- name: HasOpenLeases :one
+SELECT EXISTS (SELECT 1 FROM leases WHERE node_id = @node_id AND state <> 'closed');
+
+-- name: NodePrice :one
+-- What a GPU of the node was leased for; it stays on closed leases.
+SELECT price_per_gpu_hour FROM leases WHERE node_id = @node_id ORDER BY opened_at DESC LIMIT 1;
 
 -- name: InsertReceipt :exec
 INSERT INTO delivery_receipts (cluster_id, document, sha256) VALUES (@cluster_id, @document, @sha256);
@@ -229,14 +241,14 @@ RETURNING id;
 -- Reading for the API ---------------------------------------------------------------
 
 -- name: ListClusters :many
-SELECT c.*, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
+SELECT sqlc.embed(c), EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
 FROM clusters c
 WHERE c.org_id = @org_id AND (@live::boolean IS FALSE OR c.ended_at IS NULL) AND (sqlc.narg(before)::uuid IS NULL OR c.id < sqlc.narg(before))
 ORDER BY c.id DESC
 LIMIT @page;
 
 -- name: GetCluster :one
-SELECT c.*, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
+SELECT sqlc.embed(c), EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
 FROM clusters c WHERE c.id = @id AND c.org_id = @org_id;
 
 -- name: NodePrices :many
@@ -251,7 +263,7 @@ WHERE e.cluster_id = @cluster_id AND e.org_id = @org_id AND e.seq > @after
 ORDER BY e.seq LIMIT @page;
 
 -- name: OrgEvents :many
-SELECT e.*, c.version FROM cluster_events e JOIN clusters c ON c.id = e.cluster_id
+SELECT sqlc.embed(e), c.version FROM cluster_events e JOIN clusters c ON c.id = e.cluster_id
 WHERE e.org_id = @org_id AND e.seq > @after
 ORDER BY e.seq LIMIT @page;
 

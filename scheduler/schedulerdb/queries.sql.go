@@ -161,7 +161,9 @@ func (q *Queries) ClusterEvents(ctx context.Context, db DBTX, clusterID ids.Clus
 }
 
 const clusterNodes = `-- name: ClusterNodes :many
-SELECT n.id, n.cluster_id, n.host_id, n.role, n.ordinal, n.state, n.reason, n.slot, n.gpus, n.created_at, n.alive_at, n.ended_at, h.state AS host_state, h.connected AS host_connected, h.org_id AS host_org_id, h.region, h.simulated
+SELECT n.id, n.cluster_id, n.host_id, n.role, n.ordinal, n.state, n.reason, n.slot, n.gpus, n.created_at, n.alive_at, n.ended_at, h.state AS host_state, h.connected AS host_connected, h.org_id AS host_org_id, h.region, h.simulated,
+       NOT EXISTS (SELECT 1 FROM leases l JOIN gpus g ON g.id = l.gpu_id
+                   WHERE l.node_id = n.id AND l.state <> 'closed' AND NOT g.healthy) AS gpus_well
 FROM nodes n JOIN hosts h ON h.id = n.host_id
 WHERE n.cluster_id = $1
 ORDER BY n.role DESC, n.ordinal, n.id
@@ -185,6 +187,7 @@ type ClusterNodesRow struct {
 	HostOrgID     ids.Org
 	Region        string
 	Simulated     bool
+	GPUsWell      bool
 }
 
 func (q *Queries) ClusterNodes(ctx context.Context, db DBTX, clusterID ids.Cluster) ([]ClusterNodesRow, error) {
@@ -214,6 +217,7 @@ func (q *Queries) ClusterNodes(ctx context.Context, db DBTX, clusterID ids.Clust
 			&i.HostOrgID,
 			&i.Region,
 			&i.Simulated,
+			&i.GPUsWell,
 		); err != nil {
 			return nil, err
 		}
@@ -277,7 +281,7 @@ func (q *Queries) FreeGPUs(ctx context.Context, db DBTX, hostID ids.Host, model 
 }
 
 const getBooking = `-- name: GetBooking :one
-SELECT b.id, b.org_id, b.created_by, b.state, b.gpu_model, b.node_count, b.gpus_per_node, b.regions, b.duration_ms, b.max_price_per_gpu_hour, b.fee_bps, b.plan, b.hold_base_units, b.quoted_at, b.expires_at, b.cluster_name, b.requested_at, b.decided_at, b.refusal_code, b.refusal, b.refusal_details, c.id AS cluster_id
+SELECT b.id, b.org_id, b.created_by, b.state, b.gpu_model, b.node_count, b.gpus_per_node, b.regions, b.duration_ms, b.max_price_per_gpu_hour, b.fee_bps, b.plan, b.hold_base_units, b.quoted_at, b.expires_at, b.cluster_name, b.requested_at, b.decided_at, b.refusal_code, b.refusal, b.refusal_details, c.id AS cluster_id, clock_timestamp()::timestamptz AS read_at
 FROM bookings b LEFT JOIN clusters c ON c.booking_id = b.id
 WHERE b.id = $1 AND b.org_id = $2
 `
@@ -305,6 +309,7 @@ type GetBookingRow struct {
 	Refusal            *string
 	RefusalDetails     []byte
 	ClusterID          ids.Cluster
+	ReadAt             time.Time
 }
 
 func (q *Queries) GetBooking(ctx context.Context, db DBTX, iD ids.Booking, orgID ids.Org) (GetBookingRow, error) {
@@ -333,6 +338,7 @@ func (q *Queries) GetBooking(ctx context.Context, db DBTX, iD ids.Booking, orgID
 		&i.Refusal,
 		&i.RefusalDetails,
 		&i.ClusterID,
+		&i.ReadAt,
 	)
 	return i, err
 }
@@ -343,61 +349,38 @@ FROM clusters c WHERE c.id = $1 AND c.org_id = $2
 `
 
 type GetClusterRow struct {
-	ID                 ids.Cluster
-	OrgID              ids.Org
-	BookingID          ids.Booking
-	CreatedBy          ids.User
-	Name               string
-	State              string
-	Version            int64
-	GPUModel           string
-	NodeCount          int32
-	GPUsPerNode        int32
-	DurationMS         int64
-	HoldBaseUnits      money.Amount
-	FeeBps             int32
-	RayVersion         string
-	RayTokenSealed     []byte
-	Replacements       int32
-	FaultParty         *string
-	EndReason          string
-	ReleaseRequestedAt *time.Time
-	CreatedAt          time.Time
-	PhaseAt            time.Time
-	ReadyAt            *time.Time
-	EndedAt            *time.Time
-	SettledAt          *time.Time
-	Simulated          bool
+	Cluster   Cluster
+	Simulated bool
 }
 
 func (q *Queries) GetCluster(ctx context.Context, db DBTX, iD ids.Cluster, orgID ids.Org) (GetClusterRow, error) {
 	row := db.QueryRow(ctx, getCluster, iD, orgID)
 	var i GetClusterRow
 	err := row.Scan(
-		&i.ID,
-		&i.OrgID,
-		&i.BookingID,
-		&i.CreatedBy,
-		&i.Name,
-		&i.State,
-		&i.Version,
-		&i.GPUModel,
-		&i.NodeCount,
-		&i.GPUsPerNode,
-		&i.DurationMS,
-		&i.HoldBaseUnits,
-		&i.FeeBps,
-		&i.RayVersion,
-		&i.RayTokenSealed,
-		&i.Replacements,
-		&i.FaultParty,
-		&i.EndReason,
-		&i.ReleaseRequestedAt,
-		&i.CreatedAt,
-		&i.PhaseAt,
-		&i.ReadyAt,
-		&i.EndedAt,
-		&i.SettledAt,
+		&i.Cluster.ID,
+		&i.Cluster.OrgID,
+		&i.Cluster.BookingID,
+		&i.Cluster.CreatedBy,
+		&i.Cluster.Name,
+		&i.Cluster.State,
+		&i.Cluster.Version,
+		&i.Cluster.GPUModel,
+		&i.Cluster.NodeCount,
+		&i.Cluster.GPUsPerNode,
+		&i.Cluster.DurationMS,
+		&i.Cluster.HoldBaseUnits,
+		&i.Cluster.FeeBps,
+		&i.Cluster.RayVersion,
+		&i.Cluster.RayTokenSealed,
+		&i.Cluster.Replacements,
+		&i.Cluster.FaultParty,
+		&i.Cluster.EndReason,
+		&i.Cluster.ReleaseRequestedAt,
+		&i.Cluster.CreatedAt,
+		&i.Cluster.PhaseAt,
+		&i.Cluster.ReadyAt,
+		&i.Cluster.EndedAt,
+		&i.Cluster.SettledAt,
 		&i.Simulated,
 	)
 	return i, err
@@ -417,6 +400,17 @@ func (q *Queries) GetRaySummary(ctx context.Context, db DBTX, clusterID ids.Clus
 	var i GetRaySummaryRow
 	err := row.Scan(&i.ObservedAt, &i.Nodes)
 	return i, err
+}
+
+const hasOpenLeases = `-- name: HasOpenLeases :one
+SELECT EXISTS (SELECT 1 FROM leases WHERE node_id = $1 AND state <> 'closed')
+`
+
+func (q *Queries) HasOpenLeases(ctx context.Context, db DBTX, nodeID ids.Node) (bool, error) {
+	row := db.QueryRow(ctx, hasOpenLeases, nodeID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
 }
 
 const headHosts = `-- name: HeadHosts :many
@@ -729,45 +723,6 @@ func (q *Queries) LeasedGPUs(ctx context.Context, db DBTX, clusterID ids.Cluster
 	return items, nil
 }
 
-const leasesOfNode = `-- name: LeasesOfNode :many
-SELECT id, cluster_id, node_id, host_id, gpu_id, customer_org_id, owner_org_id, state, price_per_gpu_hour, fee_bps, opened_at, closed_at, close_party, close_reason FROM leases WHERE node_id = $1 AND state <> 'closed'
-`
-
-func (q *Queries) LeasesOfNode(ctx context.Context, db DBTX, nodeID ids.Node) ([]Lease, error) {
-	rows, err := db.Query(ctx, leasesOfNode, nodeID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []Lease{}
-	for rows.Next() {
-		var i Lease
-		if err := rows.Scan(
-			&i.ID,
-			&i.ClusterID,
-			&i.NodeID,
-			&i.HostID,
-			&i.GPUID,
-			&i.CustomerOrgID,
-			&i.OwnerOrgID,
-			&i.State,
-			&i.PricePerGPUHour,
-			&i.FeeBps,
-			&i.OpenedAt,
-			&i.ClosedAt,
-			&i.CloseParty,
-			&i.CloseReason,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const listClusters = `-- name: ListClusters :many
 
 SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
@@ -778,31 +733,8 @@ LIMIT $4
 `
 
 type ListClustersRow struct {
-	ID                 ids.Cluster
-	OrgID              ids.Org
-	BookingID          ids.Booking
-	CreatedBy          ids.User
-	Name               string
-	State              string
-	Version            int64
-	GPUModel           string
-	NodeCount          int32
-	GPUsPerNode        int32
-	DurationMS         int64
-	HoldBaseUnits      money.Amount
-	FeeBps             int32
-	RayVersion         string
-	RayTokenSealed     []byte
-	Replacements       int32
-	FaultParty         *string
-	EndReason          string
-	ReleaseRequestedAt *time.Time
-	CreatedAt          time.Time
-	PhaseAt            time.Time
-	ReadyAt            *time.Time
-	EndedAt            *time.Time
-	SettledAt          *time.Time
-	Simulated          bool
+	Cluster   Cluster
+	Simulated bool
 }
 
 // Reading for the API ---------------------------------------------------------------
@@ -821,30 +753,30 @@ func (q *Queries) ListClusters(ctx context.Context, db DBTX, orgID ids.Org, live
 	for rows.Next() {
 		var i ListClustersRow
 		if err := rows.Scan(
-			&i.ID,
-			&i.OrgID,
-			&i.BookingID,
-			&i.CreatedBy,
-			&i.Name,
-			&i.State,
-			&i.Version,
-			&i.GPUModel,
-			&i.NodeCount,
-			&i.GPUsPerNode,
-			&i.DurationMS,
-			&i.HoldBaseUnits,
-			&i.FeeBps,
-			&i.RayVersion,
-			&i.RayTokenSealed,
-			&i.Replacements,
-			&i.FaultParty,
-			&i.EndReason,
-			&i.ReleaseRequestedAt,
-			&i.CreatedAt,
-			&i.PhaseAt,
-			&i.ReadyAt,
-			&i.EndedAt,
-			&i.SettledAt,
+			&i.Cluster.ID,
+			&i.Cluster.OrgID,
+			&i.Cluster.BookingID,
+			&i.Cluster.CreatedBy,
+			&i.Cluster.Name,
+			&i.Cluster.State,
+			&i.Cluster.Version,
+			&i.Cluster.GPUModel,
+			&i.Cluster.NodeCount,
+			&i.Cluster.GPUsPerNode,
+			&i.Cluster.DurationMS,
+			&i.Cluster.HoldBaseUnits,
+			&i.Cluster.FeeBps,
+			&i.Cluster.RayVersion,
+			&i.Cluster.RayTokenSealed,
+			&i.Cluster.Replacements,
+			&i.Cluster.FaultParty,
+			&i.Cluster.EndReason,
+			&i.Cluster.ReleaseRequestedAt,
+			&i.Cluster.CreatedAt,
+			&i.Cluster.PhaseAt,
+			&i.Cluster.ReadyAt,
+			&i.Cluster.EndedAt,
+			&i.Cluster.SettledAt,
 			&i.Simulated,
 		); err != nil {
 			return nil, err
@@ -884,10 +816,10 @@ func (q *Queries) LiveClusters(ctx context.Context, db DBTX) ([]ids.Cluster, err
 }
 
 const lockCluster = `-- name: LockCluster :one
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, clock_timestamp()::timestamptz AS now
-FROM clusters c
+SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, b.regions, clock_timestamp()::timestamptz AS now
+FROM clusters c JOIN bookings b ON b.id = c.booking_id
 WHERE c.id = $1
-FOR UPDATE
+FOR UPDATE OF c
 `
 
 type LockClusterRow struct {
@@ -915,10 +847,11 @@ type LockClusterRow struct {
 	ReadyAt            *time.Time
 	EndedAt            *time.Time
 	SettledAt          *time.Time
+	Regions            []string
 	Now                time.Time
 }
 
-// One row of everything that the lifecycle decides on, the database's time included.
+// The same, with the cluster's row locked until the transaction ends.
 func (q *Queries) LockCluster(ctx context.Context, db DBTX, id ids.Cluster) (LockClusterRow, error) {
 	row := db.QueryRow(ctx, lockCluster, id)
 	var i LockClusterRow
@@ -947,6 +880,7 @@ func (q *Queries) LockCluster(ctx context.Context, db DBTX, id ids.Cluster) (Loc
 		&i.ReadyAt,
 		&i.EndedAt,
 		&i.SettledAt,
+		&i.Regions,
 		&i.Now,
 	)
 	return i, err
@@ -962,6 +896,18 @@ WHERE h.id = ANY($1::uuid[]) AND h.state IN ('idle', 'leased')
 func (q *Queries) MarkHostsLeased(ctx context.Context, db DBTX, hosts []uuid.UUID) error {
 	_, err := db.Exec(ctx, markHostsLeased, hosts)
 	return err
+}
+
+const nodePrice = `-- name: NodePrice :one
+SELECT price_per_gpu_hour FROM leases WHERE node_id = $1 ORDER BY opened_at DESC LIMIT 1
+`
+
+// What a GPU of the node was leased for; it stays on closed leases.
+func (q *Queries) NodePrice(ctx context.Context, db DBTX, nodeID ids.Node) (money.Amount, error) {
+	row := db.QueryRow(ctx, nodePrice, nodeID)
+	var price_per_gpu_hour money.Amount
+	err := row.Scan(&price_per_gpu_hour)
+	return price_per_gpu_hour, err
 }
 
 const nodePrices = `-- name: NodePrices :many
@@ -1000,16 +946,8 @@ ORDER BY e.seq LIMIT $3
 `
 
 type OrgEventsRow struct {
-	Seq        int64
-	ClusterID  ids.Cluster
-	OrgID      ids.Org
-	At         time.Time
-	Kind       string
-	State      *string
-	NodeID     ids.Node
-	Message    string
-	FaultParty *string
-	Version    int64
+	ClusterEvent ClusterEvent
+	Version      int64
 }
 
 func (q *Queries) OrgEvents(ctx context.Context, db DBTX, orgID ids.Org, after int64, page int32) ([]OrgEventsRow, error) {
@@ -1022,15 +960,15 @@ func (q *Queries) OrgEvents(ctx context.Context, db DBTX, orgID ids.Org, after i
 	for rows.Next() {
 		var i OrgEventsRow
 		if err := rows.Scan(
-			&i.Seq,
-			&i.ClusterID,
-			&i.OrgID,
-			&i.At,
-			&i.Kind,
-			&i.State,
-			&i.NodeID,
-			&i.Message,
-			&i.FaultParty,
+			&i.ClusterEvent.Seq,
+			&i.ClusterEvent.ClusterID,
+			&i.ClusterEvent.OrgID,
+			&i.ClusterEvent.At,
+			&i.ClusterEvent.Kind,
+			&i.ClusterEvent.State,
+			&i.ClusterEvent.NodeID,
+			&i.ClusterEvent.Message,
+			&i.ClusterEvent.FaultParty,
 			&i.Version,
 		); err != nil {
 			return nil, err
@@ -1111,6 +1049,76 @@ func (q *Queries) PlacementHosts(ctx context.Context, db DBTX) ([]PlacementHosts
 		return nil, err
 	}
 	return items, nil
+}
+
+const readCluster = `-- name: ReadCluster :one
+SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, b.regions, clock_timestamp()::timestamptz AS now
+FROM clusters c JOIN bookings b ON b.id = c.booking_id
+WHERE c.id = $1
+`
+
+type ReadClusterRow struct {
+	ID                 ids.Cluster
+	OrgID              ids.Org
+	BookingID          ids.Booking
+	CreatedBy          ids.User
+	Name               string
+	State              string
+	Version            int64
+	GPUModel           string
+	NodeCount          int32
+	GPUsPerNode        int32
+	DurationMS         int64
+	HoldBaseUnits      money.Amount
+	FeeBps             int32
+	RayVersion         string
+	RayTokenSealed     []byte
+	Replacements       int32
+	FaultParty         *string
+	EndReason          string
+	ReleaseRequestedAt *time.Time
+	CreatedAt          time.Time
+	PhaseAt            time.Time
+	ReadyAt            *time.Time
+	EndedAt            *time.Time
+	SettledAt          *time.Time
+	Regions            []string
+	Now                time.Time
+}
+
+// What the lifecycle decides on, the database's time included.
+func (q *Queries) ReadCluster(ctx context.Context, db DBTX, id ids.Cluster) (ReadClusterRow, error) {
+	row := db.QueryRow(ctx, readCluster, id)
+	var i ReadClusterRow
+	err := row.Scan(
+		&i.ID,
+		&i.OrgID,
+		&i.BookingID,
+		&i.CreatedBy,
+		&i.Name,
+		&i.State,
+		&i.Version,
+		&i.GPUModel,
+		&i.NodeCount,
+		&i.GPUsPerNode,
+		&i.DurationMS,
+		&i.HoldBaseUnits,
+		&i.FeeBps,
+		&i.RayVersion,
+		&i.RayTokenSealed,
+		&i.Replacements,
+		&i.FaultParty,
+		&i.EndReason,
+		&i.ReleaseRequestedAt,
+		&i.CreatedAt,
+		&i.PhaseAt,
+		&i.ReadyAt,
+		&i.EndedAt,
+		&i.SettledAt,
+		&i.Regions,
+		&i.Now,
+	)
+	return i, err
 }
 
 const refuseBooking = `-- name: RefuseBooking :exec

@@ -1,0 +1,407 @@
+// Package applier is the one writer of leases.
+//
+// It decides the bookings that wait, up to a batch at a time, in one transaction: each is placed in memory against a snapshot
+// that the ones before it have already taken from, and its cluster, nodes, leases and escrow hold are written together. A
+// booking that cannot be placed or paid for is refused by itself, behind a savepoint; the others go on. The transaction begins
+// by asserting the leader's term, so that a process which has lost the lead writes nothing, and the schema's unique index on
+// open leases stands behind all of it.
+//
+// Replace uses the same writing for one node of a running cluster. A mutex keeps the two from planning for the same GPUs.
+package applier
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/muster-gpu/muster/internal/errs"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/leader"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/internal/pgnotify"
+	"github.com/muster-gpu/muster/internal/rayaddr"
+	"github.com/muster-gpu/muster/scheduler/market"
+	"github.com/muster-gpu/muster/scheduler/placement"
+	"github.com/muster-gpu/muster/scheduler/schedulerdb"
+)
+
+const (
+	batchSize    = 64
+	pollInterval = 500 * time.Millisecond
+	applyTimeout = 10 * time.Second
+)
+
+// Escrow sets a booking's money aside inside the applier's transaction. A refusal is an *errs.Error, usually
+// InsufficientFunds; any other error fails the whole batch, which is then tried again.
+type Escrow interface {
+	Hold(ctx context.Context, tx pgx.Tx, org ids.Org, booking ids.Booking, amount money.Amount) error
+}
+
+// Sealer makes a secret unreadable for storage.
+type Sealer interface{ Seal(secret string) []byte }
+
+// Applier writes leases. Make it with New; its methods are safe for concurrent use.
+type Applier struct {
+	pool       *pgxpool.Pool
+	queries    *schedulerdb.Queries
+	hub        *pgnotify.Hub
+	escrow     Escrow
+	sealer     Sealer
+	rayVersion string
+	log        *slog.Logger
+	mu         sync.Mutex // held from reading a snapshot until the commit
+}
+
+// New makes an applier of clusters that run the given version of Ray.
+func New(pool *pgxpool.Pool, hub *pgnotify.Hub, escrow Escrow, sealer Sealer, rayVersion string, log *slog.Logger) *Applier {
+	return &Applier{
+		pool: pool, queries: schedulerdb.New(), hub: hub, escrow: escrow, sealer: sealer, rayVersion: rayVersion, log: log,
+	}
+}
+
+// Run decides bookings as they come, under one term of leadership, until ctx ends. Losing the term ends it with an error.
+func (a *Applier) Run(ctx context.Context, term int64) error {
+	wake, unsubscribe := a.hub.Subscribe(pgnotify.ChannelBookings)
+	defer unsubscribe()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for {
+		decided, err := a.Apply(ctx, term)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			a.log.WarnContext(ctx, "booking batch failed, it will be tried again", "error", err)
+		case decided == batchSize:
+			continue // there may be more
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake:
+		case <-poll.C:
+		}
+	}
+}
+
+// Apply decides one batch of waiting bookings and returns how many there were.
+func (a *Applier) Apply(ctx context.Context, term int64) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	decided := 0
+	err := pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error {
+		if err := a.queries.AssertLeader(ctx, tx, leader.RoleScheduler, term); err != nil {
+			return err
+		}
+		if _, err := a.queries.ExpireQuotes(ctx, tx); err != nil {
+			return fmt.Errorf("expire quotes: %w", err)
+		}
+		bookings, err := a.queries.WaitingBookings(ctx, tx, batchSize)
+		if err != nil || len(bookings) == 0 {
+			return err
+		}
+		decided = len(bookings)
+		return a.applyBatch(ctx, tx, bookings)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("apply bookings: %w", err)
+	}
+	return decided, nil
+}
+
+func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedulerdb.Booking) error {
+	hosts, err := market.Snapshot(ctx, a.queries, tx)
+	if err != nil {
+		return err
+	}
+	for _, booking := range bookings {
+		var plan []market.Line
+		err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
+			var err error
+			plan, err = a.apply(ctx, savepoint, hosts, booking)
+			return err
+		})
+		var refusal *errs.Error
+		switch {
+		case errors.As(err, &refusal):
+			if err := a.refuse(ctx, tx, booking.ID, refusal); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		}
+		take(hosts, booking, plan)
+		if _, err := tx.Exec(ctx, "SELECT pg_notify($1, $2)", pgnotify.ChannelDecided, uuid.UUID(booking.ID).String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take removes what a booking got from the snapshot, for the bookings after it.
+func take(hosts []placement.Host, booking schedulerdb.Booking, plan []market.Line) {
+	for _, line := range plan {
+		for i := range hosts {
+			if hosts[i].ID == line.HostID && hosts[i].Model == booking.GPUModel {
+				hosts[i].Free -= int(booking.GPUsPerNode)
+			}
+		}
+	}
+}
+
+// apply places one booking and writes everything that it becomes.
+func (a *Applier) apply(ctx context.Context, tx pgx.Tx, hosts []placement.Host, booking schedulerdb.Booking) ([]market.Line, error) {
+	lines, err := choose(hosts, booking)
+	if err != nil {
+		return nil, err
+	}
+	hold := max(1, market.Cost(lines, int(booking.GPUsPerNode), time.Duration(booking.DurationMS)*time.Millisecond))
+	if err := a.escrow.Hold(ctx, tx, booking.OrgID, booking.ID, hold); err != nil {
+		return nil, err
+	}
+	cluster := ids.New[ids.Cluster]()
+	if err := a.insertCluster(ctx, tx, cluster, booking, hold); err != nil {
+		return nil, err
+	}
+	slots, err := a.freeSlots(ctx, tx, len(lines)+1)
+	if err != nil {
+		return nil, err
+	}
+	head, err := a.headHost(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	touched := []uuid.UUID{uuid.UUID(head)}
+	if err := a.queries.InsertNode(ctx, tx, schedulerdb.InsertNodeParams{
+		ID: ids.New[ids.Node](), ClusterID: cluster, HostID: head, Role: "head", Slot: slots[0],
+	}); err != nil {
+		return nil, fmt.Errorf("write head: %w", err)
+	}
+	for i, line := range lines {
+		touched = append(touched, uuid.UUID(line.HostID))
+		if err := a.writeNode(ctx, tx, nodeToWrite{
+			cluster: cluster, customer: booking.OrgID, host: line.HostID, model: booking.GPUModel, ordinal: int32(i + 1),
+			gpus: booking.GPUsPerNode, price: line.Price, feeBps: booking.FeeBps, slot: slots[i+1],
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return lines, a.announce(ctx, tx, booking, cluster, touched)
+}
+
+func (a *Applier) insertCluster(ctx context.Context, tx pgx.Tx, cluster ids.Cluster, booking schedulerdb.Booking, hold money.Amount) error {
+	name := booking.ClusterName
+	if name == "" {
+		name = fmt.Sprintf("%s x%d", booking.GPUModel, booking.NodeCount*booking.GPUsPerNode)
+	}
+	err := a.queries.InsertCluster(ctx, tx, schedulerdb.InsertClusterParams{
+		ID: cluster, OrgID: booking.OrgID, BookingID: booking.ID, CreatedBy: booking.CreatedBy, Name: name,
+		GPUModel: booking.GPUModel, NodeCount: booking.NodeCount, GPUsPerNode: booking.GPUsPerNode, DurationMS: booking.DurationMS,
+		HoldBaseUnits: hold, FeeBps: booking.FeeBps, RayVersion: a.rayVersion, RayTokenSealed: a.sealer.Seal(rand.Text()),
+	})
+	if err != nil {
+		return fmt.Errorf("write cluster: %w", err)
+	}
+	return nil
+}
+
+// announce marks the booking accepted, tells the timeline and wakes the hosts, all when the transaction commits.
+func (a *Applier) announce(ctx context.Context, tx pgx.Tx, booking schedulerdb.Booking, cluster ids.Cluster, hosts []uuid.UUID) error {
+	if err := a.queries.AcceptBooking(ctx, tx, booking.ID); err != nil {
+		return fmt.Errorf("accept booking: %w", err)
+	}
+	reserved := "reserved"
+	if err := a.queries.InsertEvent(ctx, tx, schedulerdb.InsertEventParams{
+		ClusterID: cluster, Kind: "state", State: &reserved,
+		Message: fmt.Sprintf("Reserved %d x %d %s and set the money aside.", booking.NodeCount, booking.GPUsPerNode, booking.GPUModel),
+	}); err != nil {
+		return fmt.Errorf("write event: %w", err)
+	}
+	return a.wakeHosts(ctx, tx, hosts)
+}
+
+func (a *Applier) wakeHosts(ctx context.Context, tx pgx.Tx, hosts []uuid.UUID) error {
+	if err := a.queries.MarkHostsLeased(ctx, tx, hosts); err != nil {
+		return fmt.Errorf("mark hosts: %w", err)
+	}
+	if err := a.queries.BumpDesired(ctx, tx, hosts); err != nil {
+		return fmt.Errorf("wake hosts: %w", err)
+	}
+	_, err := tx.Exec(ctx, "SELECT pg_notify($1, '')", pgnotify.ChannelScheduler)
+	return err
+}
+
+// choose keeps the quoted hosts at their quoted prices while they are still free; otherwise it places anew, at no more than the
+// quoted price.
+func choose(hosts []placement.Host, booking schedulerdb.Booking) ([]market.Line, error) {
+	var quoted []market.Line
+	if err := json.Unmarshal(booking.Plan, &quoted); err != nil {
+		return nil, fmt.Errorf("read plan of %s: %w", booking.ID, err)
+	}
+	if !slices.ContainsFunc(quoted, func(l market.Line) bool { return !canTake(hosts, l.HostID, booking) }) {
+		return quoted, nil
+	}
+	request := placement.Request{
+		Model: booking.GPUModel, Nodes: int(booking.NodeCount), GPUsPerNode: int(booking.GPUsPerNode), Regions: booking.Regions,
+	}
+	if booking.MaxPricePerGPUHour != nil {
+		request.MaxPrice = money.Amount(*booking.MaxPricePerGPUHour)
+	}
+	plan, ok := placement.Place(hosts, request)
+	if !ok {
+		explanation := placement.Explain(hosts, request)
+		return nil, errs.New(errs.NoCapacity, "The quoted GPUs have gone and no others fit. %s", explanation.Summary).WithDetails(explanation)
+	}
+	lines, price, limit := make([]market.Line, len(plan.Hosts)), money.Amount(0), money.Amount(0)
+	for i, h := range plan.Hosts {
+		lines[i] = market.Line{HostID: h.ID, Owner: h.Owner, Region: h.Region, Site: h.Site, Price: h.Price, Simulated: h.Simulated}
+		price += h.Price
+		limit += quoted[i].Price
+	}
+	if price > limit {
+		return nil, errs.New(errs.NoCapacity, "The quoted GPUs have gone and what is left is dearer: ask for a new quote.")
+	}
+	return lines, nil
+}
+
+func canTake(hosts []placement.Host, id ids.Host, booking schedulerdb.Booking) bool {
+	return slices.ContainsFunc(hosts, func(h placement.Host) bool {
+		return h.ID == id && h.Model == booking.GPUModel && h.Open && h.Free >= int(booking.GPUsPerNode)
+	})
+}
+
+func (a *Applier) refuse(ctx context.Context, tx pgx.Tx, booking ids.Booking, refusal *errs.Error) error {
+	var details []byte
+	if refusal.Details != nil {
+		var err error
+		if details, err = json.Marshal(refusal.Details); err != nil {
+			return fmt.Errorf("encode refusal: %w", err)
+		}
+	}
+	code := string(refusal.Code)
+	if err := a.queries.RefuseBooking(ctx, tx, &code, &refusal.Message, details, booking); err != nil {
+		return fmt.Errorf("refuse booking: %w", err)
+	}
+	return nil
+}
+
+type nodeToWrite struct {
+	cluster  ids.Cluster
+	customer ids.Org
+	host     ids.Host
+	model    string
+	ordinal  int32
+	gpus     int32
+	price    money.Amount
+	feeBps   int32
+	slot     int32
+}
+
+// writeNode writes one GPU node with a lease for each of its GPUs.
+func (a *Applier) writeNode(ctx context.Context, tx pgx.Tx, n nodeToWrite) error {
+	gpus, err := a.queries.FreeGPUs(ctx, tx, n.host, n.model, n.gpus)
+	if err != nil {
+		return fmt.Errorf("read free GPUs: %w", err)
+	}
+	if len(gpus) < int(n.gpus) {
+		return errs.New(errs.NoCapacity, "The GPUs have gone: ask for a new quote.")
+	}
+	node := ids.New[ids.Node]()
+	if err := a.queries.InsertNode(ctx, tx, schedulerdb.InsertNodeParams{
+		ID: node, ClusterID: n.cluster, HostID: n.host, Role: "gpu", Ordinal: n.ordinal, Slot: n.slot, GPUs: n.gpus,
+	}); err != nil {
+		return fmt.Errorf("write node: %w", err)
+	}
+	for _, gpu := range gpus {
+		if err := a.queries.InsertLease(ctx, tx, schedulerdb.InsertLeaseParams{
+			ID: ids.New[ids.Lease](), ClusterID: n.cluster, NodeID: node, GPUID: gpu, CustomerOrgID: n.customer,
+			PricePerGPUHour: n.price, FeeBps: n.feeBps,
+		}); err != nil {
+			return fmt.Errorf("write lease: %w", err)
+		}
+	}
+	return nil
+}
+
+func (a *Applier) headHost(ctx context.Context, tx pgx.Tx) (ids.Host, error) {
+	heads, err := a.queries.HeadHosts(ctx, tx)
+	if err != nil {
+		return ids.Host{}, fmt.Errorf("read head hosts: %w", err)
+	}
+	if len(heads) == 0 {
+		return ids.Host{}, errs.New(errs.NoCapacity, "No operator machine is online to run the Ray head: try again in a minute.")
+	}
+	return heads[0].ID, nil
+}
+
+func (a *Applier) freeSlots(ctx context.Context, tx pgx.Tx, wanted int) ([]int32, error) {
+	used, err := a.queries.UsedSlots(ctx, tx)
+	if err != nil {
+		return nil, fmt.Errorf("read slots: %w", err)
+	}
+	free := make([]int32, 0, wanted)
+	for slot := int32(0); slot < rayaddr.Slots && len(free) < wanted; slot++ {
+		if _, taken := slices.BinarySearch(used, slot); !taken {
+			free = append(free, slot)
+		}
+	}
+	if len(free) < wanted {
+		return nil, errs.New(errs.NoCapacity, "All %d node addresses are in use: try again when a cluster has been released.", rayaddr.Slots)
+	}
+	return free, nil
+}
+
+// Replacement describes the node that takes a failed one's place.
+type Replacement struct {
+	Cluster  schedulerdb.LockClusterRow
+	Ordinal  int32
+	MaxPrice money.Amount // the failed node's: the hold has to suffice
+	Exclude  []ids.Host   // in use by the cluster, or failed it
+	Regions  []string
+}
+
+// Replace places and writes one node of a running cluster inside the caller's transaction, which must hold the cluster's row
+// and have asserted the term. Without a host that fits it returns NoCapacity. The caller must hold Lock until it commits.
+func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, r Replacement) (ids.Host, error) {
+	hosts, err := market.Snapshot(ctx, a.queries, tx)
+	if err != nil {
+		return ids.Host{}, err
+	}
+	plan, ok := placement.Place(hosts, placement.Request{
+		Model: r.Cluster.GPUModel, Nodes: 1, GPUsPerNode: int(r.Cluster.GPUsPerNode), MaxPrice: r.MaxPrice, Exclude: r.Exclude,
+		Regions: r.Regions,
+	})
+	if !ok {
+		return ids.Host{}, errs.New(errs.NoCapacity, "no other host has what the failed node had, at its price")
+	}
+	slots, err := a.freeSlots(ctx, tx, 1)
+	if err != nil {
+		return ids.Host{}, err
+	}
+	host := plan.Hosts[0]
+	if err := a.writeNode(ctx, tx, nodeToWrite{
+		cluster: r.Cluster.ID, customer: r.Cluster.OrgID, host: host.ID, model: r.Cluster.GPUModel, ordinal: r.Ordinal,
+		gpus: r.Cluster.GPUsPerNode, price: host.Price, feeBps: r.Cluster.FeeBps, slot: slots[0],
+	}); err != nil {
+		return ids.Host{}, err
+	}
+	return host.ID, a.wakeHosts(ctx, tx, []uuid.UUID{uuid.UUID(host.ID)})
+}
+
+// Lock keeps bookings from being placed while the caller plans and commits a replacement.
+func (a *Applier) Lock() (unlock func()) {
+	a.mu.Lock()
+	return a.mu.Unlock
+}
