@@ -23,6 +23,49 @@ CREATE TABLE ledger_accounts (
     CONSTRAINT ledger_accounts_floor CHECK (balance >= 0 OR kind IN ('chain_treasury', 'platform_capital'))
 ) WITH (fillfactor = 50);
 
+-- A customer's own wallet on chain, derived in the signer, and its token account of the platform's mint.
+CREATE TABLE deposit_addresses (
+    org_id        uuid PRIMARY KEY REFERENCES organisations,
+    wallet        text NOT NULL UNIQUE,
+    token_account text NOT NULL UNIQUE,
+    created_at    timestamptz NOT NULL DEFAULT now()
+);
+
+-- Every token account that tokens may reach us on: those of the deposit wallets and of the treasury's wallet, of any mint.
+CREATE TABLE watched_accounts (
+    token_account text PRIMARY KEY,
+    wallet        text NOT NULL,
+    org_id        uuid REFERENCES organisations, -- NULL: the treasury's
+    mint          text NOT NULL,
+    program       text NOT NULL,                 -- which token program holds it
+    decimals      integer NOT NULL CHECK (decimals BETWEEN 0 AND 255),
+    cursor_slot   bigint NOT NULL DEFAULT 0,     -- finalized history up to here has been read; the next window overlaps it
+    polled_at     timestamptz,
+    found_at      timestamptz NOT NULL DEFAULT now()
+);
+
+-- An arrival of tokens: one row and one ledger entry for each chain transaction and token account.
+CREATE TABLE deposits (
+    id            uuid PRIMARY KEY,
+    org_id        uuid REFERENCES organisations, -- NULL: arrived at the treasury's wallet
+    signature     text NOT NULL,
+    token_account text NOT NULL REFERENCES watched_accounts,
+    mint          text NOT NULL,
+    decimals      integer NOT NULL,
+    amount        numeric(20) NOT NULL CHECK (amount > 0), -- a foreign token's may pass what a bigint, and so the ledger, holds
+    slot          bigint NOT NULL,
+    disposition   text NOT NULL CHECK (disposition IN ('credited', 'suspense', 'capital')),
+    reason        text NOT NULL DEFAULT '',      -- why it is in suspense, a sentence
+    block_time    timestamptz,
+    found_at      timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (signature, token_account),
+    CHECK ((disposition = 'suspense') = (reason <> '')),
+    CHECK (disposition <> 'credited' OR org_id IS NOT NULL),
+    CHECK (disposition <> 'capital' OR org_id IS NULL)
+);
+CREATE INDEX deposits_by_org ON deposits (org_id, id);
+CREATE INDEX deposits_in_suspense ON deposits (id) WHERE disposition = 'suspense';
+
 CREATE TABLE ledger_entries (
     id         uuid PRIMARY KEY,
     key        text NOT NULL UNIQUE CHECK (length(key) BETWEEN 1 AND 200), -- idempotency
@@ -32,7 +75,7 @@ CREATE TABLE ledger_entries (
     booking_id uuid REFERENCES bookings,
     cluster_id uuid REFERENCES clusters,
     lease_id   uuid REFERENCES leases,
-    deposit_id uuid,
+    deposit_id uuid REFERENCES deposits,
     batch_id   uuid,
     signature  text,          -- of the chain transaction that this entry records
     memo       text NOT NULL DEFAULT '' CHECK (length(memo) <= 500),
@@ -149,48 +192,7 @@ CREATE TABLE lease_charges (
 ) WITH (fillfactor = 70);
 CREATE INDEX lease_charges_by_cluster ON lease_charges (cluster_id);
 
--- A customer's own wallet on chain, derived in the signer, and its token account of the platform's mint.
-CREATE TABLE deposit_addresses (
-    org_id        uuid PRIMARY KEY REFERENCES organisations,
-    address       text NOT NULL UNIQUE,
-    token_account text NOT NULL UNIQUE,
-    created_at    timestamptz NOT NULL DEFAULT now()
-);
-
--- Every token account that deposits may reach: those of the deposit wallets, of any mint, and the treasury's.
-CREATE TABLE watched_accounts (
-    token_account text PRIMARY KEY,
-    wallet        text NOT NULL,
-    org_id        uuid REFERENCES organisations, -- NULL: the treasury
-    mint          text NOT NULL,
-    token_program text NOT NULL,
-    cursor_slot   bigint NOT NULL DEFAULT 0,     -- everything finalized up to here has been read; the next window overlaps it
-    polled_at     timestamptz,
-    found_at      timestamptz NOT NULL DEFAULT now()
-);
-
--- An arrival of tokens. Exactly one row and one ledger entry per chain transaction and token account.
-CREATE TABLE deposits (
-    id            uuid PRIMARY KEY,
-    org_id        uuid REFERENCES organisations, -- NULL: arrived at the treasury
-    signature     text NOT NULL,
-    token_account text NOT NULL,
-    mint          text NOT NULL,
-    amount        bigint NOT NULL CHECK (amount > 0),
-    slot          bigint NOT NULL,
-    disposition   text NOT NULL CHECK (disposition IN ('credited', 'suspense', 'capital')),
-    reason        text NOT NULL DEFAULT '',
-    entry_id      uuid NOT NULL REFERENCES ledger_entries DEFERRABLE INITIALLY DEFERRED,
-    block_time    timestamptz,
-    found_at      timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (signature, token_account),
-    CHECK ((disposition = 'suspense') = (reason <> '')),
-    CHECK ((disposition = 'credited' AND org_id IS NOT NULL) OR disposition = 'suspense' OR (disposition = 'capital' AND org_id IS NULL))
-);
-CREATE INDEX deposits_by_org ON deposits (org_id, id);
-
 -- +goose Down
-DROP TABLE deposits, watched_accounts, deposit_addresses, lease_charges;
 DROP FUNCTION ledger_problems;
-DROP TABLE ledger_transfers, ledger_entries, ledger_accounts;
+DROP TABLE lease_charges, ledger_transfers, ledger_entries, deposits, watched_accounts, deposit_addresses, ledger_accounts;
 DROP FUNCTION ledger_check_projection, ledger_refuse_change;

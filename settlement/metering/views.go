@@ -39,7 +39,7 @@ func (m *Meter) Wallet(ctx context.Context, org ids.Org) (Wallet, error) {
 		                 JOIN leases l ON l.cluster_id = c.id AND l.state <> 'closed'
 		                 JOIN usage u ON u.lease_id = l.id AND u.ended_at IS NULL
 		                 WHERE c.org_id = $1 AND c.state NOT IN ('released', 'failed')), 0)::bigint,
-		       coalesce((SELECT address FROM deposit_addresses WHERE org_id = $1), ''),
+		       coalesce((SELECT wallet FROM deposit_addresses WHERE org_id = $1), ''),
 		       coalesce((SELECT token_account FROM deposit_addresses WHERE org_id = $1), '')`,
 		org, m.ledger.Currency().Mint).Scan(&w.Available, &w.Held, &w.SpendPerHour, &w.DepositAddress, &w.DepositTokenAccount)
 	if err != nil {
