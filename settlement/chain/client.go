@@ -289,3 +289,12 @@ func slotOption(slot Slot) *uint64 {
 	value := uint64(slot)
 	return &value
 }
+
+// ParseSignature reads a signature's base58 text.
+func ParseSignature(text string) (Signature, error) {
+	signature, err := solana.SignatureFromBase58(text)
+	if err != nil {
+		return Signature{}, fmt.Errorf("%q is not a Solana signature", text)
+	}
+	return signature, nil
+}

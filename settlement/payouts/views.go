@@ -1,0 +1,203 @@
+package payouts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/muster-gpu/muster/internal/errs"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/chain"
+	"github.com/muster-gpu/muster/settlement/ledger"
+)
+
+// MaxPage bounds a page of batches or payouts.
+const MaxPage = 200
+
+// Payable is what a draft would pay now.
+type Payable struct {
+	Total    money.Amount // of Payees
+	Minimum  money.Amount
+	Payees   []Payee
+	LeftOut  []Payee       // with the reason
+	Treasury *money.Amount // the treasury's balance on chain; nil while the signer or the chain does not answer
+}
+
+// Payee is an organisation with payable earnings.
+type Payee struct {
+	Org     ids.Org
+	Name    string
+	Address string // the payout wallet, empty if none is set
+	Amount  money.Amount
+	Reason  string // why it is left out
+}
+
+// Batch is the payouts of one transaction. Times that have not come are nil.
+type Batch struct {
+	ID           ids.Batch
+	State        string
+	StateReason  string // why it failed, froze or was cancelled
+	Attention    string // what holds a live batch up
+	Mint         string
+	Total        money.Amount
+	PayeeCount   int
+	DraftedBy    ids.User // zero: the platform
+	DraftedAt    time.Time
+	ApprovedBy   ids.User
+	ApprovedAt   *time.Time
+	NonceAccount string
+	NonceValue   string
+	Signature    string // empty until signed
+	SignedAt     *time.Time
+	SentAt       *time.Time // first
+	SendCount    int
+	FinalizedAt  *time.Time
+	Slot         *int64
+	BlockTime    *time.Time
+	FeeLamports  *int64
+	ComputeUnits *int64
+	Payouts      []Payout // in Batch's answer only
+}
+
+// Payout is one payee's part of a batch.
+type Payout struct {
+	ID            ids.Payout
+	Batch         ids.Batch
+	Org           ids.Org
+	Name          string
+	Wallet        string
+	TokenAccount  string
+	CreateAccount bool // the transaction makes the token account
+	Amount        money.Amount
+	Sequence      int64
+	State         string // the batch's
+	Signature     string
+	FinalizedAt   *time.Time
+}
+
+// Page asks for what is older than an id, newest first. A zero Before starts at the newest; a zero Limit is MaxPage.
+type Page[I comparable] struct {
+	Before I
+	Limit  int
+}
+
+func (p Page[I]) limit() int {
+	if p.Limit <= 0 || p.Limit > MaxPage {
+		return MaxPage
+	}
+	return p.Limit
+}
+
+// Payable shows what is payable and what is left out, with the obstacles that the last draft found.
+func (s *Service) Payable(ctx context.Context) (Payable, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT o.id, o.name, coalesce(o.payout_address, ''), a.balance,
+		       CASE WHEN o.payout_address IS NULL THEN 'no payout address is set'
+		            WHEN EXISTS (SELECT 1 FROM payouts p WHERE p.payee_org_id = o.id AND p.live) THEN 'an earlier payout has not ended'
+		            WHEN a.balance < $3 THEN 'below the minimum'
+		            ELSE coalesce(x.reason, '') END
+		FROM ledger_accounts a JOIN organisations o ON o.id = a.org_id LEFT JOIN payout_obstacles x ON x.org_id = o.id
+		WHERE a.kind = $1 AND a.mint = $2 AND a.balance > 0
+		ORDER BY a.balance DESC, o.id LIMIT $4`, ledger.OwnerPayable, s.ledger.Currency().Mint, s.options.Minimum, maxCandidates)
+	if err != nil {
+		return Payable{}, fmt.Errorf("read payable: %w", err)
+	}
+	payees, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Payee])
+	if err != nil {
+		return Payable{}, fmt.Errorf("read payable: %w", err)
+	}
+	answer := Payable{Minimum: s.options.Minimum, Payees: []Payee{}, LeftOut: []Payee{}, Treasury: s.treasuryBalance(ctx)}
+	for _, payee := range payees {
+		if payee.Reason != "" {
+			answer.LeftOut = append(answer.LeftOut, payee)
+			continue
+		}
+		answer.Payees = append(answer.Payees, payee)
+		answer.Total += payee.Amount
+	}
+	return answer, nil
+}
+
+func (s *Service) treasuryBalance(ctx context.Context) *money.Amount {
+	keys, err := s.signer.Addresses(ctx)
+	if err != nil {
+		s.log.WarnContext(ctx, "treasury balance is not known", "error", err)
+		return nil
+	}
+	balance, err := s.chain.TokenBalance(ctx, keys.TreasuryTokenAccount, 0)
+	if err != nil && !errors.Is(err, chain.ErrNotFound) {
+		s.log.WarnContext(ctx, "treasury balance is not known", "error", err)
+		return nil
+	}
+	amount := money.Amount(min(balance.Amount, 1<<62)) //nolint:gosec // bounded
+	return &amount
+}
+
+const selectBatch = `
+	SELECT b.id, b.state, b.state_reason, b.attention, b.mint, b.total, b.payee_count, b.drafted_by, b.drafted_at, b.approved_by,
+	       b.approved_at, b.nonce_account, b.nonce_value, coalesce(t.signature, ''), t.signed_at, t.first_sent_at,
+	       coalesce(t.send_count, 0), b.finalized_at, t.slot, t.block_time, t.fee_lamports, t.compute_units
+	FROM payout_batches b LEFT JOIN payout_transactions t ON t.batch_id = b.id`
+
+// Batches lists batches, newest first, without their payouts.
+func (s *Service) Batches(ctx context.Context, page Page[ids.Batch]) ([]Batch, error) {
+	rows, err := s.pool.Query(ctx, selectBatch+` WHERE $1::uuid IS NULL OR b.id < $1 ORDER BY b.id DESC LIMIT $2`, page.Before, page.limit())
+	if err != nil {
+		return nil, fmt.Errorf("list batches: %w", err)
+	}
+	batches, err := pgx.CollectRows(rows, scanBatch)
+	if err != nil {
+		return nil, fmt.Errorf("list batches: %w", err)
+	}
+	return batches, nil
+}
+
+// Batch shows one batch with its payouts.
+func (s *Service) Batch(ctx context.Context, id ids.Batch) (Batch, error) {
+	rows, err := s.pool.Query(ctx, selectBatch+` WHERE b.id = $1`, id)
+	if err != nil {
+		return Batch{}, fmt.Errorf("read batch: %w", err)
+	}
+	batch, err := pgx.CollectExactlyOneRow(rows, scanBatch)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Batch{}, errs.New(errs.NotFound, "there is no batch %s", id)
+	}
+	if err != nil {
+		return Batch{}, fmt.Errorf("read batch: %w", err)
+	}
+	batch.Payouts, err = s.payouts(ctx, `WHERE p.batch_id = $1 ORDER BY p.id`, id)
+	return batch, err
+}
+
+// OwnerPayouts lists an organisation's payouts, newest first. Drafts are not shown: they are not decided.
+func (s *Service) OwnerPayouts(ctx context.Context, org ids.Org, page Page[ids.Payout]) ([]Payout, error) {
+	return s.payouts(ctx, `WHERE p.payee_org_id = $1 AND ($2::uuid IS NULL OR p.id < $2) AND b.state NOT IN ('draft', 'cancelled')
+		ORDER BY p.id DESC LIMIT $3`, org, page.Before, page.limit())
+}
+
+func (s *Service) payouts(ctx context.Context, where string, arguments ...any) ([]Payout, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT p.id, p.batch_id, p.payee_org_id, o.name, p.wallet, p.token_account, p.creates_account, p.amount, p.sequence,
+		       b.state, coalesce(t.signature, ''), b.finalized_at
+		FROM payouts p JOIN payout_batches b ON b.id = p.batch_id JOIN organisations o ON o.id = p.payee_org_id
+		LEFT JOIN payout_transactions t ON t.batch_id = b.id `+where, arguments...)
+	if err != nil {
+		return nil, fmt.Errorf("list payouts: %w", err)
+	}
+	payouts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Payout])
+	if err != nil {
+		return nil, fmt.Errorf("list payouts: %w", err)
+	}
+	return payouts, nil
+}
+
+func scanBatch(row pgx.CollectableRow) (b Batch, err error) {
+	err = row.Scan(&b.ID, &b.State, &b.StateReason, &b.Attention, &b.Mint, &b.Total, &b.PayeeCount, &b.DraftedBy, &b.DraftedAt,
+		&b.ApprovedBy, &b.ApprovedAt, &b.NonceAccount, &b.NonceValue, &b.Signature, &b.SignedAt, &b.SentAt,
+		&b.SendCount, &b.FinalizedAt, &b.Slot, &b.BlockTime, &b.FeeLamports, &b.ComputeUnits)
+	return b, err
+}

@@ -1,0 +1,193 @@
+package signer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/muster-gpu/muster/internal/ids"
+)
+
+const (
+	requestTimeout  = 10 * time.Second
+	shutdownTimeout = 5 * time.Second
+	maxHeaderBytes  = 8 << 10
+)
+
+// Options says where the signer's files are.
+type Options struct {
+	Socket     string // unix socket to serve on
+	KeyFile    string // made by Init
+	JournalDir string // of the signer alone; losing it means that nothing more is signed until a person has set it right
+	PolicyFile string
+
+	Log   *slog.Logger
+	Ready func()           // called once requests are served; may be nil
+	Now   func() time.Time // nil means time.Now; the caps per day count by it
+}
+
+// Serve runs the signer until ctx ends. Only one process can serve a journal.
+func Serve(ctx context.Context, options Options) error {
+	handler, journal, err := load(options)
+	if err != nil {
+		return err
+	}
+	defer journal.close()
+	listener, err := listen(ctx, options.Socket)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler: handler, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: time.Minute,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(options.Log.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	options.Log.InfoContext(ctx, "signer ready", "treasury", handler.vault.keys.address(), "batches_signed", len(journal.batches))
+	if options.Ready != nil {
+		options.Ready()
+	}
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve signer: %w", err)
+	case <-ctx.Done():
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(stopCtx); err != nil {
+		return fmt.Errorf("stop signer: %w", err)
+	}
+	return nil
+}
+
+func load(options Options) (*handler, *journal, error) {
+	loaded, err := readKeys(options.KeyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	policy, err := readPolicy(options.PolicyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	opened, err := openJournal(options.JournalDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	now := options.Now
+	if now == nil {
+		now = time.Now
+	}
+	v, err := newVault(loaded, policy, opened, now)
+	if err != nil {
+		opened.close()
+		return nil, nil, err
+	}
+	return &handler{vault: v, log: options.Log}, opened, nil
+}
+
+// listen replaces a socket that a killed signer left behind; the journal's lock shows that no other signer is alive.
+func listen(ctx context.Context, path string) (net.Listener, error) {
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("%s is not a socket", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("replace the signer's socket: %w", err)
+		}
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on the signer's socket: %w", err)
+	}
+	if err := os.Chmod(path, privateMode); err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("protect the signer's socket: %w", err)
+	}
+	return &sameUserListener{Listener: listener}, nil
+}
+
+// sameUserListener closes connections of other users.
+type sameUserListener struct{ net.Listener }
+
+func (l *sameUserListener) Accept() (net.Conn, error) {
+	for {
+		connection, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peerUser(connection); err == nil && uid == os.Getuid() {
+			return connection, nil
+		}
+		connection.Close()
+	}
+}
+
+type handler struct {
+	vault *vault
+	log   *slog.Logger
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	org, deposit := strings.CutPrefix(r.URL.Path, pathDeposit)
+	switch {
+	case r.Method == http.MethodGet && r.URL.Path == pathAddresses:
+		policy := h.vault.policy
+		reply(w, http.StatusOK, Addresses{
+			Treasury: h.vault.keys.address(), TreasuryTokenAccount: h.vault.source, Mint: policy.Mint,
+			TokenProgram: policy.TokenProgram, Decimals: policy.Decimals, Nonces: policy.Nonces, MaxPriorityFee: policy.MaxPriorityFee,
+			MaxPayoutsPerBatch: policy.MaxPayoutsPerBatch, MaxBaseUnitsPerBatch: policy.MaxBaseUnitsPerBatch,
+		})
+	case r.Method == http.MethodGet && deposit:
+		h.deposit(w, org)
+	case r.Method == http.MethodPost && r.URL.Path == pathSign:
+		h.sign(w, r)
+	default:
+		reply(w, http.StatusNotFound, failure{"the signer knows no such request"})
+	}
+}
+
+func (h *handler) deposit(w http.ResponseWriter, text string) {
+	var org ids.Org
+	if err := org.UnmarshalText([]byte(text)); err != nil || org.IsZero() {
+		reply(w, http.StatusBadRequest, failure{"a deposit address needs an organisation id"})
+		return
+	}
+	reply(w, http.StatusOK, depositResponse{Address: h.vault.keys.deposit(org)})
+}
+
+func (h *handler) sign(w http.ResponseWriter, r *http.Request) {
+	var request signRequest
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequestBytes))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&request); err != nil {
+		reply(w, http.StatusBadRequest, failure{"the request is not what the signer reads: " + err.Error()})
+		return
+	}
+	signature, err := h.vault.sign(request.Message, request.Batch)
+	var refusal *Refusal
+	switch {
+	case err == nil:
+		h.log.InfoContext(r.Context(), "signed", "batch_id", request.Batch.ID, "signature", signature)
+		reply(w, http.StatusOK, signResponse{Signature: signature})
+	case errors.As(err, &refusal):
+		h.log.WarnContext(r.Context(), "refused", "batch_id", request.Batch.ID, "rule", refusal.Rule, "reason", refusal.Message)
+		reply(w, http.StatusUnprocessableEntity, refusal)
+	default:
+		h.log.ErrorContext(r.Context(), "cannot sign", "batch_id", request.Batch.ID, "error", err)
+		reply(w, http.StatusInternalServerError, failure{"the signer cannot write its journal"})
+	}
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the peer has gone: it will ask again
+}
