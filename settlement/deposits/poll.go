@@ -1,0 +1,198 @@
+package deposits
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/chain"
+	"github.com/muster-gpu/muster/settlement/ledger"
+)
+
+// watched is a token account of one of our wallets.
+type watched struct {
+	account  chain.Address
+	wallet   chain.Address
+	org      ids.Org // zero: the treasury's
+	mint     chain.Address
+	program  chain.Address
+	decimals int
+	cursor   chain.Cursor
+}
+
+// poll reads all watched accounts and returns them.
+func (s *Service) poll(ctx context.Context, f fence, discover bool) ([]chain.Address, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, pollTimeout, errors.New("watch deposits: a poll took longer than "+pollTimeout.String()))
+	defer cancel()
+	var failed error
+	if discover {
+		failed = s.discover(ctx, f)
+	}
+	accounts, err := s.watchedAccounts(ctx)
+	if err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	addresses, problems := make([]chain.Address, len(accounts)), make([]error, len(accounts))
+	group := errgroup.Group{}
+	group.SetLimit(pollers)
+	for i, account := range accounts {
+		addresses[i] = account.account
+		group.Go(func() error {
+			problems[i] = s.pollAccount(ctx, f, account)
+			return nil
+		})
+	}
+	_ = group.Wait() // the problems are kept apart, so that one account does not hide the others'
+	return addresses, errors.Join(append(problems, failed)...)
+}
+
+// pollAccount records what arrived at one account since its cursor, and moves the cursor when all of it is recorded.
+func (s *Service) pollAccount(ctx context.Context, f fence, w watched) error {
+	movements, err := s.chain.Movements(ctx, w.account, w.cursor)
+	if err != nil {
+		return fmt.Errorf("read token account %s: %w", w.account, err)
+	}
+	known, err := s.known(ctx, w, movements)
+	if err != nil {
+		return err
+	}
+	last := w.cursor
+	for _, m := range movements {
+		if m.Err == "" && m.Received() > 0 && !known[m.Signature.String()] {
+			if err := s.record(ctx, f, w, m); err != nil {
+				return fmt.Errorf("record transaction %s at %s: %w", m.Signature, w.account, err)
+			}
+		}
+		last = m.Cursor()
+	}
+	return s.moveCursor(ctx, f, w, last)
+}
+
+// arrival is a movement with what is to become of it.
+type arrival struct {
+	watched
+	chain.Movement
+	id          ids.Deposit
+	disposition string
+	reason      string
+	debit       ledger.Account
+	credit      ledger.Account
+}
+
+// judge decides by the facts of the transaction, not by what the account was when it was found.
+func (s *Service) judge(w watched, m chain.Movement) arrival {
+	a := arrival{watched: w, Movement: m, id: ids.New[ids.Deposit](), disposition: "suspense"}
+	a.debit, a.credit = ledger.Platform(ledger.ChainSuspense), ledger.Platform(ledger.Suspense)
+	ours := m.Mint == s.mint && m.Program == s.config.TokenProgram
+	own, err := chain.AssociatedTokenAccount(w.wallet, s.mint, s.config.TokenProgram)
+	switch {
+	case !ours:
+		a.reason = "it is another token than " + s.ledger.Currency().Symbol
+	case m.Owner != w.wallet:
+		a.reason = "the token account belongs to another wallet now"
+	case err != nil || own != w.account:
+		a.reason = "it was sent to another token account than the deposit address's own"
+	case w.org.IsZero():
+		a.disposition = "capital"
+		a.debit, a.credit = ledger.Platform(ledger.ChainTreasury), ledger.Platform(ledger.PlatformCapital)
+	case m.Received() < uint64(s.config.Minimum): //nolint:gosec // checked to be positive
+		a.reason = fmt.Sprintf("it is less than the minimum of %s %s", s.ledger.Currency().Format(s.config.Minimum), s.ledger.Currency().Symbol)
+		a.debit = ledger.Of(ledger.ChainDeposits, w.org)
+	default:
+		a.disposition = "credited"
+		a.debit, a.credit = ledger.Of(ledger.ChainDeposits, w.org), ledger.Of(ledger.CustomerAvailable, w.org)
+	}
+	return a
+}
+
+// record writes an arrival's row and entry, unless another process has.
+func (s *Service) record(ctx context.Context, f fence, w watched, m chain.Movement) error {
+	a := s.judge(w, m)
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := f.check(ctx, tx); err != nil {
+			return err
+		}
+		inserted, err := insertDeposit(ctx, tx, a)
+		if err != nil || !inserted {
+			return err
+		}
+		if a.Received() > math.MaxInt64 {
+			s.log.WarnContext(ctx, "a foreign token's amount passes what the ledger holds; only its deposit row is kept", "signature", m.Signature)
+			return nil
+		}
+		_, err = s.bookOf(w).Post(ctx, tx, a.entry())
+		return err
+	})
+}
+
+func (a arrival) entry() ledger.Entry {
+	kinds := map[string]string{"credited": ledger.KindDeposit, "suspense": ledger.KindSuspense, "capital": ledger.KindTreasuryFunding}
+	memos := map[string]string{"credited": "Deposit", "suspense": "In suspense: " + a.reason, "capital": "Tokens of the platform's own"}
+	return ledger.Entry{
+		Key:  "deposit:" + a.Signature.String() + ":" + a.account.String(),
+		Kind: kinds[a.disposition],
+		Legs: []ledger.Leg{{Debit: a.debit, Credit: a.credit, Amount: money.Amount(a.Received())}}, //nolint:gosec // checked by record
+		Refs: ledger.Refs{Deposit: a.id, Signature: a.Signature.String()},
+		Memo: memos[a.disposition],
+	}
+}
+
+// bookOf is the ledger of an account's mint.
+func (s *Service) bookOf(w watched) *ledger.Ledger {
+	if w.mint == s.mint {
+		return s.ledger
+	}
+	mint := w.mint.String()
+	return ledger.New(money.Currency{Symbol: mint[:namesPerMint] + "...", Mint: mint, Decimals: w.decimals})
+}
+
+// discover begins to watch what is new: token accounts that anybody may have opened for one of our wallets.
+func (s *Service) discover(ctx context.Context, f fence) error {
+	wallets, err := s.wallets(ctx)
+	if err != nil {
+		return err
+	}
+	known, err := s.watchedAccounts(ctx)
+	if err != nil {
+		return err
+	}
+	seen := make(map[chain.Address]bool, len(known))
+	for _, w := range known {
+		seen[w.account] = true
+	}
+	var failed error
+	for wallet, org := range wallets {
+		accounts, err := s.chain.TokenAccounts(ctx, wallet)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("list the token accounts of %s: %w", wallet, err))
+			continue
+		}
+		for _, account := range accounts {
+			if !seen[account.Address] {
+				failed = errors.Join(failed, s.discovered(ctx, f, account, org))
+			}
+		}
+	}
+	return failed
+}
+
+func (s *Service) discovered(ctx context.Context, f fence, account chain.TokenAccount, org ids.Org) error {
+	mint, err := s.chain.Mint(ctx, account.Mint)
+	if err != nil {
+		return fmt.Errorf("read the mint of token account %s: %w", account.Address, err)
+	}
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := f.check(ctx, tx); err != nil {
+			return err
+		}
+		return watch(ctx, tx, watched{
+			account: account.Address, wallet: account.Owner, org: org, mint: account.Mint, program: account.Program, decimals: mint.Decimals,
+		})
+	})
+}
