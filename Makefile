@@ -1,0 +1,62 @@
+# Few commands, the same for people and for CI. Each sets up what it needs.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: ## bring npm packages, Ray and the three programs into the repository; seconds when done
+	@scripts/setup.sh
+
+.PHONY: build
+build: setup ## build the console and bin/{muster,musterd,muster-worker}
+
+.PHONY: up
+up: setup ## start the local stack, print the console's address and sign-in; keeps running
+	@exec bin/musterd up
+
+.PHONY: tour
+tour: setup ## the same stack, headless: book, run a Ray job, release, pay out, reconcile; the last line is JSON
+	@exec bin/musterd tour
+
+.PHONY: test
+test: setup ## everything: Go with the race detector, local chain, console, browser, end to end
+	@scripts/test.sh
+
+.PHONY: test-%
+test-%: setup ## one suite: test-go, test-localnet, test-console, test-pages, test-e2e
+	@scripts/test.sh $*
+
+.PHONY: lint
+lint: setup ## static checks, and that generated code is up to date
+	@scripts/lint.sh
+
+.PHONY: generate
+generate: setup ## write queries, protocol, OpenAPI document and console types anew
+	@scripts/generate.sh
+
+.PHONY: bench
+bench: setup ## all benchmarks, one logfmt line a figure
+	@cd bench && go run . all
+
+.PHONY: bench-%
+bench-%: setup ## one benchmark
+	@cd bench && go run . $*
+
+.PHONY: testdb
+testdb: ## start the PostgreSQL server that tests share; it keeps running
+	@scripts/testdb.sh start
+
+.PHONY: testdb-stop
+testdb-stop: ## stop it
+	@scripts/testdb.sh stop
+
+.PHONY: clean
+clean: testdb-stop ## remove what builds and runs left behind, the local stack's data included
+	rm -rf .cache bin var web/node_modules deploy/localnet/node_modules
+	find web/dist -mindepth 1 ! -name .gitkeep -delete

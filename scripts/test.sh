@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Runs the tests and prints, as the last line, how many passed and failed in all. A skipped test counts as failed, and so does
+# a suite that cannot run.
+#
+#   test.sh [SUITE...]    go, localnet, console, pages, e2e; all of them by default
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$root"
+
+suites=("$@")
+((${#suites[@]} > 0)) || suites=(go localnet console pages e2e)
+
+go_timeout=20m
+suite_timeout=20m # of the others
+logs=$cache/test
+passed=0 failed=0 summary=()
+
+run_go() {
+    "$(scripts/tool.sh gotestsum)" --format "${MUSTER_TEST_FORMAT:-pkgname-and-test-fails}" --format-hide-empty-pkg \
+        --hide-summary=skipped --jsonfile "$logs/go.json" -- -race -p 2 -timeout "$go_timeout" ./...
+}
+
+run_localnet() { timeout "$suite_timeout" npm --prefix deploy/localnet test; }
+run_console() { timeout "$suite_timeout" npm --prefix web test; }
+run_pages() { timeout "$suite_timeout" npm --prefix web run test:pages; }
+run_e2e() { timeout "$suite_timeout" npm --prefix web run e2e; }
+
+count_go() {
+    local events
+    events=$(grep -F '"Test":' "$logs/go.json" | grep -oE '"Action":"(pass|fail|skip)"' || true)
+    pass=$(grep -c pass <<<"$events" || true)
+    fail=$(grep -cE 'fail|skip' <<<"$events" || true)
+}
+
+# count_node reads the closing lines of node --test ("# pass 3", "ℹ fail 0") and of Vitest ("Tests  1 failed | 12 passed (13)").
+count_node() {
+    local text
+    text=$(sed 's/\x1b\[[0-9;]*m//g' "$1")
+    pass=$(sum_of "$text" '^(#|ℹ) pass [0-9]+$' '[0-9]+ passed')
+    fail=$(sum_of "$text" '^(#|ℹ) (fail|cancelled|skipped|todo) [0-9]+$' '[0-9]+ (failed|skipped|todo)')
+}
+
+sum_of() {
+    {
+        grep -E "$2" <<<"$1" || true
+        grep -E '^ *Tests  ' <<<"$1" | grep -oE "$3" || true
+    } | grep -oE '[0-9]+' | awk '{ n += $1 } END { print n + 0 }'
+}
+
+run_suite() {
+    local suite=$1 started=$SECONDS status=0 pass=0 fail=0
+    say "test: $suite"
+    "run_$suite" 2>&1 | tee "$logs/$suite.log" || status=$?
+    if [[ $suite == go ]]; then
+        count_go
+    else
+        count_node "$logs/$suite.log"
+    fi
+    if ((status != 0 && fail == 0 || pass + fail == 0)); then
+        fail=$((fail + 1)) # it did not build, or ended before its tests did
+    fi
+    passed=$((passed + pass)) failed=$((failed + fail))
+    summary+=("$(printf '%-10s %5d passed %4d failed %5d s' "$suite" "$pass" "$fail" "$((SECONDS - started))")")
+}
+
+for suite in "${suites[@]}"; do
+    declare -F "run_$suite" >/dev/null || die "there is no suite $suite: go, localnet, console, pages, e2e"
+done
+scripts/prerequisites.sh test
+rm -rf "$logs"
+mkdir -p "$logs"
+
+if [[ -z ${MUSTER_TEST_DATABASE_URL:-} ]]; then
+    [[ $(scripts/testdb.sh start) == running ]] || trap 'scripts/testdb.sh stop' EXIT
+fi
+for suite in "${suites[@]}"; do
+    run_suite "$suite"
+done
+
+printf '\n'
+printf '%s\n' "${summary[@]}"
+printf '%d passed, %d failed\n' "$passed" "$failed"
+((failed == 0))
