@@ -113,6 +113,8 @@ type FailedNode struct {
 // Decide is the state machine. It is pure; the caller applies the decision and asks again until there is none.
 func Decide(v View) Decision {
 	switch {
+	case v.State == Released || v.State == Failed:
+		return Decision{}
 	case v.State == Draining:
 		return v.drained()
 	case v.ReleaseRequested:
