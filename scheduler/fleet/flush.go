@@ -1,0 +1,269 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/muster-gpu/muster/internal/agentpb"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/pgnotify"
+)
+
+const (
+	maxReportsPerTransaction = 256
+	maxHostsPerQuery         = 10_000
+	sweepInterval            = time.Second
+)
+
+// pending is what hosts have said since the last flush. A host's newer report replaces its older one: reports are whole.
+type pending struct {
+	mu      sync.Mutex
+	beats   map[ids.Host]int64 // the newest generation that the host has applied
+	reports map[ids.Host]*agentpb.Report
+}
+
+func newPending() *pending {
+	return &pending{beats: map[ids.Host]int64{}, reports: map[ids.Host]*agentpb.Report{}}
+}
+
+func (p *pending) beat(host ids.Host) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.beats[host] = max(p.beats[host], 0)
+}
+
+func (p *pending) report(host ids.Host, report *agentpb.Report) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.beats[host] = max(p.beats[host], report.GetAppliedGeneration())
+	p.reports[host] = report
+}
+
+func (p *pending) take() (map[ids.Host]int64, map[ids.Host]*agentpb.Report) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	beats, reports := p.beats, p.reports
+	p.beats, p.reports = map[ids.Host]int64{}, map[ids.Host]*agentpb.Report{}
+	return beats, reports
+}
+
+// putBack returns reports that could not be written, unless newer ones have come. Heartbeats are not returned: one that is written
+// later would confirm time in which the host was not heard.
+func (p *pending) putBack(reports map[ids.Host]*agentpb.Report) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for host, report := range reports {
+		if p.reports[host] == nil {
+			p.reports[host] = report
+		}
+	}
+}
+
+// flushLoop writes what was collected, at every flush interval and once more at the end.
+func (g *Gateway) flushLoop(ctx context.Context) {
+	ticker := time.NewTicker(g.options.FlushInterval)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+		}
+		g.flush(context.WithoutCancel(ctx))
+	}
+}
+
+func (g *Gateway) flush(ctx context.Context) {
+	beats, reports := g.pending.take()
+	if len(beats) == 0 && len(reports) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	start := time.Now()
+	err := g.confirm(ctx, beats)
+	if reportErr := g.flushReports(ctx, reports); err == nil {
+		err = reportErr
+	}
+	g.metrics.flushSeconds.Observe(time.Since(start).Seconds())
+	g.metrics.flushes.WithLabelValues(outcome(err)).Inc()
+	if err != nil {
+		g.flushFailed.Store(time.Now().UnixMilli())
+		g.log.WarnContext(ctx, "heartbeats or reports not written", "hosts", len(beats), "reports", len(reports), "error", err)
+	}
+}
+
+func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]int64) error {
+	hosts, generations := make([]uuid.UUID, 0, len(beats)), make([]int64, 0, len(beats))
+	for host, generation := range beats {
+		hosts, generations = append(hosts, uuid.UUID(host)), append(generations, generation)
+	}
+	for len(hosts) > 0 {
+		n := min(len(hosts), maxHostsPerQuery)
+		if err := g.queries.Confirm(ctx, g.options.Pool, hosts[:n], generations[:n]); err != nil {
+			return err
+		}
+		if err := g.queries.ConfirmUsage(ctx, g.options.Pool, hosts[:n], g.options.LostAfter); err != nil {
+			return err
+		}
+		hosts, generations = hosts[n:], generations[n:]
+	}
+	return nil
+}
+
+// flushReports writes reports in transactions of bounded size; those of a transaction that fails wait for the next flush.
+func (g *Gateway) flushReports(ctx context.Context, reports map[ids.Host]*agentpb.Report) error {
+	var failure error
+	batch := make(map[ids.Host]*agentpb.Report, min(len(reports), maxReportsPerTransaction))
+	write := func() {
+		ended, err := g.storeReports(ctx, batch)
+		if err != nil {
+			g.pending.putBack(batch)
+			failure = err
+		} else if len(ended) > 0 {
+			failure = errors.Join(failure, g.bump(ctx, ended))
+		}
+		clear(batch)
+	}
+	for host, report := range reports {
+		if batch[host] = report; len(batch) == maxReportsPerTransaction {
+			write()
+		}
+	}
+	if len(batch) > 0 {
+		write()
+	}
+	return failure
+}
+
+func (g *Gateway) bump(ctx context.Context, hosts []ids.Host) error {
+	all := make([]uuid.UUID, 0, len(hosts))
+	for _, host := range hosts {
+		all = append(all, uuid.UUID(host))
+	}
+	return g.queries.BumpDesired(ctx, g.options.Pool, all)
+}
+
+// pollLoop compares all streams with the tables: what a notification should have said and did not.
+func (g *Gateway) pollLoop(ctx context.Context) {
+	ticker := time.NewTicker(g.options.PollInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			g.checkAll(ctx)
+		}
+	}
+}
+
+// listenLoop looks at a host as soon as a notification names it.
+func (g *Gateway) listenLoop(ctx context.Context) {
+	stream, stop := g.options.Notifications.Subscribe(pgnotify.ChannelHost)
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case payload := <-stream:
+			if payload == "" {
+				g.checkAll(ctx)
+				continue
+			}
+			host, err := uuid.Parse(payload)
+			if s := g.session(ids.Host(host)); err == nil && s != nil {
+				g.check(ctx, []*session{s})
+			}
+		}
+	}
+}
+
+func (g *Gateway) checkAll(ctx context.Context) {
+	sessions := g.allSessions()
+	for len(sessions) > 0 {
+		n := min(len(sessions), maxHostsPerQuery)
+		g.check(ctx, sessions[:n])
+		sessions = sessions[n:]
+	}
+}
+
+// check ends the streams of hosts that lost their standing and wakes those whose desired state has changed.
+func (g *Gateway) check(ctx context.Context, sessions []*session) {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	hosts := make([]uuid.UUID, 0, len(sessions))
+	for _, s := range sessions {
+		hosts = append(hosts, uuid.UUID(s.host))
+	}
+	rows, err := g.queries.ConnectedHosts(ctx, g.options.Pool, hosts)
+	if err != nil {
+		if ctx.Err() == nil {
+			g.log.WarnContext(ctx, "streams not compared with the database, trying again", "error", err)
+		}
+		return
+	}
+	byHost := make(map[ids.Host]*session, len(sessions))
+	for _, s := range sessions {
+		byHost[s.host] = s
+	}
+	for _, row := range rows {
+		s := byHost[row.ID]
+		if err := standingError(row.State, row.StateReason); err != nil {
+			g.tunnels.dropHost(row.ID)
+			s.end(err)
+		} else if row.State == StateLost {
+			s.end(errLost)
+		} else if row.DesiredGeneration != s.sent.Load() {
+			s.poke()
+		}
+	}
+}
+
+// sweepLoop marks hosts lost that nobody has heard for too long. It waits while this process itself may be the reason: after its start
+// and after writes that failed, agents are given the time to be heard again.
+func (g *Gateway) sweepLoop(ctx context.Context) {
+	g.flushFailed.CompareAndSwap(0, time.Now().UnixMilli())
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if err := g.sweep(ctx); err != nil && ctx.Err() == nil {
+				g.flushFailed.Store(time.Now().UnixMilli())
+				g.log.WarnContext(ctx, "silent hosts not looked for, trying again", "error", err)
+			}
+		}
+	}
+}
+
+func (g *Gateway) sweep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	silent, err := g.queries.MarkDisconnected(ctx, g.options.Pool, g.silence())
+	if err != nil {
+		return err
+	}
+	var lost []ids.Host
+	if time.Now().UnixMilli()-g.flushFailed.Load() > g.options.LostAfter.Milliseconds() {
+		if lost, err = g.queries.MarkLost(ctx, g.options.Pool, reasonCordonedLost, reasonLost, g.options.LostAfter); err != nil {
+			return err
+		}
+	}
+	for _, host := range lost {
+		g.metrics.lost.Inc()
+		g.log.WarnContext(ctx, "host lost", "host_id", host)
+		if s := g.session(host); s != nil {
+			s.end(errLost)
+		}
+	}
+	if silent == 0 && len(lost) == 0 {
+		return nil
+	}
+	return g.queries.WakeScheduler(ctx, g.options.Pool)
+}
