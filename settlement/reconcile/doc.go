@@ -1,0 +1,27 @@
+// Package reconcile proves that the ledger's chain accounts and the chain say the same.
+//
+// RPC has no historical balances, so the proof is the chain of transactions itself: an account's finalized history is walked from
+// its first transaction in the order of execution, each one must begin with the balance that the one before left, and the last
+// must leave the live balance. What such a walk says is then matched, transaction by transaction, with the ledger's transfers on
+// the same account by their chain signature.
+//
+// Walked are the treasury's token account (chain_treasury) and each customer's deposit token account (chain_deposits).
+//
+//	class             meaning
+//	ledger_only       the ledger has a transfer that the chain has not
+//	chain_only        tokens moved on the chain and the ledger does not know
+//	amount_mismatch   both have it, with different amounts; or an account's history has a gap
+//	duplicate         the ledger has recorded one transaction twice
+//	unresolved_nonce  a signed batch of payouts whose end is not known; its transaction is not counted as chain_only
+//
+// # Two moving sides
+//
+// Both sides go on while they are compared. The chain is read first; deposits are caught up then, and the ledger is read last.
+// So the ledger may know more than the walk, and a transfer whose transaction is in a later slot than the walk's end is left for
+// the next run.
+//
+// # Errors
+//
+// A run that cannot read the chain to the end is stored as failed, with the reason, and never as clean. One run goes at a time;
+// a second one is errs.Conflict.
+package reconcile

@@ -1,0 +1,189 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/chain"
+	"github.com/muster-gpu/muster/settlement/ledger"
+)
+
+const (
+	// DefaultInterval is how often a run is made by the clock.
+	DefaultInterval = time.Hour
+
+	runTimeout   = 5 * time.Minute
+	storeTimeout = 10 * time.Second
+	// MaxDifferences bounds what one run stores; the count tells of the rest.
+	MaxDifferences = 10_000
+)
+
+// Chain is what reconciliation needs of the chain; *chain.Client is one.
+type Chain interface {
+	Movements(ctx context.Context, tokenAccount chain.Address, since chain.Cursor) ([]chain.Movement, error)
+	TokenBalance(ctx context.Context, tokenAccount chain.Address, minSlot chain.Slot) (chain.Balance, error)
+	Slot(ctx context.Context, commitment chain.Commitment) (chain.Slot, error)
+	Transaction(ctx context.Context, signature chain.Signature) (*chain.Transaction, error)
+}
+
+// Config says what is compared.
+type Config struct {
+	Treasury chain.Address                   // the treasury's token account
+	CatchUp  func(ctx context.Context) error // records what arrived meanwhile: deposits.Service.Poll
+	Interval time.Duration
+}
+
+// Service compares the accounts of one currency. Make it with New; it is safe for concurrent use.
+type Service struct {
+	pool   *pgxpool.Pool
+	ledger *ledger.Ledger
+	chain  Chain
+	config Config
+	log    *slog.Logger
+}
+
+// New makes a service.
+func New(pool *pgxpool.Pool, book *ledger.Ledger, client Chain, config Config, log *slog.Logger) *Service {
+	return &Service{pool: pool, ledger: book, chain: client, config: config, log: log}
+}
+
+// Run reconciles every interval until ctx ends. The error is always nil; it is there for leader.Elector. The term is not needed:
+// a run writes nothing but its own result, and the schema lets one go at a time.
+func (s *Service) Run(ctx context.Context, _ int64) error {
+	ticker := time.NewTicker(s.config.Interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		result, err := s.Reconcile(ctx, ids.User{})
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			s.log.ErrorContext(ctx, "reconcile", "error", err)
+		case result.State != StateClean:
+			s.log.ErrorContext(ctx, "reconciliation is not clean", "reconciliation_id", result.ID, "state", result.State,
+				"differences", result.DifferenceCount, "reason", result.Reason)
+		}
+	}
+}
+
+// Reconcile makes a run and returns its stored result, whether it is clean, shows differences, or failed to read the chain. The
+// user may be zero.
+func (s *Service) Reconcile(ctx context.Context, by ids.User) (Reconciliation, error) {
+	id, err := s.begin(ctx, by)
+	if err != nil {
+		return Reconciliation{}, err
+	}
+	runCtx, cancel := context.WithTimeoutCause(ctx, runTimeout, errors.New("it took longer than "+runTimeout.String()))
+	out, err := s.compareAll(runCtx)
+	if err != nil && runCtx.Err() != nil {
+		err = context.Cause(runCtx)
+	}
+	cancel()
+	// The result is stored even if the caller has gone, so that no run stays open.
+	storeCtx, cancelStore := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancelStore()
+	if err != nil {
+		s.log.ErrorContext(ctx, "reconciliation failed", "reconciliation_id", id, "error", err, "alarm", chain.IsAlarm(err))
+		err = s.fail(storeCtx, id, err)
+	} else {
+		err = s.finish(storeCtx, id, out)
+	}
+	if err != nil {
+		return Reconciliation{}, err
+	}
+	return s.Get(storeCtx, id)
+}
+
+// account is a ledger account and the token account that it mirrors.
+type account struct {
+	ledger.Account
+	name         string
+	tokenAccount chain.Address
+}
+
+// outcome is one account's part of a run.
+type outcome struct {
+	account
+	walk
+	comparison
+	ledgerClosing money.Amount
+}
+
+func (s *Service) compareAll(ctx context.Context) ([]outcome, error) {
+	accounts, err := s.accounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	outcomes := make([]outcome, len(accounts))
+	for i, a := range accounts {
+		outcomes[i].account = a
+		if outcomes[i].walk, err = s.walkAccount(ctx, a.tokenAccount); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.config.CatchUp(ctx); err != nil {
+		return nil, fmt.Errorf("record what arrived meanwhile: %w", err)
+	}
+	unresolved, batches, err := s.unresolved(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range outcomes {
+		if err := s.match(ctx, &outcomes[i], unresolved); err != nil {
+			return nil, err
+		}
+	}
+	outcomes[0].differences = append(outcomes[0].differences, batches...) // the treasury's, which is the first
+	return outcomes, nil
+}
+
+// match compares one account's walk with the ledger.
+func (s *Service) match(ctx context.Context, o *outcome, unresolved map[string]bool) error {
+	entries, err := s.entries(ctx, o.Account)
+	if err != nil {
+		return err
+	}
+	o.comparison = compare(o.tokenAccount.String(), o.movements, entries, unresolved)
+	o.differences = append(o.differences, o.gaps...)
+	for _, e := range o.unmatched {
+		later, err := s.isLater(ctx, e, o.slot)
+		if err != nil {
+			return err
+		}
+		if !later {
+			o.differences = append(o.differences, ledgerOnly(o.tokenAccount.String(), e))
+		}
+	}
+	for _, e := range entries {
+		o.ledgerClosing += e.amount
+	}
+	return nil
+}
+
+// isLater reports whether an entry's transaction is beyond the walk's end.
+func (s *Service) isLater(ctx context.Context, e booked, end chain.Slot) (bool, error) {
+	signature, err := parseSignature(e.signature)
+	if err != nil {
+		return false, nil //nolint:nilerr // what is no signature is on no chain
+	}
+	transaction, err := s.chain.Transaction(ctx, signature)
+	if errors.Is(err, chain.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for transaction %s: %w", e.signature, err)
+	}
+	return transaction.Slot > end, nil
+}

@@ -1,0 +1,291 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gagliardetto/solana-go"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/muster-gpu/muster/internal/errs"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/chain"
+	"github.com/muster-gpu/muster/settlement/ledger"
+)
+
+// The states of a run.
+const (
+	StateRunning     = "running"
+	StateClean       = "clean"
+	StateDifferences = "differences"
+	StateFailed      = "failed"
+)
+
+// MaxPage bounds a page of runs.
+const MaxPage = 200
+
+// Reconciliation is a stored run. Lists leave out Accounts and Differences.
+type Reconciliation struct {
+	ID              ids.Reconciliation
+	State           string
+	Reason          string // why it failed
+	RequestedBy     ids.User
+	Slot            int64
+	Matched         int
+	DifferenceCount int
+	StartedAt       time.Time
+	FinishedAt      *time.Time
+	Accounts        []Account
+	Differences     []Difference
+}
+
+// Account is one token account's part of a run.
+type Account struct {
+	TokenAccount  string
+	Name          string // treasury, or whose deposit account
+	Opening       money.Amount
+	In, Out       money.Amount
+	ChainClosing  money.Amount
+	LedgerClosing money.Amount
+	Transactions  int
+	Matched       int
+	Continuous    bool
+	FeeLamports   int64 // the SOL journal: fees of the transactions that moved tokens out, or tried to
+	Slot          int64
+}
+
+// Difference is one disagreement. Amounts are signed: negative left the account.
+type Difference struct {
+	Class        string
+	TokenAccount string
+	Signature    string
+	Ledger       *money.Amount
+	Chain        *money.Amount
+	At           time.Time
+	Age          time.Duration // until the run
+	Text         string
+}
+
+// begin opens a run. One that a crash left open is closed as failed once it must be over.
+func (s *Service) begin(ctx context.Context, by ids.User) (ids.Reconciliation, error) {
+	id := ids.New[ids.Reconciliation]()
+	_, err := s.pool.Exec(ctx, `
+		UPDATE reconciliations SET state = 'failed', reason = 'it was interrupted', finished_at = now()
+		WHERE state = 'running' AND started_at < now() - $1::interval`, runTimeout+storeTimeout)
+	if err != nil {
+		return id, fmt.Errorf("close interrupted reconciliations: %w", err)
+	}
+	_, err = s.pool.Exec(ctx, `INSERT INTO reconciliations (id, requested_by, mint) VALUES ($1, $2, $3)`, id, by, s.ledger.Currency().Mint)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.ConstraintName == "reconciliations_one_running" {
+		return id, errs.New(errs.Conflict, "a reconciliation is running already: wait for its result")
+	}
+	if err != nil {
+		return id, fmt.Errorf("begin reconciliation: %w", err)
+	}
+	return id, nil
+}
+
+func (s *Service) fail(ctx context.Context, id ids.Reconciliation, cause error) error {
+	reason := "the chain or the ledger could not be read to the end"
+	switch {
+	case chain.IsAlarm(cause):
+		reason = "the RPC endpoint hides transactions of a newer version: use another endpoint"
+	case errors.Is(cause, chain.ErrUnavailable), errors.Is(cause, chain.ErrBehind):
+		reason = "the RPC endpoint does not answer or is behind: try again later"
+	case errors.Is(cause, chain.ErrHistoryTooLong):
+		reason = "an account's history is longer than one run reads"
+	}
+	_, err := s.pool.Exec(ctx, `UPDATE reconciliations SET state = 'failed', reason = $2, finished_at = now() WHERE id = $1 AND state = 'running'`, id, reason)
+	if err != nil {
+		return fmt.Errorf("store reconciliation: %w", err)
+	}
+	return nil
+}
+
+func (s *Service) finish(ctx context.Context, id ids.Reconciliation, outcomes []outcome) error {
+	batch := &pgx.Batch{}
+	slot, matched, count := outcomes[0].slot, 0, 0
+	for _, o := range outcomes {
+		slot, matched = min(slot, o.slot), matched+o.matched
+		batch.Queue(`
+			INSERT INTO reconciliation_accounts (reconciliation_id, token_account, name, opening, total_in, total_out, chain_closing, ledger_closing,
+			                                     transactions, matched, continuous, fee_lamports, slot)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+			id, o.tokenAccount.String(), o.name, o.opening, o.totalIn, o.totalOut, o.balance, o.ledgerClosing,
+			len(o.movements), o.matched, len(o.gaps) == 0, int64(o.fees), int64(o.slot)) //nolint:gosec // neither comes near 2^63
+		for _, d := range o.differences {
+			if count++; count > MaxDifferences {
+				continue
+			}
+			var at *time.Time
+			if !d.at.IsZero() {
+				at = &d.at
+			}
+			batch.Queue(`
+				INSERT INTO reconciliation_differences (reconciliation_id, class, token_account, signature, ledger_amount, chain_amount, occurred_at, explanation)
+				VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, now()), $8)`,
+				id, d.class, d.account, d.signature, d.ledger, d.chain, at, d.text)
+		}
+	}
+	state := StateClean
+	if count > 0 {
+		state = StateDifferences
+	}
+	batch.Queue(`
+		UPDATE reconciliations SET state = $2, slot = $3, matched = $4, difference_count = $5, finished_at = now()
+		WHERE id = $1 AND state = 'running'`, id, state, int64(slot), matched, count) //nolint:gosec // slots count from 2020
+	if err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, batch).Close() }); err != nil {
+		return fmt.Errorf("store reconciliation: %w", err)
+	}
+	return nil
+}
+
+// accounts are the treasury, first, and every deposit account.
+func (s *Service) accounts(ctx context.Context) ([]account, error) {
+	accounts := []account{{Account: ledger.Platform(ledger.ChainTreasury), name: "treasury", tokenAccount: s.config.Treasury}}
+	rows, err := s.pool.Query(ctx, `
+		SELECT d.org_id, d.token_account, o.name FROM deposit_addresses d JOIN organisations o ON o.id = d.org_id ORDER BY o.name, o.id`)
+	if err != nil {
+		return nil, fmt.Errorf("list deposit accounts: %w", err)
+	}
+	var org ids.Org
+	var text, name string
+	_, err = pgx.ForEachRow(rows, []any{&org, &text, &name}, func() error {
+		address, err := chain.ParseAddress(text)
+		accounts = append(accounts, account{Account: ledger.Of(ledger.ChainDeposits, org), name: "deposits of " + name, tokenAccount: address})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list deposit accounts: %w", err)
+	}
+	return accounts, nil
+}
+
+// entries are what the ledger has on an asset account, added up by entry.
+func (s *Service) entries(ctx context.Context, a ledger.Account) ([]booked, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT e.key, coalesce(e.signature, ''), sum(CASE WHEN t.debit_account = a.id THEN t.amount ELSE -t.amount END)::bigint, e.posted_at
+		FROM ledger_accounts a
+		JOIN ledger_transfers t ON a.id IN (t.debit_account, t.credit_account)
+		JOIN ledger_entries e ON e.id = t.entry_id
+		WHERE a.kind = $1 AND a.org_id IS NOT DISTINCT FROM $2::uuid AND a.mint = $3
+		GROUP BY e.id ORDER BY e.id`, a.Kind, a.Org, s.ledger.Currency().Mint)
+	if err != nil {
+		return nil, fmt.Errorf("read ledger entries: %w", err)
+	}
+	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e booked, err error) {
+		err = row.Scan(&e.key, &e.signature, &e.amount, &e.at)
+		return e, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read ledger entries: %w", err)
+	}
+	return entries, nil
+}
+
+// unresolved are the signed batches whose end is not known: their signatures, and a difference each.
+func (s *Service) unresolved(ctx context.Context) (map[string]bool, []difference, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT b.id, b.state, b.nonce_account, b.total, b.signing_started_at, coalesce(t.signature, '')
+		FROM payout_batches b LEFT JOIN payout_transactions t ON t.batch_id = b.id
+		WHERE b.mint = $1 AND b.signing_started_at IS NOT NULL AND b.state NOT IN ('finalized', 'failed', 'cancelled')
+		ORDER BY b.id`, s.ledger.Currency().Mint)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list unresolved batches: %w", err)
+	}
+	signatures := map[string]bool{}
+	var found []difference
+	var id ids.Batch
+	var state, nonce, signature string
+	var total money.Amount
+	var since time.Time
+	_, err = pgx.ForEachRow(rows, []any{&id, &state, &nonce, &total, &since, &signature}, func() error {
+		signatures[signature] = true
+		amount := -total
+		found = append(found, difference{
+			class: UnresolvedNonce, account: s.config.Treasury.String(), signature: signature, ledger: &amount, at: since,
+			text: fmt.Sprintf("the batch %s is %s: its nonce %s is not resolved yet", id, state, nonce),
+		})
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list unresolved batches: %w", err)
+	}
+	delete(signatures, "")
+	return signatures, found, nil
+}
+
+const runColumns = `id, state, reason, requested_by, slot, matched, difference_count, started_at, finished_at`
+
+func scanRun(row pgx.CollectableRow) (r Reconciliation, err error) {
+	err = row.Scan(&r.ID, &r.State, &r.Reason, &r.RequestedBy, &r.Slot, &r.Matched, &r.DifferenceCount, &r.StartedAt, &r.FinishedAt)
+	return r, err
+}
+
+// List is a page of runs, newest first: those before a cursor, which may be zero.
+func (s *Service) List(ctx context.Context, before ids.Reconciliation, limit int) ([]Reconciliation, error) {
+	if limit <= 0 || limit > MaxPage {
+		limit = MaxPage
+	}
+	rows, err := s.pool.Query(ctx, `
+		SELECT `+runColumns+` FROM reconciliations WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2`, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list reconciliations: %w", err)
+	}
+	runs, err := pgx.CollectRows(rows, scanRun)
+	if err != nil {
+		return nil, fmt.Errorf("list reconciliations: %w", err)
+	}
+	return runs, nil
+}
+
+// Get is one run with its accounts and differences, or errs.NotFound.
+func (s *Service) Get(ctx context.Context, id ids.Reconciliation) (Reconciliation, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+runColumns+` FROM reconciliations WHERE id = $1`, id)
+	if err != nil {
+		return Reconciliation{}, fmt.Errorf("read reconciliation: %w", err)
+	}
+	r, err := pgx.CollectExactlyOneRow(rows, scanRun)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Reconciliation{}, errs.New(errs.NotFound, "there is no reconciliation %s", id)
+	}
+	if err != nil {
+		return Reconciliation{}, fmt.Errorf("read reconciliation: %w", err)
+	}
+	rows, err = s.pool.Query(ctx, `
+		SELECT token_account, name, opening, total_in, total_out, chain_closing, ledger_closing, transactions, matched, continuous, fee_lamports, slot
+		FROM reconciliation_accounts WHERE reconciliation_id = $1 ORDER BY name <> 'treasury', name, token_account`, id)
+	if err != nil {
+		return Reconciliation{}, fmt.Errorf("read reconciliation: %w", err)
+	}
+	if r.Accounts, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Account]); err != nil {
+		return Reconciliation{}, fmt.Errorf("read reconciliation: %w", err)
+	}
+	r.Differences, err = s.differences(ctx, r)
+	return r, err
+}
+
+func (s *Service) differences(ctx context.Context, r Reconciliation) ([]Difference, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT class, token_account, signature, ledger_amount, chain_amount, occurred_at, explanation
+		FROM reconciliation_differences WHERE reconciliation_id = $1 ORDER BY id`, r.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read differences: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Difference, err error) {
+		err = row.Scan(&d.Class, &d.TokenAccount, &d.Signature, &d.Ledger, &d.Chain, &d.At, &d.Text)
+		d.Age = max(0, r.StartedAt.Sub(d.At))
+		return d, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read differences: %w", err)
+	}
+	return list, nil
+}
+
+func parseSignature(text string) (chain.Signature, error) { return solana.SignatureFromBase58(text) }
