@@ -18,6 +18,8 @@ const MAX_SUBSCRIPTIONS = 1024;
 const MAX_MESSAGE_BYTES = 64 * 1024;
 const MAX_QUEUED_BYTES = 16 * 1024 * 1024;
 const PING_MS = 20_000;
+/** How long after its subscription a client learns of what had already happened. */
+const CATCH_UP_MS = 20;
 
 /** @typedef {import("./chain.js").Chain} Chain */
 /** @typedef {import("./chain.js").Commitment} Commitment */
@@ -171,9 +173,9 @@ class Session {
     const results = ({ slot, entries }) =>
       entries.filter((entry) => entry.signature === wanted).map((entry) => ({ context: { slot }, value: { err: entry.err } }));
     const id = this.add("signature", level, results);
-    const entry = this.chain.ledger.bySignature.get(wanted);
     this.immediate.push(() => {
       const subscription = this.subscriptions.get(id);
+      const entry = this.chain.ledger.bySignature.get(wanted);
       if (!subscription || !entry) return;
       if (received) this.push(subscription, { context: { slot: entry.slot }, value: "receivedSignature" });
       if (entry.slot > this.chain.slotAt(level)) return;
@@ -276,9 +278,12 @@ class Session {
     if (this.socket.readyState === this.socket.OPEN) this.socket.send(text);
   }
 
-  /** Sends what a new subscription is owed at once, after the answer that tells its id. */
+  /**
+   * Sends what a new subscription is owed for the past. Clients drop a notification that arrives in
+   * the same packet as the answer that tells the subscription's id, so it follows a moment later.
+   */
   flushImmediate() {
-    for (const send of this.immediate.splice(0)) send();
+    for (const send of this.immediate.splice(0)) setTimeout(send, CATCH_UP_MS);
   }
 
   /** @param {Socket} socket */
