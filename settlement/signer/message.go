@@ -229,6 +229,7 @@ func (m *message) add(r *reader, program int, accounts, data []byte) {
 	built := instruction{program: m.keys[program], data: data}
 	for _, index := range accounts {
 		if int(index) >= len(m.keys) {
+			r.lookups = m.version == 0 // only a lookup table could hold it
 			r.fail("an instruction names an account that the message does not list")
 			return
 		}

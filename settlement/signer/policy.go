@@ -3,6 +3,7 @@ package signer
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 
@@ -35,8 +36,8 @@ func (p Policy) Validate() error {
 		return fmt.Errorf("nonce_accounts is empty")
 	case p.MaxPayoutsPerBatch < 1 || p.MaxPayoutsPerBatch > maxAccounts:
 		return fmt.Errorf("max_payouts_per_batch must be 1 to %d", maxAccounts)
-	case p.MaxBaseUnitsPerBatch == 0:
-		return fmt.Errorf("max_base_units_per_batch must be positive")
+	case p.MaxBaseUnitsPerBatch == 0 || p.MaxBaseUnitsPerDay > math.MaxInt64:
+		return fmt.Errorf("max_base_units_per_batch and max_base_units_per_day must be 1 to %d", int64(math.MaxInt64))
 	case p.MaxBaseUnitsPerDay < p.MaxBaseUnitsPerBatch:
 		return fmt.Errorf("max_base_units_per_day must not be less than max_base_units_per_batch")
 	}
