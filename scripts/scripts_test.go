@@ -18,11 +18,11 @@ func path(t *testing.T, fakes map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range tools {
-		real, err := exec.LookPath(name)
+		program, err := exec.LookPath(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Symlink(real, filepath.Join(dir, name)); err != nil {
+		if err := os.Symlink(program, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -31,7 +31,7 @@ func path(t *testing.T, fakes map[string]string) string {
 		if says == "" {
 			script = "#!/bin/sh\nexit 1\n"
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil { //nolint:gosec // it is run
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -40,7 +40,7 @@ func path(t *testing.T, fakes map[string]string) string {
 
 func prerequisites(t *testing.T, path string, args ...string) (output string, ok bool) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(path, "bash"), append([]string{"prerequisites.sh"}, args...)...) //nolint:gosec // bash
+	cmd := exec.CommandContext(t.Context(), filepath.Join(path, "bash"), append([]string{"prerequisites.sh"}, args...)...)
 	cmd.Env = []string{"PATH=" + path}
 	out, err := cmd.CombinedOutput()
 	return string(out), err == nil
@@ -112,7 +112,7 @@ func TestPrerequisitesNameAMissingVenv(t *testing.T) {
 	t.Parallel()
 	dir := path(t, complete())
 	script := "#!/bin/sh\ncase $2 in *ensurepip*) exit 1 ;; esac\necho 3.11.2\n"
-	if err := os.WriteFile(filepath.Join(dir, "python3"), []byte(script), 0o755); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(dir, "python3"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	out, ok := prerequisites(t, dir)

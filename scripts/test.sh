@@ -17,7 +17,7 @@ passed=0 failed=0 summary=()
 
 run_go() {
     "$(scripts/tool.sh gotestsum)" --format "${MUSTER_TEST_FORMAT:-pkgname-and-test-fails}" --format-hide-empty-pkg \
-        --hide-summary=skipped --jsonfile "$logs/go.json" -- -race -p 2 -timeout "$go_timeout" ./...
+        --hide-summary=skipped --jsonfile "$logs/go.json" -- -race -count=1 -p 2 -timeout "$go_timeout" ./...
 }
 
 run_localnet() { timeout "$suite_timeout" npm --prefix deploy/localnet test; }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,22 +129,20 @@ func unpackInto(jar []byte, dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range z.File {
-		if !strings.HasSuffix(f.Name, ".txz") {
-			continue
-		}
-		r, err := f.Open()
-		if err != nil {
-			return err
-		}
-		defer func() { _ = r.Close() }()
-		x, err := xz.NewReader(r, 0)
-		if err != nil {
-			return err
-		}
-		return untar(tar.NewReader(x), dir)
+	i := slices.IndexFunc(z.File, func(f *zip.File) bool { return strings.HasSuffix(f.Name, ".txz") })
+	if i < 0 {
+		return errors.New("the archive holds no .txz file")
 	}
-	return errors.New("the archive holds no .txz file")
+	r, err := z.File[i].Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	x, err := xz.NewReader(r, 0)
+	if err != nil {
+		return err
+	}
+	return untar(tar.NewReader(x), dir)
 }
 
 func untar(t *tar.Reader, dir string) error {

@@ -43,7 +43,7 @@ func (c *cluster) command(ctx context.Context, program string, args ...string) (
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd = exec.CommandContext(ctx, filepath.Join(c.bin, program), args...) //nolint:gosec // our own binaries
+	cmd = exec.CommandContext(ctx, filepath.Join(c.bin, program), args...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + c.bin + ":/usr/bin:/bin", "HOME=/", "LC_ALL=C", "TZ=UTC"}
 	cmd.ExtraFiles = []*os.File{dir} // childDir

@@ -48,7 +48,7 @@ func runChild(dir string) {
 func start(t *testing.T, opts Options) *Server {
 	t.Helper()
 	opts.BinariesDir = binariesDir
-	opts.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	opts.Log = slog.New(slog.DiscardHandler)
 	s, err := Start(t.Context(), opts)
 	if err != nil {
 		t.Fatalf("start: %v", err)
@@ -179,7 +179,7 @@ func TestKilledServerIsReportedWithoutRestart(t *testing.T) {
 func TestServerOfAKilledProgramIsAdopted(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "pg")
-	child := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this test binary
+	child := exec.CommandContext(t.Context(), os.Args[0])
 	child.Env = append(os.Environ(), childDataDir+"="+dir)
 	out, err := child.StdoutPipe()
 	if err != nil {
@@ -222,7 +222,7 @@ func TestPidFileOfAStrangerDoesNotHinderAStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	stale := fmt.Sprintf("%d\n%s/pgdata\n1\n1\n\n\n\nready\n", os.Getpid(), dir)
-	if err := os.WriteFile(filepath.Join(dir, "pgdata", "postmaster.pid"), []byte(stale), 0o644); err != nil { //nolint:gosec // read by the server's user
+	if err := os.WriteFile(filepath.Join(dir, "pgdata", "postmaster.pid"), []byte(stale), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if s := start(t, Options{DataDir: dir}); s.Adopted() {
@@ -271,8 +271,7 @@ func TestUnreachableBinariesAreKeptElsewhere(t *testing.T) {
 	t.Parallel()
 	id := identity{uid: 65534, gid: 65534, cred: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	for mode, want := range map[os.FileMode]bool{0o700: false, 0o711: true} {
-		// Not t.TempDir, whose own folder nobody may not pass either.
-		parent, err := os.MkdirTemp("", "embeddedpg")
+		parent, err := os.MkdirTemp("", "embeddedpg") //nolint:usetesting // the folder of t.TempDir is closed to nobody as well
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -122,10 +122,11 @@ func ping(ctx context.Context, url string) error {
 }
 
 // freePort is a port on the loopback address that nobody listens on. With want it is that one if it is free, else any.
-func freePort(want int) (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(want)))
+func freePort(ctx context.Context, want int) (int, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(want)))
 	if err != nil && want != 0 {
-		l, err = net.Listen("tcp", "127.0.0.1:0")
+		l, err = config.Listen(ctx, "tcp", "127.0.0.1:0")
 	}
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)

@@ -133,7 +133,7 @@ func (s *Server) begin(ctx context.Context) error {
 	if want == 0 {
 		want = s.cluster.lastPort()
 	}
-	port, err := freePort(want)
+	port, err := freePort(ctx, want)
 	if err != nil {
 		return err
 	}
