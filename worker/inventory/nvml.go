@@ -16,17 +16,13 @@ const (
 	maxGPUs          = 64
 )
 
-// readNVML loads a library into this process, for good, and reads every GPU through it. An absent library is a host without
-// GPUs, unless a path was asked for.
-func readNVML(path string) *agentpb.Inventory {
-	name := path
-	if name == "" {
-		name = defaultLibrary
-	}
+// readNVML loads a library into this process, for good, and reads every GPU through it. A host without the library has no
+// GPUs, which is an error only where the library was asked for by name.
+func readNVML(name string, required bool) *agentpb.Inventory {
 	inventory := &agentpb.Inventory{}
 	loaded := dl.New(name, dl.RTLD_LAZY|dl.RTLD_GLOBAL)
 	if err := loaded.Open(); err != nil {
-		if path != "" {
+		if required {
 			inventory.ProbeError = fmt.Sprintf("the NVML library cannot be loaded: %v", err)
 		}
 		return inventory

@@ -19,14 +19,14 @@ const LibraryFlag = "nvml-library"
 func ProbeMain(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("probe", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	path := flags.String(LibraryFlag, "", "NVML library to load")
+	name := flags.String(LibraryFlag, defaultLibrary, "NVML library to load")
 	if err := flags.Parse(args); err != nil {
 		return errs.New(errs.Invalid, "the probe's arguments are wrong: %w", err)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	answer, err := protojson.Marshal(readNVML(*path))
+	answer, err := protojson.Marshal(readNVML(*name, *name != defaultLibrary))
 	if err != nil {
 		return fmt.Errorf("encode the inventory: %w", err)
 	}
