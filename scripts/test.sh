@@ -79,5 +79,6 @@ done
 
 printf '\n'
 printf '%s\n' "${summary[@]}"
+printf '%d %d\n' "$passed" "$failed" >"$logs/counts"
 printf '%d passed, %d failed\n' "$passed" "$failed"
 ((failed == 0))
