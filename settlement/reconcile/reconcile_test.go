@@ -1,0 +1,326 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/muster-gpu/muster/internal/errs"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/internal/testkit"
+	"github.com/muster-gpu/muster/settlement/chain"
+	"github.com/muster-gpu/muster/settlement/deposits"
+	"github.com/muster-gpu/muster/settlement/internal/chaintest"
+	"github.com/muster-gpu/muster/settlement/ledger"
+	"github.com/muster-gpu/muster/settlement/reconcile"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+const (
+	token   = 1_000_000 // base units
+	capital = 1_000_000_000
+)
+
+// bench is a real chain with a treasury, a customer who has deposited 5 tokens, and an owner who has 4 in flight.
+type bench struct {
+	testing.TB
+	*reconcile.Service
+	pool     *pgxpool.Pool
+	chain    *chaintest.Chain
+	deposits *deposits.Service
+	book     *ledger.Ledger
+	customer ids.Org
+	wallet   chain.Address // the customer's deposit wallet
+	owner    ids.Org
+}
+
+func newBench(t testing.TB) *bench {
+	t.Helper()
+	b := &bench{TB: t, pool: testkit.DB(t), chain: chaintest.Start(t), customer: ids.New[ids.Org](), owner: ids.New[ids.Org]()}
+	b.book = ledger.New(b.chain.Currency())
+	log := slog.New(slog.DiscardHandler)
+	var err error
+	b.deposits, err = deposits.New(b.pool, b.book, b.chain.Client(), b.chain.Wallets, deposits.Config{
+		TokenProgram: chain.TokenProgram, Treasury: b.chain.Treasury, Minimum: 1, Interval: time.Hour,
+	}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Service = b.service(b.chain.Client(), b.deposits.Poll)
+	b.exec(`INSERT INTO organisations (id, name) VALUES ($1, 'Customer'), ($2, 'Owner')`, b.customer, b.owner)
+	b.chain.Wallets.Add(b.customer)
+	if _, err := b.deposits.Address(t.Context(), b.customer); err != nil {
+		t.Fatal(err)
+	}
+	b.wallet = b.chain.Wallets.Key(b.customer).PublicKey()
+	b.deposit(5 * token)
+	b.poll()
+	b.post(ledger.Entry{Key: "earned", Kind: ledger.KindCharge, Legs: []ledger.Leg{
+		{Debit: ledger.Of(ledger.CustomerAvailable, b.customer), Credit: ledger.Of(ledger.PayoutInFlight, b.owner), Amount: 4 * token},
+	}})
+	return b
+}
+
+func (b *bench) service(client reconcile.Chain, catchUp func(context.Context) error) *reconcile.Service {
+	return reconcile.New(b.pool, b.book, client, reconcile.Config{
+		Treasury: b.chain.TreasuryTokenAccount, CatchUp: catchUp, Interval: time.Hour,
+	}, slog.New(slog.DiscardHandler))
+}
+
+func (b *bench) exec(sql string, args ...any) {
+	b.Helper()
+	if _, err := b.pool.Exec(b.Context(), sql, args...); err != nil {
+		b.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func (b *bench) poll() {
+	b.Helper()
+	if err := b.deposits.Poll(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *bench) deposit(amount uint64) {
+	b.Helper()
+	if _, err := b.chain.MintTo(b.Context(), b.wallet, amount); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// pay sends tokens from the treasury to the owner's wallet on the chain.
+func (b *bench) pay(amount uint64) string {
+	b.Helper()
+	signature, err := b.chain.Transfer(b.Context(), b.chain.TreasuryKey, b.chain.Owner.Address, amount)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return signature.String()
+}
+
+// record posts a payout in the ledger.
+func (b *bench) record(key, signature string, amount money.Amount) {
+	b.Helper()
+	b.post(ledger.Entry{
+		Key: key, Kind: ledger.KindPayoutPaid, Refs: ledger.Refs{Signature: signature},
+		Legs: []ledger.Leg{{Debit: ledger.Of(ledger.PayoutInFlight, b.owner), Credit: ledger.Platform(ledger.ChainTreasury), Amount: amount}},
+	})
+}
+
+func (b *bench) post(e ledger.Entry) {
+	b.Helper()
+	err := pgx.BeginFunc(b.Context(), b.pool, func(tx pgx.Tx) error {
+		_, err := b.book.Post(b.Context(), tx, e)
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *bench) reconcile() reconcile.Reconciliation {
+	b.Helper()
+	result, err := b.Reconcile(b.Context(), ids.User{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return result
+}
+
+// wantDifferences runs and expects one difference of each class and nothing else, and returns them.
+func (b *bench) wantDifferences(classes ...string) map[string]reconcile.Difference {
+	b.Helper()
+	result := b.reconcile()
+	found := map[string]reconcile.Difference{}
+	for _, d := range result.Differences {
+		found[d.Class] = d
+	}
+	for _, class := range classes {
+		if _, ok := found[class]; !ok {
+			b.Errorf("no %s was found", class)
+		}
+	}
+	want := reconcile.StateClean
+	if len(classes) > 0 {
+		want = reconcile.StateDifferences
+	}
+	if len(result.Differences) != len(classes) || result.DifferenceCount != len(classes) || result.State != want {
+		b.Errorf("the run is %s (%s) with %+v, want %v", result.State, result.Reason, result.Differences, classes)
+	}
+	return found
+}
+
+func amount(a money.Amount) *money.Amount { return &a }
+
+func wantAmounts(t *testing.T, d reconcile.Difference, inLedger, onChain *money.Amount) {
+	t.Helper()
+	same := func(got, want *money.Amount) bool { return (got == nil) == (want == nil) && (got == nil || *got == *want) }
+	if !same(d.Ledger, inLedger) || !same(d.Chain, onChain) {
+		t.Errorf("%s has the ledger amount %v and the chain amount %v", d.Class, d.Ledger, d.Chain)
+	}
+}
+
+func TestCleanRunProvesEveryToken(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.record("payout", b.pay(3*token), 3*token)
+	b.deposit(2 * token) // the run itself catches up
+	result := b.reconcile()
+	if result.State != reconcile.StateClean || result.Matched != 4 || result.Slot == 0 || len(result.Accounts) != 2 {
+		t.Fatalf("the run is %+v", result)
+	}
+	treasury, deposited := result.Accounts[0], result.Accounts[1]
+	if treasury.Name != "treasury" || treasury.In != capital || treasury.Out != 3*token || treasury.ChainClosing != capital-3*token ||
+		treasury.LedgerClosing != treasury.ChainClosing || treasury.Transactions != 2 || !treasury.Continuous || treasury.FeeLamports == 0 {
+		t.Errorf("the treasury is %+v", treasury)
+	}
+	if deposited.Name != "deposits of Customer" || deposited.In != 7*token || deposited.Out != 0 || deposited.ChainClosing != 7*token ||
+		deposited.LedgerClosing != 7*token || !deposited.Continuous {
+		t.Errorf("the deposit account is %+v", deposited)
+	}
+	list, err := b.List(t.Context(), ids.Reconciliation{}, 0)
+	if err != nil || len(list) != 1 || list[0].ID != result.ID || list[0].State != reconcile.StateClean {
+		t.Errorf("the runs are %+v, %v", list, err)
+	}
+}
+
+func TestUnrecordedTreasuryTransferIsFound(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	signature := b.pay(token)
+	found := b.wantDifferences(reconcile.ChainOnly)[reconcile.ChainOnly]
+	wantAmounts(t, found, nil, amount(-token))
+	if found.Signature != signature || found.TokenAccount != b.chain.TreasuryTokenAccount.String() {
+		t.Errorf("the difference is %+v", found)
+	}
+}
+
+func TestAlteredLedgerAmountIsFound(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.record("payout", b.pay(token), token+1)
+	wantAmounts(t, b.wantDifferences(reconcile.AmountMismatch)[reconcile.AmountMismatch], amount(-token-1), amount(-token))
+}
+
+func TestInventedAndRepeatedEntriesAreFound(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	signature := b.pay(token)
+	b.record("payout", signature, token)
+	b.record("payout again", signature, token)
+	invented := chain.Signature{1, 2, 3}.String()
+	b.record("invented", invented, token/2)
+	found := b.wantDifferences(reconcile.Duplicate, reconcile.LedgerOnly)
+	wantAmounts(t, found[reconcile.Duplicate], amount(-token), nil)
+	wantAmounts(t, found[reconcile.LedgerOnly], amount(-token/2), nil)
+	if found[reconcile.LedgerOnly].Signature != invented {
+		t.Errorf("the difference is %+v", found[reconcile.LedgerOnly])
+	}
+}
+
+// TestTokensThatLeaveADepositAccountAreFound: nothing of ours takes tokens from there.
+func TestTokensThatLeaveADepositAccountAreFound(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if _, err := b.chain.Transfer(t.Context(), b.chain.Wallets.Key(b.customer), b.chain.Owner.Address, token); err != nil {
+		t.Fatal(err)
+	}
+	wantAmounts(t, b.wantDifferences(reconcile.ChainOnly)[reconcile.ChainOnly], nil, amount(-token))
+}
+
+// TestUnresolvedBatchIsOneDifference: its transaction has landed, but the worker has not seen it yet.
+func TestUnresolvedBatchIsOneDifference(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	signature := b.pay(token)
+	batch, user, nonce := ids.New[ids.Batch](), ids.New[ids.User](), b.chain.Nonces[0].String()
+	b.exec(`INSERT INTO users (id, wallet_address) VALUES ($1, 'w')`, user)
+	b.exec(`INSERT INTO payout_batches (id, state, mint, total, payee_count, nonce_account, nonce_value, approved_by, approved_at, message, signing_started_at)
+		VALUES ($1, 'sent', $2, $3, 1, $4, $4, $5, now(), 'm', now())`, batch, b.chain.Mint.String(), token, nonce, user)
+	b.exec(`INSERT INTO payout_transactions (signature, batch_id, nonce_account, nonce_value, wire) VALUES ($1, $2, $3, $3, 'w')`, signature, batch, nonce)
+	found := b.wantDifferences(reconcile.UnresolvedNonce)[reconcile.UnresolvedNonce]
+	if found.Signature != signature {
+		t.Errorf("the difference is %+v", found)
+	}
+	b.record("payout", signature, token)
+	b.exec(`UPDATE payout_batches SET state = 'finalized', finalized_at = now()`)
+	b.wantDifferences()
+}
+
+// TestWhatHappensDuringARunIsLeftForTheNext lets a deposit arrive and be credited after the chain was read.
+func TestWhatHappensDuringARunIsLeftForTheNext(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.Service = b.service(b.chain.Client(), func(ctx context.Context) error {
+		b.deposit(token)
+		return b.deposits.Poll(ctx)
+	})
+	b.wantDifferences()
+	b.Service = b.service(b.chain.Client(), b.deposits.Poll)
+	b.wantDifferences()
+}
+
+// downChain is the real chain until its history is asked for.
+type downChain struct{ reconcile.Chain }
+
+func (downChain) Movements(context.Context, chain.Address, chain.Cursor) ([]chain.Movement, error) {
+	return nil, errors.Join(errors.New("connection refused"), chain.ErrUnavailable)
+}
+
+// TestUnreadableChainIsNeverClean: and the reason shows nothing of the internals.
+func TestUnreadableChainIsNeverClean(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.Service = b.service(downChain{b.chain.Client()}, b.deposits.Poll)
+	result := b.reconcile()
+	if result.State != reconcile.StateFailed || result.Reason != "the RPC endpoint does not answer or is behind: try again later" {
+		t.Errorf("the run is %+v", result)
+	}
+}
+
+// forgetfulChain is the real chain with one transaction missing from every history.
+type forgetfulChain struct {
+	reconcile.Chain
+	forgets string
+}
+
+func (c forgetfulChain) Movements(ctx context.Context, account chain.Address, since chain.Cursor) ([]chain.Movement, error) {
+	all, err := c.Chain.Movements(ctx, account, since)
+	var rest []chain.Movement
+	for _, m := range all {
+		if m.Signature.String() != c.forgets {
+			rest = append(rest, m)
+		}
+	}
+	return rest, err
+}
+
+// TestHiddenTransactionBreaksContinuity: even one that the ledger does not know either.
+func TestHiddenTransactionBreaksContinuity(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.Service = b.service(forgetfulChain{b.chain.Client(), b.pay(token)}, b.deposits.Poll)
+	b.record("payout", b.pay(token), token)
+	wantAmounts(t, b.wantDifferences(reconcile.AmountMismatch)[reconcile.AmountMismatch], nil, amount(-token))
+}
+
+func TestOneRunAtATime(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.exec(`INSERT INTO reconciliations (id, mint) VALUES ($1, 'm')`, ids.New[ids.Reconciliation]())
+	if _, err := b.Reconcile(t.Context(), ids.User{}); errs.CodeOf(err) != errs.Conflict {
+		t.Fatalf("a second run gave %v, want a conflict", err)
+	}
+	b.exec(`UPDATE reconciliations SET started_at = now() - interval '1 hour'`) // its process has died
+	b.wantDifferences()
+	if _, err := b.Get(t.Context(), ids.New[ids.Reconciliation]()); errs.CodeOf(err) != errs.NotFound {
+		t.Errorf("an unknown run gave %v", err)
+	}
+}
