@@ -14,6 +14,7 @@ import (
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/leader"
 	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/internal/pgnotify"
 	"github.com/muster-gpu/muster/settlement/ledger"
 )
 
@@ -169,7 +170,7 @@ func (m *Meter) settleOne(ctx context.Context, tx pgx.Tx, c *metered) error {
 		return err
 	}
 	if c.over() {
-		return markSettled(ctx, tx, c.id)
+		return m.markSettled(ctx, tx, c, charged)
 	}
 	return nil
 }
@@ -232,13 +233,25 @@ func recordCharges(ctx context.Context, tx pgx.Tx, cluster ids.Cluster, dues []d
 	return nil
 }
 
-func markSettled(ctx context.Context, tx pgx.Tx, cluster ids.Cluster) error {
-	tag, err := tx.Exec(ctx, `UPDATE clusters SET settled_at = now(), version = version + 1 WHERE id = $1 AND settled_at IS NULL`, cluster)
+// markSettled closes the cluster's account and tells its viewers.
+func (m *Meter) markSettled(ctx context.Context, tx pgx.Tx, c *metered, charged money.Amount) error {
+	tag, err := tx.Exec(ctx, `UPDATE clusters SET settled_at = now(), version = version + 1 WHERE id = $1 AND settled_at IS NULL`, c.id)
 	if err != nil {
-		return fmt.Errorf("settle %s: %w", cluster, err)
+		return fmt.Errorf("settle %s: %w", c.id, err)
 	}
 	if tag.RowsAffected() != 1 {
-		return fmt.Errorf("settle %s: it was settled meanwhile", cluster)
+		return fmt.Errorf("settle %s: it was settled meanwhile", c.id)
+	}
+	currency := m.ledger.Currency()
+	message := fmt.Sprintf("%s %s charged, %s %s returned",
+		currency.Format(charged), currency.Symbol, currency.Format(c.hold-charged), currency.Symbol)
+	_, err = tx.Exec(ctx, `
+		WITH event AS (
+			INSERT INTO cluster_events (cluster_id, org_id, kind, message) VALUES ($1, $2, 'credit', $3) RETURNING org_id
+		)
+		SELECT pg_notify($4, org_id::text) FROM event`, c.id, c.customer, message, pgnotify.ChannelClusterEvents)
+	if err != nil {
+		return fmt.Errorf("announce the settlement of %s: %w", c.id, err)
 	}
 	return nil
 }

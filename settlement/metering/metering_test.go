@@ -177,6 +177,11 @@ func TestClusterThatNeverRanIsRefundedWhole(t *testing.T) {
 	c.end()
 	b.settle()
 	b.wantBalances(10_000, 0, 0, 0)
+	var message string
+	if err := b.pool.QueryRow(t.Context(), `SELECT message FROM cluster_events WHERE cluster_id = $1 AND kind = 'credit'`, c.id).Scan(&message); err != nil ||
+		message != "0.000000 USDC charged, 0.006000 USDC returned" {
+		t.Errorf("the timeline says %q, %v", message, err)
+	}
 	cost, err := b.ClusterCost(t.Context(), b.customer, c.id)
 	if err != nil || cost.Refunded != 6_000 || cost.RefundNow != 0 || cost.Charged != 0 {
 		t.Errorf("the cost is %+v, %v", cost, err)
