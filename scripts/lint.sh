@@ -26,7 +26,7 @@ check "go vet" go vet ./...
 check "golangci-lint" "$golangci" run --timeout 15m
 check "buf" "$buf" lint
 check "shellcheck" shellcheck --external-sources --source-path=SCRIPTDIR scripts/*.sh .ci/run
-check "localnet types" npm --silent --prefix deploy/localnet run typecheck
+check "localnet types" npm --silent --prefix deploy/localnet run check
 check "console types" npm --silent --prefix web run typecheck
 check "console eslint" npm --silent --prefix web run lint
 check "generated code" scripts/generate.sh --check

@@ -7,14 +7,15 @@ one_at_a_time setup
 
 ray_version=2.60.0
 
+# npm_packages DIR EXPECTED COMMAND...: the command installs what DIR/package-lock.json names.
 npm_packages() {
-    local dir=$1 expected value
+    local dir=$1 expected=$2 value
+    shift 2
     value="$(digest "$dir/package-lock.json") node$(node -p 'process.versions.modules')"
     if is_stamped "npm-${dir//\//-}" "$value" && [[ -d $root/$dir/node_modules ]]; then
         return
     fi
-    expected=$2
-    with_progress "npm packages of $dir (about $expected)" npm --prefix "$root/$dir" ci --no-audit --no-fund
+    with_progress "npm packages of $dir (about $expected)" npm --prefix "$root/$dir" "$@" --no-audit --no-fund
     stamp "npm-${dir//\//-}" "$value"
 }
 
@@ -54,8 +55,9 @@ programs() {
 }
 
 "$root/scripts/prerequisites.sh"
-npm_packages deploy/localnet "15 s"
-npm_packages web "30 s"
+# LiteSVM lists a package for every platform, and npm ci refuses the lock file where a registry lacks one of the others'.
+npm_packages deploy/localnet "15 s" install --no-save
+npm_packages web "30 s" ci
 ray_environment
 console
 if [[ -x $root/bin/musterd ]]; then
