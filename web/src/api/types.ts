@@ -1,0 +1,41 @@
+// The API's types by their short names. All of them are generated from api/openapi.json by `npm run generate`.
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+
+export type Batch = Schemas["Batch"];
+export type Booking = Schemas["Booking"];
+export type BookingSpec = Schemas["BookingSpec"];
+export type BurnerWallet = Schemas["BurnerWallet"];
+export type Cluster = Schemas["Cluster"];
+export type ClusterCost = Schemas["ClusterCost"];
+export type ClusterEvent = Schemas["ClusterEvent"];
+export type Deposit = Schemas["Deposit"];
+export type Difference = Schemas["Difference"];
+export type Earnings = Schemas["Earnings"];
+export type Explanation = Schemas["Explanation"];
+export type GPU = Schemas["GPU"];
+export type Host = Schemas["Host"];
+export type Job = Schemas["Job"];
+export type JobLogs = Schemas["JobLogs"];
+export type JoinToken = Schemas["JoinToken"];
+export type JoinTokenCreated = Schemas["JoinTokenCreated"];
+export type Key = Schemas["Key"];
+export type KeyCreated = Schemas["KeyCreated"];
+export type Me = Schemas["Me"];
+export type Membership = Schemas["Membership"];
+export type Money = Schemas["Money"];
+export type Network = Schemas["Network"];
+export type Node = Schemas["Node"];
+export type Offer = Schemas["Offer"];
+export type PayableSummary = Schemas["PayableSummary"];
+export type Payout = Schemas["Payout"];
+export type Phase = Schemas["Phase"];
+export type Problem = Schemas["Problem"];
+export type Quote = Schemas["Quote"];
+export type RayToken = Schemas["RayToken"];
+export type ReconciledAccount = Schemas["ReconciledAccount"];
+export type Reconciliation = Schemas["Reconciliation"];
+export type Shortfall = Schemas["Shortfall"];
+export type Wallet = Schemas["Wallet"];
+export type WalletLine = Schemas["WalletLine"];

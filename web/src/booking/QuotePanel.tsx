@@ -1,0 +1,373 @@
+// The quote: what the server says it costs, until when, and the one button. The client adds and multiplies nothing.
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { Link, useNavigate } from "@tanstack/react-router";
+import { useCallback, useEffect, useRef, useState } from "react";
+import { client, unwrap } from "../api/client";
+import { asApiError } from "../api/problem";
+import type { BookingSpec, Explanation, Quote } from "../api/types";
+import { announce } from "../design/announce";
+import { ActionError, Boundary, Failure } from "../design/Loaded";
+import { Button, Empty, MoneyText, Notice, Panel, Skeleton, Toned } from "../design/parts";
+import { compareMoney, formatMoney, minus } from "../money/money";
+import { durationWords } from "../time/time";
+import { useNow } from "../time/useNow";
+import { Faucet } from "../funds/Faucet";
+import { walletQuery } from "../funds/queries";
+import { explain, explanationOf, quoteQuery, shortfallOf } from "./queries";
+import type { BookingChange } from "./search";
+
+const REQUOTE_GRACE_MS = 250;
+
+export function QuotePanel({ org, spec, set }: { org: string; spec: BookingSpec | null; set: (change: BookingChange) => void }) {
+  const steady = useSettled(spec);
+  return (
+    <Panel title="Quote">
+      <Boundary>
+        <div className="quote">{steady === null ? <Empty>Choose a row to see its price. Nothing is booked before you confirm.</Empty> : <Quoted org={org} spec={steady} set={set} />}</div>
+      </Boundary>
+    </Panel>
+  );
+}
+
+const SETTLE_MS = 200;
+
+/** The spec, once it has stopped changing: five clicks on a stepper ask for one quote. The first choice is quoted at once. */
+function useSettled(spec: BookingSpec | null): BookingSpec | null {
+  const [steady, setSteady] = useState(spec);
+  const text = JSON.stringify(spec);
+  const first = steady === null;
+  useEffect(() => {
+    const timer = setTimeout(() => setSteady(JSON.parse(text) as BookingSpec | null), first ? 0 : SETTLE_MS);
+    return () => clearTimeout(timer);
+  }, [text, first]);
+  return spec === null ? null : steady;
+}
+
+function Quoted({ org, spec, set }: { org: string; spec: BookingSpec; set: (change: BookingChange) => void }) {
+  const query = useQuery(quoteQuery(org, spec));
+  if (query.error !== null && query.data === undefined) {
+    if (asApiError(query.error).code === "no_capacity") return <NoMatch spec={spec} error={query.error} onRetry={() => void query.refetch()} busy={query.isFetching} set={set} />;
+    return <Failure error={query.error} onRetry={() => void query.refetch()} busy={query.isFetching} />;
+  }
+  if (query.data === undefined) return <QuoteSkeleton />;
+  return <QuoteCard key={JSON.stringify(spec)} org={org} spec={spec} quote={query.data} requoting={query.isFetching} failed={query.error} />;
+}
+
+function QuoteSkeleton() {
+  return (
+    <div className="stack" role="status">
+      <span className="visually-hidden">Loading the quote</span>
+      <Skeleton height={48} />
+      <Skeleton height={196} />
+      <Skeleton height={40} />
+    </div>
+  );
+}
+
+function QuoteCard({ org, spec, quote, requoting, failed }: { org: string; spec: BookingSpec; quote: Quote; requoting: boolean; failed: Error | null }) {
+  const queries = useQueryClient();
+  const { queryKey } = quoteQuery(org, spec);
+  const requote = useCallback(async () => {
+    await queries.refetchQueries({ queryKey });
+    return queries.getQueryData<Quote>(queryKey);
+  }, [queries, queryKey]);
+  const refresh = useCallback(() => void requote(), [requote]);
+  const booking = useBooking(org, quote, requote);
+  const short = compareMoney(quote.available, quote.hold) < 0;
+  const shortfall = shortfallOf(booking.error);
+  return (
+    <>
+      <div className="stack" data-gap="tiny">
+        <p className="line" data-spread>
+          <span className="strong">
+            {quote.spec.node_count} × {quote.spec.gpus_per_node} {quote.spec.gpu_model}, {durationWords(quote.spec.duration)}
+          </span>
+          {quote.simulated && <span className="tag">simulated</span>}
+        </p>
+        <Expiry quote={quote} paused={booking.busy} onExpired={refresh} requoting={requoting} failed={failed} />
+      </div>
+      <dl className="pairs">
+        {groupLines(quote).map((line) => (
+          <div key={line.key}>
+            <dt>
+              {line.nodes} {line.nodes === 1 ? "node" : "nodes"} × {line.gpus} GPU, {line.region}
+            </dt>
+            <dd>
+              <MoneyText of={line.price} /> <span className="muted nowrap">per GPU-hour</span>
+            </dd>
+          </div>
+        ))}
+        <div>
+          <dt>Ray head, network</dt>
+          <dd>included</dd>
+        </div>
+        <div>
+          <dt>Cluster per hour</dt>
+          <dd>
+            <MoneyText of={quote.price_per_hour} />
+          </dd>
+        </div>
+        <div data-total>
+          <dt>Hold, the most you pay</dt>
+          <dd>
+            <MoneyText of={quote.hold} />
+          </dd>
+        </div>
+        <div>
+          <dt>of it to owners</dt>
+          <dd>
+            <MoneyText of={quote.owners_receive} />
+          </dd>
+        </div>
+        <div>
+          <dt>of it platform fee</dt>
+          <dd>
+            <MoneyText of={quote.platform_fee} />
+          </dd>
+        </div>
+        <div>
+          <dt>Back if released half-way</dt>
+          <dd>
+            <MoneyText of={quote.refund_halfway} />
+          </dd>
+        </div>
+        <div>
+          <dt>Available balance</dt>
+          <dd>
+            <MoneyText of={quote.available} />
+          </dd>
+        </div>
+      </dl>
+      {booking.dearer !== null && (
+        <Notice tone="warn">
+          <p>
+            The price rose from <MoneyText of={booking.dearer} /> to <MoneyText of={quote.hold} /> while you confirmed. Nothing was booked.
+          </p>
+        </Notice>
+      )}
+      {short || shortfall !== null ? (
+        <Short org={org} quote={quote} text={formatMoney(shortfall?.short ?? minus(quote.hold, quote.available))} onFunded={refresh} />
+      ) : (
+        <>
+          {booking.error !== null && <ActionError error={booking.error} />}
+          <Button look="primary" size="large" busy={booking.busy} disabled={requoting} onClick={booking.confirm}>
+            {booking.busy ? "Starting" : `Start, hold ${formatMoney(quote.hold)}`}
+          </Button>
+        </>
+      )}
+      <p className="hint">Billed by the second while the cluster is ready; the rest of the hold comes back. The owner of a host can read what runs on it.</p>
+    </>
+  );
+}
+
+interface GroupedLine {
+  key: string;
+  nodes: number;
+  gpus: number;
+  region: string;
+  price: Quote["hold"];
+}
+
+/** Nodes of one region, size and price share a line. */
+function groupLines(quote: Quote): GroupedLine[] {
+  const groups = new Map<string, GroupedLine>();
+  for (const line of quote.lines) {
+    const key = `${line.region} ${line.gpus} ${line.price_per_gpu_hour.base_units}`;
+    const group = groups.get(key) ?? { key, nodes: 0, gpus: line.gpus, region: line.region, price: line.price_per_gpu_hour };
+    groups.set(key, { ...group, nodes: group.nodes + 1 });
+  }
+  return [...groups.values()];
+}
+
+const RING_LENGTH = 38;
+const MS_PER_SECOND = 1_000;
+
+function Expiry({ quote, paused, onExpired, requoting, failed }: { quote: Quote; paused: boolean; onExpired: () => void; requoting: boolean; failed: Error | null }) {
+  const now = useNow(MS_PER_SECOND, !paused);
+  const total = Date.parse(quote.expires_at) - Date.parse(quote.quoted_at);
+  const left = Date.parse(quote.expires_at) - now;
+  const expired = left <= REQUOTE_GRACE_MS;
+  const asked = useRef<string | null>(null);
+  useEffect(() => {
+    // Once a quote, also when the new one fails: the button then says Retry.
+    if (!expired || paused || asked.current === quote.id) return;
+    asked.current = quote.id;
+    onExpired();
+  }, [expired, paused, quote.id, onExpired]);
+  if (failed !== null && expired) {
+    return (
+      <span className="line">
+        <Toned tone="warn">Expired</Toned>
+        <Button size="small" onClick={onExpired} busy={requoting}>
+          Quote again
+        </Button>
+      </span>
+    );
+  }
+  const share = Math.max(0, Math.min(1, left / Math.max(1, total)));
+  return (
+    <span className="expiry muted">
+      <svg className="ring" viewBox="0 0 16 16" fill="none" strokeWidth="2" aria-hidden="true">
+        <circle cx="8" cy="8" r="6" stroke="var(--border)" />
+        <circle cx="8" cy="8" r="6" stroke="var(--accent)" strokeDasharray={`${share * RING_LENGTH} ${RING_LENGTH}`} />
+      </svg>
+      {requoting || expired ? "Asking for a new price" : `This price holds for ${Math.ceil(left / MS_PER_SECOND)} s`}
+    </span>
+  );
+}
+
+/**
+ * Confirms a quote. Its id is the idempotency key, so a second click books nothing more. A quote that expires under the
+ * click is asked for again: a price that is not higher is taken, a higher one needs another confirmation.
+ */
+function useBooking(org: string, quote: Quote, requote: () => Promise<Quote | undefined>) {
+  const navigate = useNavigate();
+  const queries = useQueryClient();
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<unknown>(null);
+  const [dearer, setDearer] = useState<Quote["hold"] | null>(null);
+  const running = useRef(false);
+
+  const attempt = (id: string) => unwrap(client.POST("/v1/bookings", { params: { query: { org } }, body: { quote_id: id, ...(quote.spec.cluster_name === undefined ? {} : { cluster_name: quote.spec.cluster_name }) } }));
+
+  const book = async () => {
+    try {
+      return await attempt(quote.id);
+    } catch (cause) {
+      if (asApiError(cause).code !== "expired") throw cause;
+      const fresh = await requote();
+      if (fresh === undefined || fresh.id === quote.id) throw cause;
+      if (compareMoney(fresh.hold, quote.hold) > 0) {
+        setDearer(quote.hold);
+        announce("The price rose. Confirm again to book.");
+        return null;
+      }
+      return attempt(fresh.id);
+    }
+  };
+  const confirm = async () => {
+    if (running.current) return;
+    running.current = true;
+    setBusy(true);
+    setError(null);
+    setDearer(null);
+    try {
+      const booking = await book();
+      if (booking?.cluster_id !== undefined) {
+        void queries.invalidateQueries({ queryKey: ["clusters", org] });
+        void queries.invalidateQueries({ queryKey: ["wallet", org] });
+        announce("Booked");
+        await navigate({ to: "/o/$org/clusters/$id", params: { org, id: booking.cluster_id } });
+      }
+    } catch (cause) {
+      setError(cause);
+    } finally {
+      running.current = false;
+      setBusy(false);
+    }
+  };
+  return { busy, error, dearer, confirm: () => void confirm() };
+}
+
+const FUNDS_POLL_MS = 1_000;
+
+function Short({ org, quote, text, onFunded }: { org: string; quote: Quote; text: string; onFunded: () => void }) {
+  // Deposits are credited when the chain finalises them; the quote then shows the new balance by itself.
+  const wallet = useQuery({ ...walletQuery(org), refetchInterval: FUNDS_POLL_MS });
+  const credited = wallet.data !== undefined && compareMoney(wallet.data.available, quote.available) > 0;
+  useEffect(() => {
+    if (credited) onFunded();
+  }, [credited, onFunded]);
+  return (
+    <Notice tone="warn">
+      <Toned tone="warn">Short of {text}</Toned>
+      <p>
+        The hold is <MoneyText of={quote.hold} />, your balance <MoneyText of={quote.available} />. Add funds, or choose fewer nodes or less time.
+      </p>
+      <div className="line">
+        <Faucet org={org} />
+        <Link className="button" to="/o/$org/wallet" params={{ org }}>
+          Deposit
+        </Link>
+      </div>
+    </Notice>
+  );
+}
+
+const CONDITION_WORDS: Record<string, string> = {
+  all: "All hosts",
+  gpu_model: "with this GPU model",
+  region: "in these regions",
+  price: "within the price limit",
+  gpus_per_node: "with enough free GPUs at once",
+  node_count: "enough for all nodes",
+};
+
+const WHAT_BLOCKS: Record<string, string> = { gpu_model: "GPU model", region: "region", price: "price limit", gpus_per_node: "GPUs per node", node_count: "number of nodes" };
+
+function NoMatch({ spec, error, onRetry, busy, set }: { spec: BookingSpec; error: unknown; onRetry: () => void; busy: boolean; set: (change: BookingChange) => void }) {
+  const carried = explanationOf(error);
+  const asked = useQuery({ queryKey: ["explain", spec], queryFn: () => explain(spec), enabled: carried === null });
+  const explanation = carried ?? asked.data;
+  return (
+    <div className="stack">
+      <Toned tone="warn">Nothing fits right now</Toned>
+      {explanation === undefined ? asked.error === null ? <Skeleton height={120} /> : <p>{asApiError(error).message}</p> : <Funnel explanation={explanation} set={set} />}
+      <Button onClick={onRetry} busy={busy}>
+        Look again
+      </Button>
+    </div>
+  );
+}
+
+function Funnel({ explanation, set }: { explanation: Explanation; set: (change: BookingChange) => void }) {
+  const relax = relaxation(explanation.blocking);
+  return (
+    <>
+      <p>{explanation.summary}</p>
+      <table className="funnel">
+        <thead>
+          <tr>
+            <th scope="col">Left after each condition</th>
+            <th scope="col" className="number">
+              Hosts
+            </th>
+            <th scope="col" className="number">
+              GPUs
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {explanation.funnel.map((step) => (
+            <tr key={step.condition}>
+              <th scope="row">{step.condition === explanation.blocking ? <Toned tone="warn">{CONDITION_WORDS[step.condition] ?? step.condition}</Toned> : (CONDITION_WORDS[step.condition] ?? step.condition)}</th>
+              <td className="number">{step.hosts}</td>
+              <td className="number">{step.gpus}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {explanation.known !== undefined && explanation.known.length > 0 && (
+        <p className="muted">
+          Known {WHAT_BLOCKS[explanation.blocking] ?? "values"}: {explanation.known.join(", ")}
+        </p>
+      )}
+      {relax !== null && (
+        <div className="line">
+          <Button size="small" onClick={() => set(relax.change)}>
+            {relax.word}
+          </Button>
+        </div>
+      )}
+    </>
+  );
+}
+
+/** The one-click change that lifts what blocks. */
+function relaxation(blocking: string): { word: string; change: BookingChange } | null {
+  if (blocking === "region") return { word: "Any region", change: { regions: undefined } };
+  if (blocking === "price") return { word: "No price limit", change: { max: undefined } };
+  if (blocking === "gpus_per_node") return { word: "1 GPU per node", change: { gpus: 1 } };
+  if (blocking === "node_count") return { word: "1 node", change: { nodes: 1 } };
+  return null;
+}

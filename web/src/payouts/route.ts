@@ -1,0 +1,6 @@
+import { createLazyRoute } from "@tanstack/react-router";
+import { BatchPage } from "./BatchPage";
+import { PayoutsPage } from "./PayoutsPage";
+
+export const payoutsRoute = createLazyRoute("/o/$org/finance/payouts")({ component: PayoutsPage });
+export const batchRoute = createLazyRoute("/o/$org/finance/payouts/$id")({ component: BatchPage });

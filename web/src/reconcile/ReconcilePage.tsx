@@ -1,0 +1,126 @@
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useParams } from "@tanstack/react-router";
+import { client, unwrap } from "../api/client";
+import { useAction } from "../api/useAction";
+import type { Deposit, Reconciliation } from "../api/types";
+import { ActionError, LoadedList, SafePanel } from "../design/Loaded";
+import { Button, Empty, ShortId, State, TableScroll, Time } from "../design/parts";
+import { TransactionLink } from "../design/TransactionLink";
+import { reconciliationsQuery, suspenseQuery } from "./queries";
+
+export function ReconcilePage() {
+  const { org } = useParams({ from: "/o/$org/finance/reconcile" });
+  const runs = useInfiniteQuery(reconciliationsQuery(org));
+  const suspense = useInfiniteQuery(suspenseQuery(org));
+  const navigate = useNavigate();
+  const run = useAction({
+    run: (_: undefined, header) => unwrap(client.POST("/v1/finance/reconciliations", { params: { query: { org }, header } })),
+    invalidates: [["reconciliations", org]],
+    done: "Reconciliation finished",
+    onDone: ({ id }) => void navigate({ to: "/o/$org/finance/reconcile/$id", params: { org, id } }),
+  });
+  return (
+    <div className="page">
+      <div className="page-head">
+        <h1>Reconcile</h1>
+        <Button look="primary" busy={run.isPending} onClick={() => run.mutate(undefined)}>
+          {run.isPending ? "Walking the chain" : "Reconcile now"}
+        </Button>
+      </div>
+      <p className="muted">Walks every token account from its first transaction and compares each movement with the ledger, both ways.</p>
+      <ActionError error={run.error} />
+      <SafePanel title="Runs" flush>
+        <LoadedList query={runs} empty={<Empty>No run yet. “Reconcile now” makes the first.</Empty>}>
+          {(items) => <Runs org={org} runs={items} />}
+        </LoadedList>
+      </SafePanel>
+      <SafePanel title="Deposits in suspense" flush>
+        <LoadedList query={suspense} rows={1} empty={<Empty>Nothing is in suspense: every deposit belongs to somebody.</Empty>}>
+          {(items) => <Suspense deposits={items} />}
+        </LoadedList>
+      </SafePanel>
+    </div>
+  );
+}
+
+function Runs({ org, runs }: { org: string; runs: Reconciliation[] }) {
+  return (
+    <TableScroll label="Runs">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Started</th>
+            <th scope="col">Result</th>
+            <th scope="col" className="number">
+              Matched
+            </th>
+            <th scope="col" className="number">
+              Differences
+            </th>
+            <th scope="col" className="number">
+              Up to slot
+            </th>
+            <th scope="col">Run</th>
+          </tr>
+        </thead>
+        <tbody>
+          {runs.map((run) => (
+            <tr key={run.id}>
+              <th scope="row">
+                <Link to="/o/$org/finance/reconcile/$id" params={{ org, id: run.id }} className="row-link">
+                  <Time at={run.started_at} utc />
+                </Link>
+              </th>
+              <td>
+                <State machine="reconciliation" state={run.state} />
+              </td>
+              <td className="number">{run.matched}</td>
+              <td className="number">{run.difference_count}</td>
+              <td className="number">{run.slot}</td>
+              <td>
+                <ShortId id={run.id} what="Run id" keep={4} />
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </TableScroll>
+  );
+}
+
+function Suspense({ deposits }: { deposits: Deposit[] }) {
+  return (
+    <TableScroll label="Deposits in suspense">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">When</th>
+            <th scope="col">Why</th>
+            <th scope="col" className="number">
+              Amount
+            </th>
+            <th scope="col">Mint</th>
+            <th scope="col">Transaction</th>
+          </tr>
+        </thead>
+        <tbody>
+          {deposits.map((deposit) => (
+            <tr key={deposit.id}>
+              <td>
+                <Time at={deposit.at} utc />
+              </td>
+              <td className="wide">{deposit.reason}</td>
+              <td className="number">{deposit.amount}</td>
+              <td>
+                <ShortId id={deposit.mint} what="Mint" keep={4} />
+              </td>
+              <td>
+                <TransactionLink signature={deposit.signature} />
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </TableScroll>
+  );
+}

@@ -1,0 +1,20 @@
+import { queryOptions } from "@tanstack/react-query";
+import { client, unwrap } from "../api/client";
+import { paged } from "../api/paged";
+
+const RUNNING_POLL_MS = 1_000;
+const IDLE_POLL_MS = 15_000;
+
+export const reconciliationsQuery = (org: string) => ({
+  ...paged(["reconciliations", org], (page, signal) => unwrap(client.GET("/v1/finance/reconciliations", { params: { query: { org, ...page } }, signal }))),
+  refetchInterval: IDLE_POLL_MS,
+});
+
+export const reconciliationQuery = (org: string, id: string) =>
+  queryOptions({
+    queryKey: ["reconciliation", org, id],
+    queryFn: ({ signal }) => unwrap(client.GET("/v1/finance/reconciliations/{id}", { params: { path: { id }, query: { org } }, signal })),
+    refetchInterval: ({ state }) => (state.data?.state === "running" ? RUNNING_POLL_MS : false),
+  });
+
+export const suspenseQuery = (org: string) => paged(["suspense", org], (page, signal) => unwrap(client.GET("/v1/finance/suspense", { params: { query: { org, ...page } }, signal })));

@@ -1,0 +1,35 @@
+// Which sections a membership sees. The server decides what it may do; this only leaves out what would be refused.
+import type { Membership } from "../api/types";
+import { hasRole } from "./session";
+
+export type SectionPath =
+  | "/o/$org/new"
+  | "/o/$org/clusters"
+  | "/o/$org/wallet"
+  | "/o/$org/keys"
+  | "/o/$org/hosts"
+  | "/o/$org/earnings"
+  | "/o/$org/finance/payouts"
+  | "/o/$org/finance/reconcile";
+
+export interface Section {
+  to: SectionPath;
+  word: string;
+}
+
+export function sectionsOf(membership: Membership): Section[] {
+  const engineer = hasRole(membership, "engineer");
+  const owner = hasRole(membership, "owner");
+  const finance = hasRole(membership, "finance");
+  const sections: (Section | false)[] = [
+    finance && membership.platform && { to: "/o/$org/finance/payouts", word: "Payouts" },
+    finance && membership.platform && { to: "/o/$org/finance/reconcile", word: "Reconcile" },
+    engineer && { to: "/o/$org/new", word: "Find and book" },
+    (engineer || finance) && { to: "/o/$org/clusters", word: "Clusters" },
+    owner && { to: "/o/$org/hosts", word: "Hosts" },
+    (owner || finance) && { to: "/o/$org/earnings", word: "Earnings" },
+    (engineer || finance) && { to: "/o/$org/wallet", word: "Wallet" },
+    { to: "/o/$org/keys", word: "API keys" },
+  ];
+  return sections.filter((section) => section !== false);
+}
