@@ -1,0 +1,231 @@
+// Package rayproxy lets customers reach their clusters' Ray, and nobody else.
+//
+// Two ways lead to the same place, the HTTP port of the cluster's Ray head, which is dialled through a tunnel that the head
+// host's agent opens:
+//
+//   - Programs use /v1/clusters/{id}/ray/ with a short-lived cluster token in Authorization (stock Ray's RAY_AUTH_TOKEN), in
+//     X-Ray-Authorization, or in X-Muster-Token, which survives a .netrc. Anything that a browser adds by itself is refused
+//     there: cookies, Origin, Sec-Fetch-*.
+//   - Browsers use one host name a cluster, cl-ID--ray.SUFFIX, on another domain than the console, because what runs there is
+//     the customer's code. A ticket, good for 30 seconds and once, buys a session in a __Host- cookie.
+//
+// Ray's own token never leaves: every credential in a request is dropped and Ray's put in its place, after hop-by-hop headers
+// have been removed, so that a Connection header cannot name it; and no Set-Cookie of Ray's comes back. Websocket is the only
+// upgrade, and paths with dot segments or encoded slashes are refused before they can mean different things to different
+// readers. User-Agent, Origin, Referer and Sec-Fetch-* do pass: Ray's own guard against hostile pages needs them.
+//
+// A credential is looked up with every request, together with its user's role and the cluster's state, so that a revoked one
+// stops working at once. Errors are answered as problem documents.
+package rayproxy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/muster-gpu/muster/api/rayproxy/raydb"
+	"github.com/muster-gpu/muster/internal/errs"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/rayaddr"
+)
+
+// Lifetimes of our credentials.
+const (
+	TokenLifetime   = time.Hour
+	ticketLifetime  = 30 * time.Second
+	sessionLifetime = 8 * time.Hour
+)
+
+const (
+	kindToken   = "token"
+	kindTicket  = "ticket"
+	kindSession = "dashboard"
+
+	tokenPrefix   = "mrt_"
+	maxUpload     = 100 << 20 // Ray's own limit for a package
+	maxIdleTunnel = 8         // per head
+	idleTunnel    = 30 * time.Second
+	headerTimeout = 30 * time.Second
+)
+
+// Dialer opens a connection to one of a node's ports; the agent gateway does.
+type Dialer interface {
+	DialNode(ctx context.Context, host ids.Host, node ids.Node, port int) (net.Conn, error)
+}
+
+// Unsealer reads what the applier sealed.
+type Unsealer interface {
+	Unseal(sealed []byte) (string, error)
+}
+
+// Options are a proxy's surroundings; all are required.
+type Options struct {
+	Pool            *pgxpool.Pool
+	Dialer          Dialer
+	Unsealer        Unsealer
+	PublicURL       string // of the API
+	DashboardSuffix string // host[:port] below which every dashboard has its name
+	Log             *slog.Logger
+}
+
+// Proxy reaches clusters' Ray. Make it with New; it is safe for concurrent use.
+type Proxy struct {
+	options   Options
+	queries   *raydb.Queries
+	transport *http.Transport
+	reverse   *httputil.ReverseProxy
+	origins   *http.CrossOriginProtection
+	secure    bool // dashboards are reached over https
+}
+
+// New makes a proxy.
+func New(options Options) *Proxy {
+	p := &Proxy{
+		options: options, queries: raydb.New(), origins: http.NewCrossOriginProtection(),
+		secure: strings.HasPrefix(options.PublicURL, "https://"),
+	}
+	p.transport = &http.Transport{
+		DialContext: p.dial, MaxIdleConnsPerHost: maxIdleTunnel, IdleConnTimeout: idleTunnel, ResponseHeaderTimeout: headerTimeout,
+		DisableCompression: true,
+	}
+	p.reverse = &httputil.ReverseProxy{
+		Transport: p.transport, Rewrite: p.rewrite, ModifyResponse: cleanResponse, ErrorHandler: p.unreachable,
+		FlushInterval: -1, // logs are followed live
+		ErrorLog:      slog.NewLogLogger(options.Log.Handler(), slog.LevelWarn),
+	}
+	return p
+}
+
+// target is a cluster's head and what opens it.
+type target struct {
+	cluster ids.Cluster
+	node    ids.Node
+	host    ids.Host
+	port    int
+	token   string // Ray's own
+}
+
+func (p *Proxy) target(row raydb.TargetRow) (target, error) {
+	token, err := p.options.Unsealer.Unseal(row.RayTokenSealed)
+	if err != nil {
+		return target{}, err
+	}
+	ports := rayaddr.PortsFrom(rayaddr.PortBase(int(row.Slot)), rayaddr.PortCount)
+	return target{cluster: row.ID, node: row.NodeID, host: row.HostID, port: ports.Dashboard, token: token}, nil
+}
+
+// authority names the head in a URL; the transport keeps its connections by it, and dial reads it back.
+func (t target) authority() string { return fmt.Sprintf("%s.%s:%d", t.node, t.host, t.port) }
+
+func (p *Proxy) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	name, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	nodeText, hostText, _ := strings.Cut(name, ".")
+	var node ids.Node
+	var host ids.Host
+	var number int
+	if _, scanErr := fmt.Sscan(port, &number); errors.Join(scanErr, node.UnmarshalText([]byte(nodeText)), host.UnmarshalText([]byte(hostText))) != nil {
+		return nil, fmt.Errorf("dial %s: not a node's address", address)
+	}
+	return p.options.Dialer.DialNode(ctx, host, node, number)
+}
+
+// lookup finds an organisation's cluster for the API's own calls to Ray.
+func (p *Proxy) lookup(ctx context.Context, org ids.Org, cluster ids.Cluster) (target, error) {
+	row, err := p.queries.Target(ctx, p.options.Pool, cluster, org)
+	if errors.Is(err, pgx.ErrNoRows) {
+		state, err := p.queries.ClusterState(ctx, p.options.Pool, cluster, org)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return target{}, errs.New(errs.NotFound, "there is no cluster %s", cluster)
+		}
+		if err != nil {
+			return target{}, fmt.Errorf("read cluster: %w", err)
+		}
+		return target{}, errs.New(errs.Conflict, "cluster %s is %s: its Ray does not run", cluster, state)
+	}
+	if err != nil {
+		return target{}, fmt.Errorf("read cluster: %w", err)
+	}
+	return p.target(row)
+}
+
+// authorise finds the cluster that a credential of ours opens.
+func (p *Proxy) authorise(ctx context.Context, cluster ids.Cluster, kind, secret string) (target, error) {
+	row, err := p.queries.TargetByAccess(ctx, p.options.Pool, hash(secret), kind, cluster)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return target{}, errs.New(errs.Unauthenticated,
+			"This credential does not open cluster %s: it is unknown, has expired, or the cluster has ended. `muster cluster env %s` makes a new one.", cluster, cluster)
+	}
+	if err != nil {
+		return target{}, fmt.Errorf("check credential: %w", err)
+	}
+	return p.target(raydb.TargetRow(row))
+}
+
+// Credential is a secret of ours and when it ends.
+type Credential struct {
+	Secret    string
+	ExpiresAt time.Time
+}
+
+// Token makes a short-lived token for programs. The cluster's Ray must be running or about to.
+func (p *Proxy) Token(ctx context.Context, org ids.Org, user ids.User, cluster ids.Cluster) (Credential, error) {
+	if _, err := p.lookup(ctx, org, cluster); err != nil {
+		return Credential{}, err
+	}
+	return p.issue(ctx, user, cluster, kindToken, tokenPrefix, TokenLifetime)
+}
+
+// Address is what RAY_API_SERVER_ADDRESS is set to.
+func (p *Proxy) Address(cluster ids.Cluster) string {
+	return p.options.PublicURL + "/v1/clusters/" + cluster.String() + "/ray"
+}
+
+// Ticket makes the one-time address that opens a cluster's dashboard in a browser.
+func (p *Proxy) Ticket(ctx context.Context, org ids.Org, user ids.User, cluster ids.Cluster) (Credential, error) {
+	if _, err := p.lookup(ctx, org, cluster); err != nil {
+		return Credential{}, err
+	}
+	ticket, err := p.issue(ctx, user, cluster, kindTicket, "", ticketLifetime)
+	if err != nil {
+		return Credential{}, err
+	}
+	scheme, _, _ := strings.Cut(p.options.PublicURL, ":")
+	ticket.Secret = (&url.URL{
+		Scheme: scheme, Host: p.dashboardHost(cluster), Path: enterPath, RawQuery: url.Values{"code": {ticket.Secret}}.Encode(),
+	}).String()
+	return ticket, nil
+}
+
+func (p *Proxy) issue(ctx context.Context, user ids.User, cluster ids.Cluster, kind, prefix string, lifetime time.Duration) (Credential, error) {
+	secret := prefix + rand.Text() + rand.Text()
+	expires, err := p.queries.InsertAccess(ctx, p.options.Pool, raydb.InsertAccessParams{
+		ID: ids.New[ids.RayAccess](), ClusterID: cluster, UserID: user, Kind: kind, SecretHash: hash(secret), Lifetime: lifetime,
+	})
+	if err != nil {
+		return Credential{}, fmt.Errorf("store credential: %w", err)
+	}
+	return Credential{Secret: secret, ExpiresAt: expires}, nil
+}
+
+// Purge forgets credentials that expired long ago.
+func (p *Proxy) Purge(ctx context.Context) error { return p.queries.PurgeAccesses(ctx, p.options.Pool) }
+
+func hash(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}
