@@ -73,7 +73,7 @@ func (p *Proxy) enter(w http.ResponseWriter, r *http.Request, cluster ids.Cluste
 		return
 	}
 	http.SetCookie(w, &http.Cookie{
-		Name: sessionCookie, Value: session.Secret, Path: "/", MaxAge: int(sessionLifetime.Seconds()), Secure: true, HttpOnly: true,
+		Name: sessionCookie, Value: session.secret, Path: "/", MaxAge: int(sessionLifetime.Seconds()), Secure: true, HttpOnly: true,
 		SameSite: http.SameSiteLaxMode, // Strict would not be sent after the redirect from the console
 	})
 	http.Redirect(w, r, "/", http.StatusSeeOther)

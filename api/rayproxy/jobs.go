@@ -10,8 +10,10 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
+	apiv1 "github.com/muster-gpu/muster/api/v1"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 )
@@ -25,16 +27,6 @@ const (
 // validJobID keeps a job's id from being a path: Ray makes ids like raysubmit_..., and takes others from its users.
 var validJobID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$`)
 
-// Job is one Ray job.
-type Job struct {
-	ID         string
-	Status     string // PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED
-	Entrypoint string
-	Message    string
-	StartedAt  *time.Time
-	EndedAt    *time.Time
-}
-
 // rayJob is Ray's own form of it.
 type rayJob struct {
 	SubmissionID string `json:"submission_id"`
@@ -46,12 +38,12 @@ type rayJob struct {
 	EndTime      *int64 `json:"end_time"`
 }
 
-func (j rayJob) job() Job {
+func (j rayJob) job() apiv1.Job {
 	id := j.SubmissionID
 	if id == "" {
 		id = j.JobID // a driver that was started by hand
 	}
-	return Job{ID: id, Status: j.Status, Entrypoint: j.Entrypoint, Message: j.Message, StartedAt: millis(j.StartTime), EndedAt: millis(j.EndTime)}
+	return apiv1.Job{ID: id, Status: j.Status, Entrypoint: j.Entrypoint, Message: j.Message, StartedAt: millis(j.StartTime), EndedAt: millis(j.EndTime)}
 }
 
 func millis(ms *int64) *time.Time {
@@ -63,20 +55,20 @@ func millis(ms *int64) *time.Time {
 }
 
 // Jobs lists a cluster's jobs, newest first.
-func (p *Proxy) Jobs(ctx context.Context, org ids.Org, cluster ids.Cluster) ([]Job, error) {
+func (p *Proxy) Jobs(ctx context.Context, org ids.Org, cluster ids.Cluster) ([]apiv1.Job, error) {
 	var answer []rayJob
 	if err := p.call(ctx, org, cluster, http.MethodGet, "/api/jobs/", &answer); err != nil {
 		return nil, err
 	}
-	jobs := make([]Job, len(answer))
+	jobs := make([]apiv1.Job, len(answer))
 	for i, j := range answer {
 		jobs[i] = j.job()
 	}
-	slices.SortFunc(jobs, func(a, b Job) int { return started(b).Compare(started(a)) })
+	slices.SortFunc(jobs, func(a, b apiv1.Job) int { return started(b).Compare(started(a)) })
 	return jobs, nil
 }
 
-func started(j Job) time.Time {
+func started(j apiv1.Job) time.Time {
 	if j.StartedAt == nil {
 		return time.Time{}
 	}
@@ -84,30 +76,30 @@ func started(j Job) time.Time {
 }
 
 // Job returns one job.
-func (p *Proxy) Job(ctx context.Context, org ids.Org, cluster ids.Cluster, id string) (Job, error) {
+func (p *Proxy) Job(ctx context.Context, org ids.Org, cluster ids.Cluster, id string) (apiv1.Job, error) {
 	var answer rayJob
 	err := p.callJob(ctx, org, cluster, http.MethodGet, id, "", &answer)
 	return answer.job(), err
 }
 
 // JobLogs returns the end of what a job has printed, and whether there was more.
-func (p *Proxy) JobLogs(ctx context.Context, org ids.Org, cluster ids.Cluster, id string) (logs string, truncated bool, err error) {
+func (p *Proxy) JobLogs(ctx context.Context, org ids.Org, cluster ids.Cluster, id string) (apiv1.JobLogs, error) {
 	var answer struct {
 		Logs string `json:"logs"`
 	}
 	if err := p.callJob(ctx, org, cluster, http.MethodGet, id, "/logs", &answer); err != nil {
-		return "", false, err
+		return apiv1.JobLogs{}, err
 	}
 	if len(answer.Logs) > maxLogs {
-		return answer.Logs[len(answer.Logs)-maxLogs:], true, nil
+		return apiv1.JobLogs{Logs: strings.ToValidUTF8(answer.Logs[len(answer.Logs)-maxLogs:], ""), Truncated: true}, nil
 	}
-	return answer.Logs, false, nil
+	return apiv1.JobLogs{Logs: answer.Logs}, nil
 }
 
 // StopJob asks a job to stop and returns it.
-func (p *Proxy) StopJob(ctx context.Context, org ids.Org, cluster ids.Cluster, id string) (Job, error) {
+func (p *Proxy) StopJob(ctx context.Context, org ids.Org, cluster ids.Cluster, id string) (apiv1.Job, error) {
 	if err := p.callJob(ctx, org, cluster, http.MethodPost, id, "/stop", nil); err != nil {
-		return Job{}, err
+		return apiv1.Job{}, err
 	}
 	return p.Job(ctx, org, cluster, id)
 }

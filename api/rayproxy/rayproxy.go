@@ -36,6 +36,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/muster-gpu/muster/api/rayproxy/raydb"
+	apiv1 "github.com/muster-gpu/muster/api/v1"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/rayaddr"
@@ -176,50 +177,53 @@ func (p *Proxy) authorise(ctx context.Context, cluster ids.Cluster, kind, secret
 	return p.target(raydb.TargetRow(row))
 }
 
-// Credential is a secret of ours and when it ends.
-type Credential struct {
-	Secret    string
-	ExpiresAt time.Time
-}
-
-// Token makes a short-lived token for programs. The cluster's Ray must be running or about to.
-func (p *Proxy) Token(ctx context.Context, org ids.Org, user ids.User, cluster ids.Cluster) (Credential, error) {
+// Token makes a short-lived token for programs, with what stock Ray wants in its environment. The cluster's Ray must be running
+// or about to.
+func (p *Proxy) Token(ctx context.Context, org ids.Org, cluster ids.Cluster, user ids.User) (apiv1.RayToken, error) {
 	if _, err := p.lookup(ctx, org, cluster); err != nil {
-		return Credential{}, err
+		return apiv1.RayToken{}, err
 	}
-	return p.issue(ctx, user, cluster, kindToken, tokenPrefix, TokenLifetime)
-}
-
-// Address is what RAY_API_SERVER_ADDRESS is set to.
-func (p *Proxy) Address(cluster ids.Cluster) string {
-	return p.options.PublicURL + "/v1/clusters/" + cluster.String() + "/ray"
+	token, err := p.issue(ctx, user, cluster, kindToken, tokenPrefix, TokenLifetime)
+	if err != nil {
+		return apiv1.RayToken{}, err
+	}
+	return apiv1.RayToken{Token: token.secret, ExpiresAt: token.expires, Env: map[string]string{
+		"RAY_API_SERVER_ADDRESS": p.options.PublicURL + "/v1/clusters/" + cluster.String() + "/ray",
+		"RAY_AUTH_MODE":          "token",
+		"RAY_AUTH_TOKEN":         token.secret,
+	}}, nil
 }
 
 // Ticket makes the one-time address that opens a cluster's dashboard in a browser.
-func (p *Proxy) Ticket(ctx context.Context, org ids.Org, user ids.User, cluster ids.Cluster) (Credential, error) {
+func (p *Proxy) Ticket(ctx context.Context, org ids.Org, cluster ids.Cluster, user ids.User) (apiv1.DashboardTicket, error) {
 	if _, err := p.lookup(ctx, org, cluster); err != nil {
-		return Credential{}, err
+		return apiv1.DashboardTicket{}, err
 	}
 	ticket, err := p.issue(ctx, user, cluster, kindTicket, "", ticketLifetime)
 	if err != nil {
-		return Credential{}, err
+		return apiv1.DashboardTicket{}, err
 	}
 	scheme, _, _ := strings.Cut(p.options.PublicURL, ":")
-	ticket.Secret = (&url.URL{
-		Scheme: scheme, Host: p.dashboardHost(cluster), Path: enterPath, RawQuery: url.Values{"code": {ticket.Secret}}.Encode(),
-	}).String()
-	return ticket, nil
+	address := url.URL{
+		Scheme: scheme, Host: p.dashboardHost(cluster), Path: enterPath, RawQuery: url.Values{"code": {ticket.secret}}.Encode(),
+	}
+	return apiv1.DashboardTicket{URL: address.String(), ExpiresAt: ticket.expires}, nil
 }
 
-func (p *Proxy) issue(ctx context.Context, user ids.User, cluster ids.Cluster, kind, prefix string, lifetime time.Duration) (Credential, error) {
+type credential struct {
+	secret  string
+	expires time.Time
+}
+
+func (p *Proxy) issue(ctx context.Context, user ids.User, cluster ids.Cluster, kind, prefix string, lifetime time.Duration) (credential, error) {
 	secret := prefix + rand.Text() + rand.Text()
 	expires, err := p.queries.InsertAccess(ctx, p.options.Pool, raydb.InsertAccessParams{
 		ID: ids.New[ids.RayAccess](), ClusterID: cluster, UserID: user, Kind: kind, SecretHash: hash(secret), Lifetime: lifetime,
 	})
 	if err != nil {
-		return Credential{}, fmt.Errorf("store credential: %w", err)
+		return credential{}, fmt.Errorf("store credential: %w", err)
 	}
-	return Credential{Secret: secret, ExpiresAt: expires}, nil
+	return credential{secret, expires}, nil
 }
 
 // Purge forgets credentials that expired long ago.
