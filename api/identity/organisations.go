@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/muster-gpu/muster/internal/errs"
@@ -184,3 +186,22 @@ func fromRoles(roles []Role) []string {
 
 // isMissing reports whether a query found no row.
 func isMissing(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
+
+// Names says what to call some users: by their name or, without one, their wallet. Unknown ones are absent.
+func (s *Service) Names(ctx context.Context, users []ids.User) (map[ids.User]string, error) {
+	wanted := make([]uuid.UUID, 0, len(users))
+	for _, user := range users {
+		if !user.IsZero() {
+			wanted = append(wanted, uuid.UUID(user))
+		}
+	}
+	rows, err := s.queries.UserNames(ctx, s.db, wanted)
+	if err != nil {
+		return nil, fmt.Errorf("read names: %w", err)
+	}
+	names := make(map[ids.User]string, len(rows))
+	for _, row := range rows {
+		names[row.ID] = cmp.Or(row.Name, row.WalletAddress)
+	}
+	return names, nil
+}

@@ -150,3 +150,6 @@ DELETE FROM idempotency_keys WHERE org_id = @org_id AND key = @key AND response 
 
 -- name: PurgeIdempotencyKeys :exec
 DELETE FROM idempotency_keys WHERE created_at < now() - @lifetime::interval AND NOT operation = ANY (@kept::text[]);
+
+-- name: UserNames :many
+SELECT id, name, wallet_address FROM users WHERE id = ANY (@ids::uuid[]);

@@ -36,7 +36,7 @@ type Deposit struct {
 	At        time.Time   `json:"at"`
 	Amount    string      `json:"amount" doc:"Decimal text, in the token that came"`
 	Mint      string      `json:"mint"`
-	State     string      `json:"state" enum:"credited,suspense"`
+	State     string      `json:"state" enum:"credited,suspense,capital" doc:"capital: the platform's own tokens, arrived at the treasury"`
 	Reason    string      `json:"reason,omitempty" doc:"Why it is in suspense"`
 	Signature string      `json:"signature"`
 }
@@ -58,7 +58,7 @@ type PayableSummary struct {
 	Minimum  Money   `json:"minimum" doc:"Smaller balances wait"`
 	Payees   []Payee `json:"payees"`
 	LeftOut  []Payee `json:"left_out" doc:"With the reason"`
-	Treasury Money   `json:"treasury" doc:"The treasury's live balance on chain"`
+	Treasury *Money  `json:"treasury,omitempty" doc:"The treasury's live balance on chain; absent while the chain does not answer"`
 }
 
 // Payee is one owner in a payout run.

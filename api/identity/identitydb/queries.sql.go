@@ -605,3 +605,33 @@ func (q *Queries) UseSession(ctx context.Context, db DBTX, tokenHash []byte, idl
 	)
 	return i, err
 }
+
+const userNames = `-- name: UserNames :many
+SELECT id, name, wallet_address FROM users WHERE id = ANY ($1::uuid[])
+`
+
+type UserNamesRow struct {
+	ID            ids.User
+	Name          string
+	WalletAddress string
+}
+
+func (q *Queries) UserNames(ctx context.Context, db DBTX, argIds []uuid.UUID) ([]UserNamesRow, error) {
+	rows, err := db.Query(ctx, userNames, argIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []UserNamesRow{}
+	for rows.Next() {
+		var i UserNamesRow
+		if err := rows.Scan(&i.ID, &i.Name, &i.WalletAddress); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

@@ -1,0 +1,204 @@
+package api
+
+import (
+	"context"
+
+	apiv1 "github.com/muster-gpu/muster/api/v1"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/deposits"
+	"github.com/muster-gpu/muster/settlement/payouts"
+	"github.com/muster-gpu/muster/settlement/reconcile"
+)
+
+// Payouts is what the API needs of payouts; *payouts.Service is one.
+type Payouts interface {
+	Payable(ctx context.Context) (payouts.Payable, error)
+	Draft(ctx context.Context, by ids.User) ([]ids.Batch, error)
+	Approve(ctx context.Context, id ids.Batch, by ids.User) error
+	Batch(ctx context.Context, id ids.Batch) (payouts.Batch, error)
+	Batches(ctx context.Context, page payouts.Page[ids.Batch]) ([]payouts.Batch, error)
+	OwnerPayouts(ctx context.Context, org ids.Org, page payouts.Page[ids.Payout]) ([]payouts.Payout, error)
+}
+
+// Reconciliations is what the API needs of reconciliation; *reconcile.Service is one.
+type Reconciliations interface {
+	Reconcile(ctx context.Context, by ids.User) (reconcile.Reconciliation, error)
+	List(ctx context.Context, before ids.Reconciliation, limit int) ([]reconcile.Reconciliation, error)
+	Get(ctx context.Context, id ids.Reconciliation) (reconcile.Reconciliation, error)
+}
+
+func (s *Server) getPayable(ctx context.Context, _ *orgInput) (*output[apiv1.PayableSummary], error) {
+	payable, err := s.Payouts.Payable(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return answer(apiv1.PayableSummary{
+		Total: s.money(payable.Total), Minimum: s.money(payable.Minimum), Payees: convert(payable.Payees, s.wirePayee),
+		LeftOut: convert(payable.LeftOut, s.wirePayee), Treasury: s.optionalMoney(payable.Treasury),
+	}), nil
+}
+
+func (s *Server) listBatches(ctx context.Context, in *orgListInput) (*output[apiv1.List[apiv1.Batch]], error) {
+	from, err := readCursor(ids.Batch{}, in.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	batches, err := s.Payouts.Batches(ctx, payouts.Page[ids.Batch]{Before: from, Limit: in.Limit})
+	if err != nil {
+		return nil, err
+	}
+	wire, err := s.batchWriter(ctx, batches...)
+	if err != nil {
+		return nil, err
+	}
+	return page(batches, in.Limit, func(b payouts.Batch) ids.Batch { return b.ID }, wire), nil
+}
+
+func (s *Server) draftBatches(ctx context.Context, _ *orgMutation) (*output[apiv1.List[apiv1.Batch]], error) {
+	drafted, err := s.Payouts.Draft(ctx, callerOf(ctx).User)
+	if err != nil {
+		return nil, err
+	}
+	batches := make([]payouts.Batch, len(drafted))
+	for i, id := range drafted {
+		if batches[i], err = s.Payouts.Batch(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	wire, err := s.batchWriter(ctx, batches...)
+	if err != nil {
+		return nil, err
+	}
+	return whole(batches, wire), nil
+}
+
+func (s *Server) getBatch(ctx context.Context, in *batchInput) (*output[apiv1.Batch], error) {
+	return s.batch(ctx, in.ID)
+}
+
+func (s *Server) approveBatch(ctx context.Context, in *batchMutation) (*output[apiv1.Batch], error) {
+	if err := s.Payouts.Approve(ctx, in.ID, callerOf(ctx).User); err != nil {
+		return nil, err
+	}
+	return s.batch(ctx, in.ID)
+}
+
+func (s *Server) batch(ctx context.Context, id ids.Batch) (*output[apiv1.Batch], error) {
+	batch, err := s.Payouts.Batch(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	wire, err := s.batchWriter(ctx, batch)
+	if err != nil {
+		return nil, err
+	}
+	return answer(wire(batch)), nil
+}
+
+func (s *Server) listReconciliations(ctx context.Context, in *orgListInput) (*output[apiv1.List[apiv1.Reconciliation]], error) {
+	from, err := readCursor(ids.Reconciliation{}, in.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	runs, err := s.Reconciliations.List(ctx, from, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return page(runs, in.Limit, func(r reconcile.Reconciliation) ids.Reconciliation { return r.ID }, s.wireReconciliation), nil
+}
+
+func (s *Server) runReconciliation(ctx context.Context, _ *orgMutation) (*output[apiv1.Reconciliation], error) {
+	run, err := s.Reconciliations.Reconcile(ctx, callerOf(ctx).User)
+	if err != nil {
+		return nil, err
+	}
+	return answer(s.wireReconciliation(run)), nil
+}
+
+func (s *Server) getReconciliation(ctx context.Context, in *reconciliationInput) (*output[apiv1.Reconciliation], error) {
+	run, err := s.Reconciliations.Get(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return answer(s.wireReconciliation(run)), nil
+}
+
+func (s *Server) listSuspense(ctx context.Context, in *orgListInput) (*output[apiv1.List[apiv1.Deposit]], error) {
+	from, err := readCursor(ids.Deposit{}, in.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.Deposits.Suspense(ctx, from, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return page(rows, in.Limit, func(d deposits.Deposit) ids.Deposit { return d.ID }, wireDeposit), nil
+}
+
+// batchWriter looks up the people of some batches once, and returns how to write each.
+func (s *Server) batchWriter(ctx context.Context, batches ...payouts.Batch) (func(payouts.Batch) apiv1.Batch, error) {
+	people := make([]ids.User, 0, 2*len(batches))
+	for _, b := range batches {
+		people = append(people, b.DraftedBy, b.ApprovedBy)
+	}
+	names, err := s.Identity.Names(ctx, people)
+	if err != nil {
+		return nil, err
+	}
+	return func(b payouts.Batch) apiv1.Batch {
+		wire := s.wireBatch(b)
+		wire.DraftedBy, wire.ApprovedBy = names[b.DraftedBy], names[b.ApprovedBy]
+		return wire
+	}, nil
+}
+
+func (s *Server) wireBatch(b payouts.Batch) apiv1.Batch {
+	wire := apiv1.Batch{
+		ID: b.ID, State: b.State, StateReason: b.StateReason, Total: s.money(b.Total), PayeeCount: b.PayeeCount, CreatedAt: b.DraftedAt,
+		ApprovedAt: b.ApprovedAt, SentAt: b.SentAt, FinalizedAt: b.FinalizedAt, Signature: b.Signature, Slot: b.Slot,
+		FeeLamports: b.FeeLamports, NonceAccount: b.NonceAccount, NonceValue: b.NonceValue, Payouts: convert(b.Payouts, s.wirePayout),
+	}
+	if wire.StateReason == "" {
+		wire.StateReason = b.Attention
+	}
+	return wire
+}
+
+func (s *Server) wirePayout(p payouts.Payout) apiv1.Payout {
+	return apiv1.Payout{
+		ID: p.ID, BatchID: p.Batch, OrgID: p.Org, Payee: p.Name, Address: p.Wallet, TokenAccount: p.TokenAccount,
+		Amount: s.money(p.Amount), State: p.State, Signature: p.Signature, FinalizedAt: p.FinalizedAt,
+	}
+}
+
+func (s *Server) wirePayee(p payouts.Payee) apiv1.Payee {
+	return apiv1.Payee{OrgID: p.Org, Name: p.Name, Address: p.Address, Amount: s.money(p.Amount), Reason: p.Reason}
+}
+
+func (s *Server) wireReconciliation(r reconcile.Reconciliation) apiv1.Reconciliation {
+	return apiv1.Reconciliation{
+		ID: r.ID, StartedAt: r.StartedAt, FinishedAt: r.FinishedAt, State: r.State, Reason: r.Reason, Slot: r.Slot, Matched: r.Matched,
+		DifferenceCount: r.DifferenceCount,
+		Accounts: convert(r.Accounts, func(a reconcile.Account) apiv1.ReconciledAccount {
+			return apiv1.ReconciledAccount{
+				Name: a.Name, Address: a.TokenAccount, In: s.money(a.In), Out: s.money(a.Out), ChainClosing: s.money(a.ChainClosing),
+				LedgerClosing: s.money(a.LedgerClosing), Transactions: a.Transactions, Continuous: a.Continuous,
+			}
+		}),
+		Differences: convert(r.Differences, func(d reconcile.Difference) apiv1.Difference {
+			return apiv1.Difference{
+				Class: d.Class, Account: d.TokenAccount, Signature: d.Signature, Ledger: s.optionalMoney(d.Ledger),
+				Chain: s.optionalMoney(d.Chain), At: d.At, Text: d.Text,
+			}
+		}),
+	}
+}
+
+func (s *Server) optionalMoney(a *money.Amount) *apiv1.Money {
+	if a == nil {
+		return nil
+	}
+	wire := s.money(*a)
+	return &wire
+}
