@@ -20,35 +20,48 @@ const (
 	trialUnits  uint32 = 1_400_000
 	trialLoaded uint32 = 64 << 20
 	spareUnits         = 1_000
+
+	minLoadedData uint32 = 2 << 20
 )
 
 var memoProgram = solana.MustPublicKeyFromBase58("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 
-// buildMessage makes the message that pays a batch, with a budget taken from a trial run. An error is what holds the batch up.
+// buildMessage makes the message that pays a batch. Its budget is taken from a first trial run, and a second one shows that the
+// message does with that budget. An error is what holds the batch up.
 func (s *Service) buildMessage(ctx context.Context, b *work, keys signer.Addresses) ([]byte, error) {
-	instructions := b.instructions(keys)
 	config := solana.TransactionConfig{}.WithPriorityFee(min(s.options.PriorityFee, keys.MaxPriorityFee))
-	trial, err := b.transaction(keys, instructions, config.WithComputeUnitLimit(trialUnits).WithLoadedAccountsDataSizeLimit(trialLoaded))
+	used, _, err := s.try(ctx, b, keys, config.WithComputeUnitLimit(trialUnits).WithLoadedAccountsDataSizeLimit(trialLoaded))
 	if err != nil {
 		return nil, err
 	}
-	wire, err := trial.MarshalBinary()
-	if err != nil {
-		return nil, fmt.Errorf("build the trial transaction: %w", err)
-	}
-	simulation, err := s.chain.Simulate(ctx, chain.Confirmed, 0, wire)
-	if err != nil {
-		return nil, fmt.Errorf("try the transaction: %w", err)
-	}
-	if simulation.Err != "" {
-		return nil, &trialError{reason: simulation.Err}
-	}
-	transaction, err := b.transaction(keys, instructions, config.
-		WithComputeUnitLimit(unitLimit(simulation.Units)).WithLoadedAccountsDataSizeLimit(loadedLimit(simulation.LoadedDataSize)))
+	_, transaction, err := s.try(ctx, b, keys, config.
+		WithComputeUnitLimit(unitLimit(used.Units)).WithLoadedAccountsDataSizeLimit(loadedLimit(used.LoadedDataSize)))
 	if err != nil {
 		return nil, err
 	}
 	return transaction.Message.MarshalBinary()
+}
+
+// try runs a batch's transaction with a budget without sending it.
+func (s *Service) try(ctx context.Context, b *work, keys signer.Addresses, config solana.TransactionConfig,
+) (chain.Simulation, *solana.Transaction, error) {
+	transaction, err := solana.NewTransaction(b.instructions(keys), b.nonceValue, solana.TransactionPayer(keys.Treasury),
+		solana.TransactionV1Config(config))
+	if err != nil {
+		return chain.Simulation{}, nil, fmt.Errorf("build the transaction: %w", err)
+	}
+	wire, err := transaction.MarshalBinary()
+	if err != nil {
+		return chain.Simulation{}, nil, fmt.Errorf("build the transaction: %w", err)
+	}
+	simulation, err := s.chain.Simulate(ctx, chain.Confirmed, 0, wire)
+	if err != nil {
+		return chain.Simulation{}, nil, fmt.Errorf("try the transaction: %w", err)
+	}
+	if simulation.Err != "" {
+		return chain.Simulation{}, nil, &trialError{reason: simulation.Err}
+	}
+	return simulation, transaction, nil
 }
 
 // trialError says that the transaction would fail now.
@@ -58,25 +71,11 @@ func (e *trialError) Error() string {
 	return "the transaction would fail on the chain now (is the treasury short of tokens or SOL?): " + e.reason
 }
 
-// unitLimit and loadedLimit leave a fifth for accounts that change between the trial and the landing.
+// unitLimit leaves a fifth for accounts that change between the trial and the landing.
 func unitLimit(used uint64) uint32 { return uint32(min(used+used/5+spareUnits, uint64(trialUnits))) } //nolint:gosec // bounded
 
-func loadedLimit(used uint32) uint32 {
-	if used == 0 {
-		return defaultLoadedAccountsData
-	}
-	return min(used+used/5, trialLoaded)
-}
-
-func (b *work) transaction(keys signer.Addresses, instructions []solana.Instruction, config solana.TransactionConfig,
-) (*solana.Transaction, error) {
-	transaction, err := solana.NewTransaction(instructions, b.nonceValue, solana.TransactionPayer(keys.Treasury),
-		solana.TransactionV1Config(config))
-	if err != nil {
-		return nil, fmt.Errorf("build the transaction: %w", err)
-	}
-	return transaction, nil
-}
+// loadedLimit has a floor: endpoints count differently, some without the programs' own data, and a higher limit costs no fee.
+func loadedLimit(used uint32) uint32 { return min(max(used+used/5, minLoadedData), trialLoaded) }
 
 // instructions are nonce advance first, then per payee the creation of its account if needed and the transfer, and the memo.
 func (b *work) instructions(keys signer.Addresses) []solana.Instruction {

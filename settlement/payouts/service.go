@@ -46,23 +46,22 @@ type Ledger interface {
 
 // Defaults and bounds.
 const (
-	DefaultMinimum            money.Amount = 1_000_000 // 1 USDC: below it fees and rent weigh too much
-	DefaultPriorityFee        uint64       = 800       // lamports a transaction
-	DefaultRebroadcast                     = 3 * time.Second
-	DefaultPoll                            = 500 * time.Millisecond
-	DefaultRetry                           = 10 * time.Second
-	DefaultFreezeAfter                     = time.Minute
-	MaxPayees                              = 56 // a version 1 transaction lists at most 64 accounts
-	MaxNewAccounts                         = 8  // token accounts that one transaction creates
-	MaxBatchesPerDraft                     = 64
-	stepTimeout                            = 30 * time.Second
-	claimTime                              = 2 * stepTimeout // a step ends long before another worker may take the batch
-	claimedAtOnce                          = 8
-	historyDepth                           = 1_000 // signatures of a nonce account that are searched for the one that consumed it
-	maxCandidates                          = MaxBatchesPerDraft * MaxPayees
-	draftLock                              = 7_283_004 // advisory lock that serialises drafts
-	maxReason                              = 500
-	defaultLoadedAccountsData              = 2 << 20
+	DefaultMinimum     money.Amount = 1_000_000 // 1 USDC: below it fees and rent weigh too much
+	DefaultPriorityFee uint64       = 800       // lamports a transaction
+	DefaultRebroadcast              = 3 * time.Second
+	DefaultPoll                     = 500 * time.Millisecond
+	DefaultRetry                    = 10 * time.Second
+	DefaultFreezeAfter              = time.Minute
+	MaxPayees                       = 56 // a version 1 transaction lists at most 64 accounts
+	MaxNewAccounts                  = 8  // token accounts that one transaction creates
+	MaxBatchesPerDraft              = 64
+	stepTimeout                     = 30 * time.Second
+	claimTime                       = 2 * stepTimeout // a step ends long before another worker may take the batch
+	claimedAtOnce                   = 8
+	historyDepth                    = 1_000 // signatures of a nonce account that are searched for the one that consumed it
+	maxCandidates                   = MaxBatchesPerDraft * MaxPayees
+	draftLock                       = 7_283_004 // advisory lock that serialises drafts
+	maxReason                       = 500
 )
 
 // Options are the settings of payouts. Zero values mean the defaults.
