@@ -21,6 +21,9 @@ import (
 // tokenVariable carries a join token where a command line would show it to every user of the machine.
 const tokenVariable = "MUSTER_JOIN_TOKEN"
 
+// runtimeDir is the runtime's part of the state directory.
+const runtimeDir = "runtime"
+
 // runtimeName is what an inventory calls the process runtime.
 const runtimeName = "process"
 
@@ -167,7 +170,7 @@ func (s *settings) run(ctx context.Context, state *agent.State) error {
 		return err
 	}
 	nodes, err := process.New(process.Options{
-		StateDir: s.stateDir, TempRoot: s.tempRoot, Ray: ray, ObjectStoreBytes: s.objectStoreBytes, NodeCPUs: s.nodeCPUs,
+		StateDir: filepath.Join(s.stateDir, runtimeDir), TempRoot: s.tempRoot, Ray: ray, ObjectStoreBytes: s.objectStoreBytes, NodeCPUs: s.nodeCPUs,
 		StopOnExit: s.stopNodesOnExit, SimulatedGPUs: prober.simulated.Load, Log: log,
 	})
 	if err != nil {
