@@ -36,7 +36,7 @@ func (b *bell) stop() {
 	if b.wake == nil {
 		return
 	}
-	for range b.wake { //nolint:revive // drained until it is closed
+	for range b.wake {
 	}
 	b.wake = nil
 }

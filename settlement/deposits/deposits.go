@@ -21,8 +21,6 @@ import (
 const (
 	// DefaultInterval is how often the chain is asked, woken or not.
 	DefaultInterval = 2 * time.Second
-	// DefaultMinimum, in hundredths of a token, is the least that is credited.
-	DefaultMinimum = 1
 
 	discoverEvery = 10 // polls between looking for token accounts that others opened for our wallets
 	pollTimeout   = 2 * time.Minute
@@ -51,9 +49,9 @@ type Config struct {
 	Interval     time.Duration
 }
 
-// MinimumOf is the default minimum of a currency: a hundredth of a token, or one base unit.
+// MinimumOf is the usual minimum of a currency: a hundredth of a token, or one base unit.
 func MinimumOf(c money.Currency) money.Amount {
-	minimum := money.Amount(DefaultMinimum)
+	minimum := money.Amount(1)
 	for range c.Decimals - 2 {
 		minimum *= 10
 	}
@@ -153,7 +151,7 @@ func (s *Service) Run(ctx context.Context, term int64) error {
 	}
 }
 
-// Poll reads everything that is finalized now, on any process.
+// Poll reads everything that is final now, on any process.
 func (s *Service) Poll(ctx context.Context) error {
 	_, err := s.poll(ctx, fence{}, true)
 	return err

@@ -36,16 +36,16 @@ type bench struct {
 	book  *ledger.Ledger
 }
 
-func newBench(t testing.TB, interval time.Duration) *bench {
-	t.Helper()
-	b := &bench{TB: t, pool: testkit.DB(t), chain: chaintest.Start(t)}
+func newBench(tb testing.TB) *bench {
+	tb.Helper()
+	b := &bench{TB: tb, pool: testkit.DB(tb), chain: chaintest.Start(tb)}
 	b.book = ledger.New(b.chain.Currency())
 	var err error
 	b.Service, err = deposits.New(b.pool, b.book, b.chain.Client(), b.chain.Wallets, deposits.Config{
-		TokenProgram: chain.TokenProgram, Treasury: b.chain.Treasury, Minimum: deposits.MinimumOf(b.book.Currency()), Interval: interval,
+		TokenProgram: chain.TokenProgram, Treasury: b.chain.Treasury, Minimum: deposits.MinimumOf(b.book.Currency()), Interval: time.Hour,
 	}, slog.New(slog.DiscardHandler))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
@@ -115,7 +115,7 @@ func (b *bench) wantSound() {
 
 func TestDepositsAreCreditedOnce(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, time.Hour)
+	b := newBench(t)
 	org, wallet := b.customer("Customer")
 	other, otherWallet := b.customer("Other customer")
 	first := b.send(wallet, 5*token)
@@ -146,7 +146,7 @@ func TestDepositsAreCreditedOnce(t *testing.T) {
 
 func TestAddressIsAssignedOnce(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, time.Hour)
+	b := newBench(t)
 	org, wallet := b.customer("Customer")
 	again, err := b.Address(t.Context(), org)
 	if err != nil || again.Wallet != wallet.String() || b.chain.Wallets.Asked() != 1 {
@@ -161,7 +161,7 @@ func TestAddressIsAssignedOnce(t *testing.T) {
 // TestCrashBetweenTheSteps makes the database fail at each step, as a crash would, and expects one credit after the restart.
 func TestCrashBetweenTheSteps(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, time.Hour)
+	b := newBench(t)
 	org, wallet := b.customer("Customer")
 	b.exec(`CREATE FUNCTION crash() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'crash'; END $$`)
 	var want money.Amount
@@ -185,7 +185,7 @@ func TestCrashBetweenTheSteps(t *testing.T) {
 
 func TestEverythingElseGoesIntoSuspense(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, time.Hour)
+	b := newBench(t)
 	org, wallet := b.customer("Customer")
 	dust := b.send(wallet, 9_999)
 	wrong, err := b.chain.CreateToken(t.Context(), chain.Token2022Program, 9)
@@ -240,7 +240,7 @@ func TestEverythingElseGoesIntoSuspense(t *testing.T) {
 
 func TestHijackedDepositAccountIsNotCredited(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, time.Hour)
+	b := newBench(t)
 	org, wallet := b.customer("Customer")
 	b.send(wallet, token)
 	b.poll()
@@ -266,7 +266,7 @@ func TestHijackedDepositAccountIsNotCredited(t *testing.T) {
 
 func TestTreasuryFundingIsCapital(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, time.Hour)
+	b := newBench(t)
 	b.poll()
 	b.wantBalance(ledger.Platform(ledger.ChainTreasury), capital)
 	b.wantBalance(ledger.Platform(ledger.PlatformCapital), capital)
@@ -280,7 +280,7 @@ func TestTreasuryFundingIsCapital(t *testing.T) {
 // that the service did not know when it began.
 func TestLeaderIsWokenByTheChain(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, time.Hour)
+	b := newBench(t)
 	org, wallet := b.customer("Customer")
 	b.exec(`INSERT INTO leadership (role, holder, term, expires_at) VALUES ($1, 'test', 3, now() + interval '1 hour')`, leader.RoleSettlement)
 	if err := b.Run(t.Context(), 2); err != nil { // an old term returns at once

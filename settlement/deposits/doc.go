@@ -2,7 +2,7 @@
 // our wallets.
 //
 // Each customer has one wallet, whose key is derived in the signer and never leaves it. Tokens are found by reading the
-// finalized history of every token account that such a wallet, or the treasury's wallet, owns:
+// final history of every token account that such a wallet, or the treasury's wallet, owns:
 //
 //	platform's mint, the customer's own token account, enough   -> credited: chain_deposits / customer_available
 //	platform's mint, the same account, less than the minimum    -> suspense: chain_deposits / suspense ("dust")

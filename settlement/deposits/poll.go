@@ -38,7 +38,8 @@ func (s *Service) poll(ctx context.Context, f fence, discover bool) ([]chain.Add
 	if err != nil {
 		return nil, errors.Join(failed, err)
 	}
-	addresses, problems := make([]chain.Address, len(accounts)), make([]error, len(accounts))
+	addresses, problems := make([]chain.Address, len(accounts)), make([]error, len(accounts)+1)
+	problems[len(accounts)] = failed
 	group := errgroup.Group{}
 	group.SetLimit(pollers)
 	for i, account := range accounts {
@@ -49,7 +50,7 @@ func (s *Service) poll(ctx context.Context, f fence, discover bool) ([]chain.Add
 		})
 	}
 	_ = group.Wait() // the problems are kept apart, so that one account does not hide the others'
-	return addresses, errors.Join(append(problems, failed)...)
+	return addresses, errors.Join(problems...)
 }
 
 // pollAccount records what arrived at one account since its cursor, and moves the cursor when all of it is recorded.

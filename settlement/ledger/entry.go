@@ -18,7 +18,7 @@ const (
 	KindSuspense        = "suspense"         // tokens of a foreign mint, or dust
 	KindTreasuryFunding = "treasury_funding" // the platform's own tokens reached the treasury
 	KindPayoutReserve   = "payout_reserve"   // owner_payable -> payout_in_flight, with the batch
-	KindPayoutPaid      = "payout_paid"      // payout_in_flight -> chain_treasury, at finalized
+	KindPayoutPaid      = "payout_paid"      // payout_in_flight -> chain_treasury, once final
 	KindPayoutReturn    = "payout_return"    // payout_in_flight -> owner_payable, nothing was paid
 )
 

@@ -31,7 +31,10 @@ type book struct {
 	pool *pgxpool.Pool
 }
 
-func newBook(t testing.TB) book { return book{TB: t, Ledger: ledger.New(usdc), pool: testkit.DB(t)} }
+func newBook(tb testing.TB) book {
+	tb.Helper()
+	return book{TB: tb, Ledger: ledger.New(usdc), pool: testkit.DB(tb)}
+}
 
 func (b book) org(name string) ids.Org {
 	b.Helper()

@@ -33,8 +33,9 @@ type bench struct {
 	gpus     int
 }
 
-func newBench(t testing.TB) *bench {
-	b := &bench{TB: t, pool: testkit.DB(t), book: ledger.New(usdc), host: ids.New[ids.Host]()}
+func newBench(tb testing.TB) *bench {
+	tb.Helper()
+	b := &bench{TB: tb, pool: testkit.DB(tb), book: ledger.New(usdc), host: ids.New[ids.Host]()}
 	b.Meter = metering.New(b.pool, b.book, metering.DefaultInterval, slog.New(slog.DiscardHandler))
 	b.customer, b.owner = b.org("Customer"), b.org("Owner")
 	b.exec(`INSERT INTO hosts (id, org_id, kind, name, region, machine_id, key_fingerprint, certificate_request_hash, certificate_pem, certificate_expires_at)
@@ -149,6 +150,7 @@ func (b *bench) balance(a ledger.Account) money.Amount {
 func (b *bench) available() money.Amount {
 	return b.balance(ledger.Of(ledger.CustomerAvailable, b.customer))
 }
+
 func (b *bench) held() money.Amount    { return b.balance(ledger.Of(ledger.CustomerHeld, b.customer)) }
 func (b *bench) payable() money.Amount { return b.balance(ledger.Of(ledger.OwnerPayable, b.owner)) }
 func (b *bench) fees() money.Amount    { return b.balance(ledger.Platform(ledger.PlatformFees)) }

@@ -1,6 +1,6 @@
 // Package reconcile proves that the ledger's chain accounts and the chain say the same.
 //
-// RPC has no historical balances, so the proof is the chain of transactions itself: an account's finalized history is walked from
+// RPC has no historical balances, so the proof is the chain of transactions itself: an account's final history is walked from
 // its first transaction in the order of execution, each one must begin with the balance that the one before left, and the last
 // must leave the live balance. What such a walk says is then matched, transaction by transaction, with the ledger's transfers on
 // the same account by their chain signature.

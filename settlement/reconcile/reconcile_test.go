@@ -41,9 +41,9 @@ type bench struct {
 	owner    ids.Org
 }
 
-func newBench(t testing.TB) *bench {
-	t.Helper()
-	b := &bench{TB: t, pool: testkit.DB(t), chain: chaintest.Start(t), customer: ids.New[ids.Org](), owner: ids.New[ids.Org]()}
+func newBench(tb testing.TB) *bench {
+	tb.Helper()
+	b := &bench{TB: tb, pool: testkit.DB(tb), chain: chaintest.Start(tb), customer: ids.New[ids.Org](), owner: ids.New[ids.Org]()}
 	b.book = ledger.New(b.chain.Currency())
 	log := slog.New(slog.DiscardHandler)
 	var err error
@@ -51,13 +51,13 @@ func newBench(t testing.TB) *bench {
 		TokenProgram: chain.TokenProgram, Treasury: b.chain.Treasury, Minimum: 1, Interval: time.Hour,
 	}, log)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	b.Service = b.service(b.chain.Client(), b.deposits.Poll)
 	b.exec(`INSERT INTO organisations (id, name) VALUES ($1, 'Customer'), ($2, 'Owner')`, b.customer, b.owner)
 	b.chain.Wallets.Add(b.customer)
-	if _, err := b.deposits.Address(t.Context(), b.customer); err != nil {
-		t.Fatal(err)
+	if _, err := b.deposits.Address(tb.Context(), b.customer); err != nil {
+		tb.Fatal(err)
 	}
 	b.wallet = b.chain.Wallets.Key(b.customer).PublicKey()
 	b.deposit(5 * token)
@@ -161,7 +161,9 @@ func amount(a money.Amount) *money.Amount { return &a }
 
 func wantAmounts(t *testing.T, d reconcile.Difference, inLedger, onChain *money.Amount) {
 	t.Helper()
-	same := func(got, want *money.Amount) bool { return (got == nil) == (want == nil) && (got == nil || *got == *want) }
+	same := func(got, want *money.Amount) bool {
+		return (got == nil) == (want == nil) && (got == nil || *got == *want)
+	}
 	if !same(d.Ledger, inLedger) || !same(d.Chain, onChain) {
 		t.Errorf("%s has the ledger amount %v and the chain amount %v", d.Class, d.Ledger, d.Chain)
 	}

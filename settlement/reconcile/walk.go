@@ -11,7 +11,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/chain"
 )
 
-// walk is a token account's whole finalized history up to a slot.
+// walk is a token account's whole final history up to a slot.
 type walk struct {
 	slot      chain.Slot
 	balance   money.Amount // live, at slot
@@ -68,7 +68,7 @@ func follow(account chain.Address, balance chain.Balance, movements []chain.Move
 				"the account held %d before this transaction, but the one before it left %d: a transaction is missing from the history"))
 		}
 		last = m.Post
-		amount := money.Amount(m.Post) - money.Amount(m.Pre) //nolint:gosec // both were checked
+		amount := money.Amount(m.Post) - money.Amount(m.Pre)
 		if amount > 0 {
 			w.totalIn += amount
 		} else {
