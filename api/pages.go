@@ -35,7 +35,7 @@ func readCursor[K ids.Kind](start ids.ID[K], cursor string) (ids.ID[K], error) {
 // page makes one page of a list. A full page may be the last one: the next is empty then.
 func page[T, U any, K ids.Kind](rows []T, limit int, id func(T) ids.ID[K], wire func(T) U) *output[apiv1.List[U]] {
 	list := apiv1.List[U]{Items: convert(rows, wire)}
-	if limit > 0 && len(rows) == limit {
+	if limit > 0 && len(rows) >= limit { // more: lines that share a cursor are not cut apart
 		list.NextCursor = cursorOf(id(rows[len(rows)-1]))
 	}
 	return answer(list)
