@@ -16,9 +16,9 @@ const (
 	// highestTransactionVersion is sent with every read of transactions: without it endpoints hide version 1.
 	highestTransactionVersion uint64 = 1
 
-	maxAccountsPerRead  = 100 // a limit of getMultipleAccounts
-	maxStatusesPerRead  = 256 // a limit of getSignatureStatuses
-	maxTokenAccounts    = 10_000
+	maxAccountsPerRead  = 100    // a limit of getMultipleAccounts
+	maxStatusesPerRead  = 256    // a limit of getSignatureStatuses
+	maxTokenAccounts    = 10_000 // of one wallet
 	tokenAccountSize    = 165
 	mintSize            = 82
 	accountTypeOffset   = tokenAccountSize // Token-2022 marks accounts with extensions here
@@ -39,6 +39,7 @@ type Config struct {
 type Client struct {
 	rpc          *rpc.Client
 	websocketURL string
+	pageSize     int // of an account's history
 }
 
 // New makes a client. It does not connect; the error is about the configuration.
@@ -56,6 +57,7 @@ func New(config Config) (*Client, error) {
 	return &Client{
 		rpc:          rpc.NewWithCustomRPCClient(newCaller(config.URL, config.Timeout)),
 		websocketURL: config.WebsocketURL,
+		pageSize:     signaturesPerPage,
 	}, nil
 }
 

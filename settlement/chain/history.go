@@ -138,7 +138,7 @@ func (c *Client) signaturesSince(ctx context.Context, account Address, since Cur
 	}
 	var all []*rpc.TransactionSignature
 	var before Signature
-	limit := signaturesPerPage
+	limit := c.pageSize
 	for {
 		page, err := c.rpc.GetSignaturesForAddressWithOpts(ctx, account, &rpc.GetSignaturesForAddressOpts{
 			Limit: &limit, Before: before, Commitment: rpc.CommitmentFinalized, MinContextSlot: slotOption(since.Slot),
@@ -154,7 +154,7 @@ func (c *Client) signaturesSince(ctx context.Context, account Address, since Cur
 		if len(all) > MaxHistory {
 			return nil, fmt.Errorf("account %s: %w", account, ErrHistoryTooLong)
 		}
-		if len(page) < signaturesPerPage || Slot(page[len(page)-1].Slot) < floor {
+		if len(page) < limit || Slot(page[len(page)-1].Slot) < floor {
 			slices.Reverse(all)
 			return all, nil
 		}

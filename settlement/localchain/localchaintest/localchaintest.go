@@ -77,7 +77,7 @@ func start() (stop func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	process := exec.Command("node", "server.js", "--state", state, "--port", "0", "--ws-port", "0", //nolint:gosec // constants
+	process := exec.Command("node", "server.js", "--state", state, "--port", "0", //nolint:gosec // constants
 		"--slot-ms", strconv.Itoa(slotMilliseconds), "--finalize-slots", strconv.Itoa(finalizeSlots))
 	process.Dir = filepath.Join(root, "deploy", "localnet")
 	process.Stderr = os.Stderr
