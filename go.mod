@@ -2,6 +2,12 @@ module github.com/muster-gpu/muster
 
 go 1.26.0
 
+// npm packages may bring Go files.
+ignore (
+	./deploy/localnet/node_modules
+	./web/node_modules
+)
+
 require (
 	github.com/NVIDIA/go-nvml v0.13.3-1 // indirect
 	github.com/benbjohnson/clock v1.3.5 // indirect
@@ -60,6 +66,7 @@ require (
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.2 // indirect
 	github.com/mostynb/zstdpool-freelist v0.0.0-20201229113212-927304c0c3b1 // indirect
+	github.com/mr-tron/base58 v1.3.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/oasisprotocol/curve25519-voi v0.0.0-20251114093237-2ab5a27a1729 // indirect
 	github.com/pelletier/go-toml/v2 v2.2.4 // indirect
