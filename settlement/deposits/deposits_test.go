@@ -18,13 +18,14 @@ import (
 	"github.com/muster-gpu/muster/settlement/deposits"
 	"github.com/muster-gpu/muster/settlement/internal/chaintest"
 	"github.com/muster-gpu/muster/settlement/ledger"
+	"github.com/muster-gpu/muster/settlement/localchain/localchaintest"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) { localchaintest.Main(m) }
 
 const (
 	token   = 1_000_000 // base units
-	capital = 1_000_000_000
+	capital = chaintest.Capital
 )
 
 // bench is a deposit service over a real chain and a database of its own.

@@ -22,6 +22,6 @@
 //
 // # Errors
 //
-// A run that cannot read the chain to the end is stored as failed, with the reason, and never as clean. One run goes at a time;
-// a second one is errs.Conflict.
+// A run that cannot read the chain to the end, or whose ledger does not agree with itself, is stored as failed, with the reason,
+// and never as clean. One run goes at a time; a second one is errs.Conflict.
 package reconcile

@@ -136,6 +136,9 @@ func (s *Service) compareAll(ctx context.Context) ([]outcome, error) {
 	if err := s.config.CatchUp(ctx); err != nil {
 		return nil, fmt.Errorf("record what arrived meanwhile: %w", err)
 	}
+	if err := s.ledger.Check(ctx, s.pool); err != nil {
+		return nil, err
+	}
 	unresolved, batches, err := s.unresolved(ctx)
 	if err != nil {
 		return nil, err

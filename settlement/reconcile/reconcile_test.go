@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,14 +19,15 @@ import (
 	"github.com/muster-gpu/muster/settlement/deposits"
 	"github.com/muster-gpu/muster/settlement/internal/chaintest"
 	"github.com/muster-gpu/muster/settlement/ledger"
+	"github.com/muster-gpu/muster/settlement/localchain/localchaintest"
 	"github.com/muster-gpu/muster/settlement/reconcile"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) { localchaintest.Main(m) }
 
 const (
 	token   = 1_000_000 // base units
-	capital = 1_000_000_000
+	capital = chaintest.Capital
 )
 
 // bench is a real chain with a treasury, a customer who has deposited 5 tokens, and an owner who has 4 in flight.
@@ -311,6 +313,25 @@ func TestHiddenTransactionBreaksContinuity(t *testing.T) {
 	b.Service = b.service(forgetfulChain{b.chain.Client(), b.pay(token)}, b.deposits.Poll)
 	b.record("payout", b.pay(token), token)
 	wantAmounts(t, b.wantDifferences(reconcile.AmountMismatch)[reconcile.AmountMismatch], nil, amount(-token))
+}
+
+// TestUnsoundLedgerIsNeverClean alters a stored balance as somebody with the database's superuser could.
+func TestUnsoundLedgerIsNeverClean(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `SET LOCAL session_replication_role = replica`); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), `UPDATE ledger_accounts SET balance = balance + 1 WHERE kind = 'customer_available'`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result := b.reconcile(); result.State != reconcile.StateFailed || !strings.Contains(result.Reason, "does not agree with itself") {
+		t.Errorf("the run is %+v", result)
+	}
 }
 
 func TestOneRunAtATime(t *testing.T) {

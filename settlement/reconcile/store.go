@@ -92,7 +92,10 @@ func (s *Service) begin(ctx context.Context, by ids.User) (ids.Reconciliation, e
 
 func (s *Service) fail(ctx context.Context, id ids.Reconciliation, cause error) error {
 	reason := "the chain or the ledger could not be read to the end"
+	var unsound *ledger.ProblemsError
 	switch {
+	case errors.As(cause, &unsound):
+		reason = fmt.Sprintf("the ledger does not agree with itself in %d places; the first: %s", len(unsound.Problems), unsound.Problems[0].Text)
 	case chain.IsAlarm(cause):
 		reason = "the RPC endpoint hides transactions of a newer version: use another endpoint"
 	case errors.Is(cause, chain.ErrUnavailable), errors.Is(cause, chain.ErrBehind):

@@ -1,18 +1,11 @@
-// Package chaintest gives a test a real local chain of its own, furnished with a token and a treasury.
+// Package chaintest gives tests a part of a real local chain: a token, a treasury whose key they have, and deposit wallets.
 package chaintest
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
-	"os/exec"
-	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,79 +15,30 @@ import (
 	"github.com/muster-gpu/muster/internal/testkit"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/localchain"
+	"github.com/muster-gpu/muster/settlement/localchain/localchaintest"
 )
 
-const (
-	startTimeout = 30 * time.Second
-	stopTimeout  = 10 * time.Second
-	capital      = 1_000_000_000 // base units in a fresh treasury
-)
+// Capital is what a fresh treasury has, in base units.
+const Capital = 1_000_000_000
 
-// Chain is a local chain that ends with its test.
+const finalizeTimeout = 30 * time.Second
+
+// Chain is a test's own part of the local chain.
 type Chain struct {
 	*localchain.Chain
 	TreasuryKey solana.PrivateKey
 	Wallets     *Wallets
 }
 
-// Start runs the local chain with the shortest slots and furnishes it.
+// Start furnishes a part of the test binary's local chain. The binary's TestMain is localchaintest.Main.
 func Start(tb testing.TB) *Chain {
 	tb.Helper()
 	treasury := newKey(tb)
-	furnished, err := localchain.Setup(tb.Context(), localchain.Config{
-		URL: run(tb), Dir: tb.TempDir(), Treasury: treasury.PublicKey(), Capital: capital, Nonces: 1, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		tb.Fatal(err)
+	return &Chain{
+		Chain:       localchaintest.New(tb, treasury.PublicKey(), Capital),
+		TreasuryKey: treasury,
+		Wallets:     &Wallets{keys: map[ids.Org]solana.PrivateKey{}, tb: tb},
 	}
-	tb.Cleanup(func() {
-		if err := furnished.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
-	return &Chain{Chain: furnished, TreasuryKey: treasury, Wallets: &Wallets{keys: map[ids.Org]solana.PrivateKey{}, tb: tb}}
-}
-
-// run starts the chain's process and returns its address.
-func run(tb testing.TB) string {
-	tb.Helper()
-	root, err := testkit.RepositoryRoot()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	command := exec.CommandContext(ctx, "node", "server.js", "--state", tb.TempDir(), "--port", "0", "--slot-ms", "10", "--finalize-slots", "2")
-	command.Dir = filepath.Join(root, "deploy", "localnet")
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-	command.WaitDelay = stopTimeout
-	output, err := command.StdoutPipe()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		cancel()
-		tb.Fatalf("start the local chain: %v", err)
-	}
-	tb.Cleanup(func() {
-		cancel()
-		_ = command.Wait()
-	})
-	first := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(output).ReadString('\n')
-		first <- line
-		_, _ = io.Copy(io.Discard, output)
-	}()
-	var listening struct{ RPC string }
-	select {
-	case line := <-first:
-		if err := json.Unmarshal([]byte(line), &listening); err != nil || listening.RPC == "" {
-			tb.Fatalf("the local chain says %q: run `npm ci` in deploy/localnet", line)
-		}
-	case <-time.After(startTimeout):
-		tb.Fatal("the local chain does not start")
-	}
-	return listening.RPC
 }
 
 // TransferToAccount sends tokens from the engineer's wallet straight to a token account, whoever owns it, and waits until that is
@@ -132,7 +76,7 @@ func (c *Chain) TransferToAccount(tb testing.TB, account chain.Address, amount u
 	if err != nil {
 		tb.Fatal(err)
 	}
-	testkit.Eventually(tb, startTimeout, func() (bool, string) {
+	testkit.Eventually(tb, finalizeTimeout, func() (bool, string) {
 		ended, err := c.Client().Finalized(tb.Context(), signature)
 		failure, final := ended[signature]
 		return final && failure == "", fmt.Sprintf("the transfer is not final: %q %v", failure, err)
