@@ -1,0 +1,127 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/muster-gpu/muster/internal/fakenvml"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/internal/pgnotify"
+	"github.com/muster-gpu/muster/scheduler/fleet"
+	"github.com/muster-gpu/muster/scheduler/market"
+)
+
+const (
+	region      = "eu-north"
+	gpusPerHost = 4
+	hostsBound  = 60 * time.Second
+)
+
+// host is one of the stack's machines.
+type host struct {
+	name    string
+	kind    string
+	org     ids.Org
+	profile string       // of its simulated GPUs
+	price   money.Amount // per GPU-hour
+}
+
+func (s *Stack) hosts() []host {
+	return []host{
+		{name: "head", kind: fleet.KindHead, org: s.orgs.platform},
+		{name: "ridge", kind: fleet.KindGPU, org: s.orgs.ridge, profile: "h100-sxm", price: 1_900_000},
+		{name: "fjord", kind: fleet.KindGPU, org: s.orgs.fjord, profile: "h100-sxm", price: 2_100_000},
+	}
+}
+
+// startHosts enrols the agents that have no identity yet, starts all of them and waits until each is fit to be booked.
+func (s *Stack) startHosts(ctx context.Context) error {
+	library, err := fakenvml.Build(ctx, s.path("nvml"))
+	if err != nil {
+		return err
+	}
+	authority, err := fleet.OpenAuthority(s.path("keys", "authority"))
+	if err != nil {
+		return err
+	}
+	tokens := fleet.NewTokens(s.pool, authority)
+	for _, h := range s.hosts() {
+		if err := s.startHost(ctx, tokens, h, library); err != nil {
+			return fmt.Errorf("host %s: %w", h.name, err)
+		}
+	}
+	return waitFor(ctx, "not all hosts have connected", hostsBound, s.hostsConnected)
+}
+
+func (s *Stack) startHost(ctx context.Context, tokens *fleet.Tokens, h host, library string) error {
+	state := s.path("hosts", h.name)
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return err
+	}
+	arguments := []string{
+		"run", "--state-dir", state, "--server", fmt.Sprintf("127.0.0.1:%d", s.ports.agents), "--ray-venv", s.options.RayVenv, "--name", h.name,
+		"--stop-nodes-on-exit",
+	}
+	environment := os.Environ()
+	if h.kind == fleet.KindGPU {
+		profile, err := fakenvml.WriteProfile(filepath.Join(state, "nvml"), h.profile, gpusPerHost, h.name)
+		if err != nil {
+			return err
+		}
+		arguments = append(arguments, "--nvml-library", library)
+		environment = append(environment, "MUSTER_FAKE_NVML_PROFILE="+profile)
+	}
+	if _, err := os.Stat(filepath.Join(state, "identity.json")); errors.Is(err, os.ErrNotExist) {
+		_, secret, err := tokens.Create(ctx, h.org, s.people.Finance.User, h.kind, region, "local")
+		if err != nil {
+			return err
+		}
+		arguments = append(arguments, "--join-token", secret)
+	}
+	return s.start(h.name, func() *exec.Cmd {
+		cmd := exec.Command(s.options.Worker, arguments...)
+		cmd.Env = environment
+		return cmd
+	})
+}
+
+// hostsConnected looks in the database, where a host is fit once its inventory has been taken.
+func (s *Stack) hostsConnected(ctx context.Context) error {
+	var fit int
+	err := s.pool.QueryRow(ctx, `SELECT count(*) FROM hosts WHERE connected AND state IN ('idle', 'leased')`).Scan(&fit)
+	if err == nil && fit < len(s.hosts()) {
+		return fmt.Errorf("%d of %d are fit", fit, len(s.hosts()))
+	}
+	return err
+}
+
+// seedMarket sets prices where there are none and pays the first deposit.
+func (s *Stack) seedMarket(ctx context.Context) error {
+	service := market.New(s.pool, pgnotify.New(s.pool, s.log), s.chain.Currency(), 0)
+	for _, h := range s.hosts() {
+		if h.kind != fleet.KindGPU {
+			continue
+		}
+		asks, err := service.Asks(ctx, h.org)
+		if err != nil {
+			return err
+		}
+		if len(asks) > 0 {
+			continue
+		}
+		var id ids.Host
+		if err := s.pool.QueryRow(ctx, `SELECT id FROM hosts WHERE org_id = $1 AND kind = 'gpu' AND state <> 'retired'`, h.org).Scan(&id); err != nil {
+			return fmt.Errorf("find host %s: %w", h.name, err)
+		}
+		if err := service.SetAsk(ctx, h.org, id, h.price, true); err != nil {
+			return err
+		}
+	}
+	return s.firstDeposit(ctx)
+}
