@@ -212,7 +212,9 @@ func (m *machine) take(id string, certificate []byte, generation int64) {
 	m.certificate, m.generation = &tls.Certificate{Certificate: [][]byte{certificate}, PrivateKey: m.key}, generation
 }
 
-func (b *bundle) dial(certificate *tls.Certificate) *grpc.ClientConn { return b.dialAt(b.gateway.Addr(), certificate) }
+func (b *bundle) dial(certificate *tls.Certificate) *grpc.ClientConn {
+	return b.dialAt(b.gateway.Addr(), certificate)
+}
 
 func (b *bundle) dialAt(address string, certificate *tls.Certificate) *grpc.ClientConn {
 	b.t.Helper()
@@ -228,7 +230,9 @@ func (b *bundle) dialAt(address string, certificate *tls.Certificate) *grpc.Clie
 	return conn
 }
 
-func (m *machine) client() agentpb.AgentClient { return agentpb.NewAgentClient(m.b.dial(m.certificate)) }
+func (m *machine) client() agentpb.AgentClient {
+	return agentpb.NewAgentClient(m.b.dial(m.certificate))
+}
 
 // stream is a machine's connected stream.
 type stream struct {
@@ -375,4 +379,29 @@ func (b *bundle) bump(host ids.Host) {
 
 func status(node ids.Node, phase agentpb.NodePhase) *agentpb.NodeStatus {
 	return &agentpb.NodeStatus{NodeId: node.String(), Phase: phase}
+}
+
+func (b *bundle) quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// runHub runs a hub until the test ends.
+func (b *bundle) runHub(hub *pgnotify.Hub) {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = hub.Run(ctx, func() { ready <- struct{}{} })
+	}()
+	b.t.Cleanup(func() { cancel(); <-done })
+	<-ready
+}
+
+func drainChannel[T any](c <-chan T) {
+	for {
+		select {
+		case <-c:
+		default:
+			return
+		}
+	}
 }
