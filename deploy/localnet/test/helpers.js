@@ -23,7 +23,7 @@ import {
 const SERVER = fileURLToPath(new URL("../server.js", import.meta.url));
 const POLL_MS = 20;
 const WAIT_MS = 20_000;
-const ATTEMPTS = 10;
+const ATTEMPTS = 20;
 const SYSTEM = kit.address("11111111111111111111111111111111");
 const RECENT_BLOCKHASHES = kit.address("SysvarRecentB1ockHashes11111111111111111111");
 const RENT = kit.address("SysvarRent111111111111111111111111111111111");
