@@ -28,6 +28,7 @@ var patience = []string{
 	"RAY_health_check_failure_threshold=10",
 	"RAY_agent_register_timeout_ms=120000",
 	"RAY_raylet_start_wait_time_s=120",
+	"RAY_NUM_REDIS_GET_RETRIES=60", // looks for the head, every two seconds
 }
 
 var (
@@ -115,6 +116,7 @@ func environment(spec *agentpb.NodeSpec, o Options, dir, tokenFile string) []str
 		nodeMark + "=" + spec.GetNodeId(),
 		"MUSTER_CLUSTER_ID=" + spec.GetClusterId(),
 		"SPT_NOENV=1",
+		"PYTHONUNBUFFERED=1", // or the log ends before the reason
 		"PATH=" + filepath.Join(o.Ray.Venv, "bin") + ":/usr/local/bin:/usr/bin:/bin",
 		"VIRTUAL_ENV=" + o.Ray.Venv,
 		"HOME=" + homeDir(dir),
@@ -145,6 +147,13 @@ func portsOf(spec *agentpb.NodeSpec) rayaddr.Ports {
 
 func gcsAddress(spec *agentpb.NodeSpec) string {
 	return net.JoinHostPort(spec.GetHeadAddress(), strconv.Itoa(int(spec.GetHeadPort())))
+}
+
+// headRayletAddress is where the head's raylet listens once it is about to register: a cluster's nodes have ranges of one
+// layout, and a head's GCS port is the first of its range.
+func headRayletAddress(spec *agentpb.NodeSpec) string {
+	ports := rayaddr.PortsFrom(int(spec.GetHeadPort()), int(spec.GetPortCount()))
+	return net.JoinHostPort(spec.GetHeadAddress(), strconv.Itoa(ports.NodeManager))
 }
 
 func baseURL(spec *agentpb.NodeSpec, port int) string {

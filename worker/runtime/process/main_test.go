@@ -126,7 +126,12 @@ func running(t *testing.T, rt *Runtime) (stop func()) {
 			t.Errorf("the runtime ended with %v", err)
 		}
 	}
-	t.Cleanup(stop)
+	t.Cleanup(func() {
+		stop()
+		for _, status := range rt.Status() { // of a test that failed half-way
+			endMarked(status.GetNodeId(), identity{}, 0)
+		}
+	})
 	return stop
 }
 

@@ -176,15 +176,15 @@ func (n *node) prepare() error {
 	return replaceFile(n.tokenPath(), []byte(n.spec.GetRayToken()))
 }
 
-// awaitHead waits for the head's port, so that a node may be desired at the same time as its head: `ray start` itself would
-// give up on a head that takes longer than it likes.
+// awaitHead waits for the head's own raylet, so that a node may be desired at the same time as its head. Started earlier,
+// `ray start` would look for the head every two seconds, and give up on one that takes longer than it likes.
 func (n *node) awaitHead(active context.Context) error {
 	if n.spec.GetHead() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(active, n.rt.opts.StartTimeout)
 	defer cancel()
-	return awaitPort(ctx, gcsAddress(n.spec))
+	return awaitPort(ctx, headRayletAddress(n.spec))
 }
 
 func awaitPort(ctx context.Context, address string) error {
