@@ -119,7 +119,7 @@ func onlyOrg(all, wanted []Membership) []Membership {
 
 // Keys lists a member's keys that are not revoked, newest first, those before a place.
 func (s *Service) Keys(ctx context.Context, org ids.Org, user ids.User, before ids.Key, limit int) ([]Key, error) {
-	rows, err := s.queries.Keys(ctx, s.db, org, user, optionalUUID(before), int32(limit)) //nolint:gosec // bounded by the page
+	rows, err := s.queries.Keys(ctx, s.db, org, user, optionalUUID(before), int32(limit))
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}

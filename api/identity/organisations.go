@@ -85,7 +85,7 @@ func (s *Service) SetPayoutAddress(ctx context.Context, org ids.Org, address str
 
 // Members lists an organisation's members, the latest user first, those before a place.
 func (s *Service) Members(ctx context.Context, org ids.Org, before ids.User, limit int) ([]Member, error) {
-	rows, err := s.queries.Members(ctx, s.db, org, optionalUUID(before), int32(limit)) //nolint:gosec // bounded by the page
+	rows, err := s.queries.Members(ctx, s.db, org, optionalUUID(before), int32(limit))
 	if err != nil {
 		return nil, fmt.Errorf("list members: %w", err)
 	}
