@@ -33,6 +33,7 @@ func get[V any](d device, call func() (V, nvml.Return), symbols ...string) *V {
 		if d.gpu.GetFault() == "" {
 			d.gpu.Fault = "the GPU needs a reset"
 		}
+	default: // not supported, not permitted, or a passing trouble: unknown
 	}
 	return nil
 }

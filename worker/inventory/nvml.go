@@ -39,7 +39,7 @@ func readNVML(name string, required bool) *agentpb.Inventory {
 		inventory.ProbeError = "NVML did not start: " + ret.Error()
 		return inventory
 	}
-	defer api.Shutdown()
+	defer func() { _ = api.Shutdown() }() // the process ends next
 	if err := api.fill(inventory); err != nil {
 		inventory.Gpus, inventory.ProbeError = nil, err.Error()
 	}

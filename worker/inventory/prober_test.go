@@ -1,6 +1,7 @@
 package inventory_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -85,7 +86,7 @@ func compareGolden(t *testing.T, path string, got *agentpb.Inventory) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(want) != string(text) {
+	if !bytes.Equal(want, text) {
 		t.Errorf("inventory differs from %s (run the test with -update to accept):\n%s", path, text)
 	}
 }

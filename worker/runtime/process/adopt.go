@@ -49,6 +49,7 @@ func (r *Runtime) adopt(ctx context.Context, id string) {
 			r.discard(n) // it was never started: the control plane still wants it, or not
 			return
 		}
+	case started, healthy:
 	}
 	token, err := os.ReadFile(n.tokenPath())
 	if rec.State == "" || err != nil || !n.rec.Process.alive() {

@@ -63,6 +63,7 @@ type bareCluster struct {
 	dir     string
 	specs   []*agentpb.NodeSpec // the head first
 	started []identity
+	exited  chan error // why a node ended before it was told to
 }
 
 func newBareCluster(o BareOptions, dir string) (*bareCluster, error) {
@@ -76,7 +77,7 @@ func newBareCluster(o BareOptions, dir string) (*bareCluster, error) {
 	secret := make([]byte, bareTokenBytes)
 	_, _ = rand.Read(secret) // never fails
 	token := hex.EncodeToString(secret)
-	b := &bareCluster{opts: opts, dir: dir}
+	b := &bareCluster{opts: opts, dir: dir, exited: make(chan error, o.Nodes+1)}
 	for i := range o.Nodes + 1 {
 		slot := o.FirstSlot + i
 		spec := &agentpb.NodeSpec{
@@ -119,6 +120,11 @@ func (b *bareCluster) start(ctx context.Context) (time.Duration, error) {
 		if err == nil && b.complete(summary) {
 			return time.Since(begun), nil
 		}
+		select {
+		case err := <-b.exited:
+			return 0, err
+		default:
+		}
 		if pause(ctx, barePoll) != nil {
 			return 0, fmt.Errorf("the bare cluster did not become ready: %w", context.Cause(ctx))
 		}
@@ -137,15 +143,16 @@ func (b *bareCluster) startNode(i int) error {
 		return fmt.Errorf("open a bare node's log: %w", err)
 	}
 	defer func() { _ = logFile.Close() }()
-	// Not bound to a context: stop ends it in order.
-	cmd := exec.Command(b.opts.Ray.command(), arguments(spec, b.opts, dir)...) //nolint:noctx
+	cmd := exec.Command(b.opts.Ray.command(), arguments(spec, b.opts, dir)...) //nolint:noctx // stop ends it in order
 	cmd.Env = environment(spec, b.opts, dir, b.tokenFile())
 	cmd.Dir, cmd.Stdout, cmd.Stderr = homeDir(dir), logFile, logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start a bare node: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // reaps it; stop sees its end
+	go func() {
+		b.exited <- fmt.Errorf("a bare node: %s\n%s", exitReason(cmd.Wait()), logTail(logFile.Name()))
+	}()
 	process, err := identify(cmd.Process.Pid)
 	b.started = append(b.started, process)
 	return err

@@ -183,7 +183,7 @@ func standIn(t *testing.T, script string) Ray {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(venv+"/bin/ray", []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(venv+"/bin/ray", []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	ray, err := FindRay(venv)

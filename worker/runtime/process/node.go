@@ -142,8 +142,7 @@ func (n *node) start(active context.Context) error {
 	}
 	defer func() { _ = logFile.Close() }()
 	o := n.rt.opts
-	// Not bound to a context: the node outlives the agent.
-	cmd := exec.Command(o.Ray.command(), arguments(n.spec, o, n.temp)...) //nolint:noctx
+	cmd := exec.Command(o.Ray.command(), arguments(n.spec, o, n.temp)...) //nolint:noctx // the node outlives the agent
 	cmd.Env = environment(n.spec, o, n.temp, n.tokenPath())
 	cmd.Dir = homeDir(n.temp)
 	cmd.Stdout, cmd.Stderr = logFile, logFile

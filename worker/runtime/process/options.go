@@ -102,11 +102,12 @@ func FindRay(venv string) (Ray, error) {
 	if err != nil {
 		return Ray{}, err
 	}
-	if _, err := os.Stat(filepath.Join(abs, "bin", "ray")); err != nil || len(found) != 1 {
+	ray := Ray{Venv: abs}
+	if _, err := os.Stat(ray.command()); err != nil || len(found) != 1 {
 		return Ray{}, errs.New(errs.Unavailable, "there is no Ray in %s: run `make setup`, or name a virtual environment that has ray[default]", venv)
 	}
-	version := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), "ray-"), ".dist-info")
-	return Ray{Venv: abs, Version: version}, nil
+	ray.Version = strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), "ray-"), ".dist-info")
+	return ray, nil
 }
 
 func (r Ray) command() string { return filepath.Join(r.Venv, "bin", "ray") }

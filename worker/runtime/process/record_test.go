@@ -84,13 +84,13 @@ func TestReusedPidIsAnotherProcess(t *testing.T) {
 	}
 	defer func() { _ = cmd.Wait() }()
 	defer func() { _ = cmd.Process.Kill() }()
-	real, err := identify(cmd.Process.Pid)
-	if err != nil || !real.alive() {
-		t.Fatalf("%+v is not alive, %v", real, err)
+	process, err := identify(cmd.Process.Pid)
+	if err != nil || !process.alive() {
+		t.Fatalf("%+v is not alive, %v", process, err)
 	}
 	for name, other := range map[string]identity{
-		"started at another time": {PID: real.PID, StartTicks: real.StartTicks - 1, BootID: real.BootID},
-		"of an earlier boot":      {PID: real.PID, StartTicks: real.StartTicks, BootID: "earlier"},
+		"started at another time": {PID: process.PID, StartTicks: process.StartTicks - 1, BootID: process.BootID},
+		"of an earlier boot":      {PID: process.PID, StartTicks: process.StartTicks, BootID: "earlier"},
 		"no process":              {},
 	} {
 		if other.alive() {
@@ -98,7 +98,7 @@ func TestReusedPidIsAnotherProcess(t *testing.T) {
 		}
 		other.signal(syscall.SIGKILL)
 	}
-	if !real.alive() {
+	if !process.alive() {
 		t.Error("a signal for another process ended this one")
 	}
 }
