@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/gagliardetto/solana-go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/money"
@@ -21,6 +22,13 @@ const (
 	Decimals = 6
 )
 
+// The people.
+const (
+	ownerName    = "owner"
+	engineerName = "engineer"
+	financeName  = "finance"
+)
+
 // Amounts that Setup hands out.
 const (
 	lamportsPerSOL    uint64 = 1_000_000_000
@@ -30,6 +38,7 @@ const (
 	DefaultCapital           = 1_000_000 * 1_000_000 // base units: a million tokens
 	DefaultNonces            = 4
 	maxNonces                = 64
+	atOnce                   = 8 // transactions that Setup waits for at the same time
 	policyBatchLimit         = 100_000 * 1_000_000
 	policyDayLimit           = 10 * policyBatchLimit
 	policyPriorityFee        = 10_000
@@ -47,12 +56,13 @@ var publicClusters = map[string]string{
 
 // Config says what to furnish.
 type Config struct {
-	URL      string        // of the development chain
-	Dir      string        // where keys are kept, readable by this user only
-	Treasury chain.Address // the signer's
-	Capital  uint64        // base units that a fresh treasury gets; 0 means DefaultCapital
-	Nonces   int           // 0 means DefaultNonces
-	Log      *slog.Logger
+	URL          string        // of the development chain
+	WebsocketURL string        // empty: derived from URL
+	Dir          string        // where keys are kept, readable by this user only
+	Treasury     chain.Address // the signer's
+	Capital      uint64        // base units that a fresh treasury gets; 0 means DefaultCapital
+	Nonces       int           // 0 means DefaultNonces
+	Log          *slog.Logger
 }
 
 // Wallet is a person's burner wallet.
@@ -80,7 +90,7 @@ type Chain struct {
 // Setup furnishes the chain and returns what is on it.
 func Setup(ctx context.Context, config Config) (*Chain, error) {
 	setDefaults(&config)
-	client, err := chain.New(chain.Config{URL: config.URL})
+	client, err := chain.New(chain.Config{URL: config.URL, WebsocketURL: config.WebsocketURL})
 	if err != nil {
 		return nil, err
 	}
@@ -136,37 +146,60 @@ func refusePublic(ctx context.Context, client *chain.Client) error {
 	return nil
 }
 
-func (c *Chain) furnish(ctx context.Context, config Config) (err error) {
-	if c.bootstrap, err = loadKey(filepath.Join(config.Dir, "bootstrap.json")); err != nil {
+// furnish works in two rounds, since whatever costs SOL waits for the SOL; within a round everything lands at the same time.
+func (c *Chain) furnish(ctx context.Context, config Config) error {
+	nonces, mint, err := c.loadKeys(config)
+	if err != nil {
 		return err
 	}
-	if c.authority, err = loadKey(filepath.Join(config.Dir, "mint-authority.json")); err != nil {
+	round, roundCtx := errgroup.WithContext(ctx)
+	for address, lamports := range map[chain.Address]uint64{
+		c.bootstrap.PublicKey(): bootstrapLamports, c.Treasury: treasuryLamports,
+		c.Owner.Address: walletLamports, c.Engineer.Address: walletLamports, c.Finance.Address: walletLamports,
+	} {
+		round.Go(func() error { return c.fund(roundCtx, address, lamports) })
+	}
+	if err := round.Wait(); err != nil {
 		return err
 	}
-	if err := c.fund(ctx, c.bootstrap.PublicKey(), bootstrapLamports); err != nil {
-		return err
+	round, roundCtx = errgroup.WithContext(ctx)
+	round.SetLimit(atOnce)
+	round.Go(func() error { return c.ensureToken(roundCtx, mint, config.Capital) })
+	for _, nonce := range nonces {
+		round.Go(func() error { return c.ensureNonce(roundCtx, nonce) })
 	}
-	if err := c.fund(ctx, c.Treasury, treasuryLamports); err != nil {
-		return err
-	}
-	if err := c.furnishToken(ctx, config); err != nil {
-		return err
-	}
-	if err := c.furnishNonces(ctx, config); err != nil {
-		return err
-	}
-	for name, wallet := range map[string]*Wallet{"owner": &c.Owner, "engineer": &c.Engineer, "finance": &c.Finance} {
-		path := filepath.Join(config.Dir, "wallets", name+".json")
-		key, err := loadKey(path)
-		if err != nil {
-			return err
+	return round.Wait()
+}
+
+// loadKeys reads all keys, making those that are missing, and the addresses that follow from them.
+func (c *Chain) loadKeys(config Config) (nonces []solana.PrivateKey, mint solana.PrivateKey, err error) {
+	load := func(name ...string) (key solana.PrivateKey) {
+		if err == nil {
+			key, err = loadKey(filepath.Join(append([]string{config.Dir}, name...)...))
 		}
-		*wallet = Wallet{Name: name, Address: key.PublicKey(), KeyFile: path}
-		if err := c.fund(ctx, wallet.Address, walletLamports); err != nil {
-			return err
-		}
+		return key
 	}
-	return nil
+	c.bootstrap, c.authority, mint = load("bootstrap.json"), load("mint-authority.json"), load("mint.json")
+	for i := range config.Nonces {
+		nonces = append(nonces, load("nonces", fmt.Sprintf("%02d.json", i)))
+	}
+	wallets := map[string]solana.PrivateKey{}
+	for _, name := range []string{ownerName, engineerName, financeName} {
+		wallets[name] = load("wallets", name+".json")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, nonce := range nonces {
+		c.Nonces = append(c.Nonces, nonce.PublicKey())
+	}
+	wallet := func(name string) Wallet {
+		return Wallet{Name: name, Address: wallets[name].PublicKey(), KeyFile: filepath.Join(config.Dir, "wallets", name+".json")}
+	}
+	c.Owner, c.Engineer, c.Finance = wallet(ownerName), wallet(engineerName), wallet(financeName)
+	c.Mint = mint.PublicKey()
+	c.TreasuryTokenAccount, err = chain.AssociatedTokenAccount(c.Treasury, c.Mint, chain.TokenProgram)
+	return nonces, mint, err
 }
 
 // fund gives an address SOL if it has less than a quarter of the amount.
@@ -185,60 +218,49 @@ func (c *Chain) fund(ctx context.Context, address chain.Address, lamports uint64
 	return c.finalize(ctx, signature)
 }
 
-func (c *Chain) furnishToken(ctx context.Context, config Config) (err error) {
-	mint, err := loadKey(filepath.Join(config.Dir, "mint.json"))
-	if err != nil {
-		return err
+// ensureToken makes the mint, and the treasury's account together with its capital, so that a crash leaves both or neither.
+func (c *Chain) ensureToken(ctx context.Context, mint solana.PrivateKey, capital uint64) error {
+	_, mintErr := c.client.Mint(ctx, c.Mint)
+	_, accountErr := c.client.Account(ctx, chain.Finalized, 0, c.TreasuryTokenAccount)
+	var instructions []solana.Instruction
+	var signers []solana.PrivateKey
+	for _, err := range []error{mintErr, accountErr} {
+		if err != nil && !errors.Is(err, chain.ErrNotFound) {
+			return err
+		}
 	}
-	c.Mint = mint.PublicKey()
-	if c.TreasuryTokenAccount, err = chain.AssociatedTokenAccount(c.Treasury, c.Mint, chain.TokenProgram); err != nil {
-		return err
+	if mintErr != nil {
+		create, err := c.createMint(ctx, c.Mint, chain.TokenProgram, Decimals)
+		if err != nil {
+			return err
+		}
+		instructions, signers = append(instructions, create...), append(signers, mint)
 	}
-	if err := c.ensureMint(ctx, mint); err != nil {
-		return err
+	if accountErr != nil {
+		issue, err := c.issue(c.Treasury, chain.Mint{Address: c.Mint, Program: chain.TokenProgram}, capital)
+		if err != nil {
+			return err
+		}
+		instructions, signers = append(instructions, issue...), append(signers, c.authority)
 	}
-	_, err = c.client.Account(ctx, chain.Finalized, 0, c.TreasuryTokenAccount)
-	if errors.Is(err, chain.ErrNotFound) {
-		// The account and its capital come together, so that a crash leaves both or neither.
-		_, err = c.MintTo(ctx, c.Treasury, config.Capital)
+	if len(instructions) == 0 {
+		return nil
 	}
+	_, err := c.execute(ctx, instructions, signers...)
 	return err
 }
 
-func (c *Chain) ensureMint(ctx context.Context, mint solana.PrivateKey) error {
-	_, err := c.client.Mint(ctx, mint.PublicKey())
+func (c *Chain) ensureNonce(ctx context.Context, key solana.PrivateKey) error {
+	_, err := c.client.Nonce(ctx, chain.Finalized, 0, key.PublicKey())
 	if !errors.Is(err, chain.ErrNotFound) {
 		return err
 	}
-	instructions, err := c.createMint(ctx, mint.PublicKey(), chain.TokenProgram, Decimals)
+	instructions, err := c.createNonce(ctx, key.PublicKey())
 	if err != nil {
 		return err
 	}
-	_, err = c.execute(ctx, instructions, mint)
-	return err
-}
-
-func (c *Chain) furnishNonces(ctx context.Context, config Config) error {
-	for i := range config.Nonces {
-		key, err := loadKey(filepath.Join(config.Dir, "nonces", fmt.Sprintf("%02d.json", i)))
-		if err != nil {
-			return err
-		}
-		c.Nonces = append(c.Nonces, key.PublicKey())
-		_, err = c.client.Nonce(ctx, chain.Finalized, 0, key.PublicKey())
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, chain.ErrNotFound) {
-			return err
-		}
-		instructions, err := c.createNonce(ctx, key.PublicKey())
-		if err != nil {
-			return err
-		}
-		if _, err := c.execute(ctx, instructions, key); err != nil {
-			return fmt.Errorf("create nonce account: %w", err)
-		}
+	if _, err := c.execute(ctx, instructions, key); err != nil {
+		return fmt.Errorf("create nonce account: %w", err)
 	}
 	return nil
 }

@@ -46,14 +46,22 @@ func (c *Chain) MintOther(ctx context.Context, mint, wallet chain.Address, amoun
 	if err != nil {
 		return chain.Signature{}, err
 	}
-	create, account, err := c.createTokenAccount(wallet, token)
+	instructions, err := c.issue(wallet, token, amount)
 	if err != nil {
 		return chain.Signature{}, err
 	}
-	mintTo := solana.NewInstruction(token.Program, solana.AccountMetaSlice{
-		solana.Meta(mint).WRITE(), solana.Meta(account).WRITE(), solana.Meta(c.authority.PublicKey()).SIGNER(),
-	}, binary.LittleEndian.AppendUint64([]byte{tokenMintTo}, amount))
-	return c.execute(ctx, []solana.Instruction{create, mintTo}, c.authority)
+	return c.execute(ctx, instructions, c.authority)
+}
+
+// issue makes tokens in a wallet's account, which it creates if needed.
+func (c *Chain) issue(wallet chain.Address, token chain.Mint, amount uint64) ([]solana.Instruction, error) {
+	create, account, err := c.createTokenAccount(wallet, token)
+	if err != nil {
+		return nil, err
+	}
+	return []solana.Instruction{create, solana.NewInstruction(token.Program, solana.AccountMetaSlice{
+		solana.Meta(token.Address).WRITE(), solana.Meta(account).WRITE(), solana.Meta(c.authority.PublicKey()).SIGNER(),
+	}, binary.LittleEndian.AppendUint64([]byte{tokenMintTo}, amount))}, nil
 }
 
 // CreateToken makes another token, of either token program, whose units MintOther makes.

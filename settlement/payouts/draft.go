@@ -30,7 +30,8 @@ type pin struct {
 func (s *Service) Draft(ctx context.Context, by ids.User) ([]ids.Batch, error) {
 	keys, err := s.signer.Addresses(ctx)
 	if err != nil {
-		return nil, errs.New(errs.Unavailable, "the signer does not answer, so nothing can be drafted; try again: %w", err)
+		s.log.WarnContext(ctx, "cannot draft", "error", err)
+		return nil, errs.New(errs.Unavailable, "the signer does not answer, so nothing can be drafted; try again")
 	}
 	if keys.Mint.String() != s.ledger.Currency().Mint {
 		return nil, errs.New(errs.Conflict, "the signer's policy is for the token %s, the ledger counts %s", keys.Mint, s.ledger.Currency().Mint)
@@ -40,7 +41,8 @@ func (s *Service) Draft(ctx context.Context, by ids.User) ([]ids.Batch, error) {
 		return nil, err
 	}
 	if err := s.preflight(ctx, candidates, keys); err != nil {
-		return nil, errs.New(errs.Unavailable, "the chain does not answer, so nothing can be drafted; try again: %w", err)
+		s.log.WarnContext(ctx, "cannot draft", "error", err, "alarm", chain.IsAlarm(err))
+		return nil, errs.New(errs.Unavailable, "the chain does not answer, so nothing can be drafted; try again")
 	}
 	free, _ := payable(candidates)
 	groups := plan(free, money.Amount(min(keys.MaxBaseUnitsPerBatch, 1<<62))) //nolint:gosec // bounded

@@ -43,6 +43,12 @@ func TestPaysTwoOwnersOnceAndShowsIt(t *testing.T) {
 	if landed.Memo != batches[0].String() || landed.Nonce.String() != batch.NonceValue {
 		t.Errorf("on chain: memo %q, nonce %s", landed.Memo, landed.Nonce)
 	}
+	movements, err := b.cluster.Movements(t.Context(), b.local.TreasuryTokenAccount, chain.Cursor{})
+	check(t, err)
+	last := movements[len(movements)-1]
+	if last.Signature.String() != batch.Signature || last.Sent() != 2*token || len(last.Counterparties) != 2 || last.Fee != uint64(*batch.FeeLamports) {
+		t.Errorf("the treasury's last movement: %+v", last)
+	}
 	paid, err := s.OwnerPayouts(t.Context(), owners[0].id, Page[ids.Payout]{})
 	check(t, err)
 	if len(paid) != 1 || paid[0].Signature != batch.Signature || paid[0].State != stateFinalized || paid[0].Amount != token {

@@ -103,11 +103,29 @@ func (s *Service) drive(ctx context.Context, term int64, id ids.Batch) error {
 	}
 	if err != nil {
 		s.log.WarnContext(ctx, "batch is held up", "batch_id", id, "state", b.state, "error", err, "alarm", chain.IsAlarm(err))
-		if releaseErr := s.release(ctx, term, b, s.options.Retry, err.Error()); !errors.Is(releaseErr, errLostClaim) {
+		if releaseErr := s.release(ctx, term, b, s.options.Retry, inWords(err)); !errors.Is(releaseErr, errLostClaim) {
 			return releaseErr
 		}
 	}
 	return nil
+}
+
+// inWords is what people are shown of an error that holds a batch up; the rest is in the log.
+func inWords(err error) string {
+	var trial *trialError
+	var refused *chain.RPCError
+	switch {
+	case errors.As(err, &trial):
+		return trial.Error()
+	case errors.As(err, &refused):
+		return "the chain's endpoint refused: " + refused.Error()
+	case errors.Is(err, signer.ErrUnavailable):
+		return signer.ErrUnavailable.Error()
+	case errors.Is(err, chain.ErrUnavailable):
+		return chain.ErrUnavailable.Error()
+	default:
+		return "an internal error, which the log describes"
+	}
 }
 
 func (s *Service) at(step string) error {
@@ -217,7 +235,7 @@ func (s *Service) send(ctx context.Context, term int64, b *work) error {
 	problem := ""
 	switch {
 	case sendErr != nil:
-		problem = sendErr.Error()
+		problem = inWords(sendErr)
 	case returned != b.signature:
 		problem = fmt.Sprintf("the endpoint answered with another signature, %s", returned)
 	}

@@ -155,7 +155,8 @@ func (c *checker) computeBudget(place int, in instruction) *Refusal {
 	if c.version == 1 || len(in.accounts) != 0 || len(in.data) == 0 {
 		return refuse(RuleInstruction, "instruction %d sets a compute budget where it has no meaning", place)
 	}
-	code, value := in.data[0], uint64(0)
+	var value uint64
+	code := in.data[0]
 	switch {
 	case (code == budgetUnitLimit || code == budgetLoadedData) && len(in.data) == 5:
 		value = uint64(binary.LittleEndian.Uint32(in.data[1:]))

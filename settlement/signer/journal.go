@@ -64,7 +64,7 @@ func openJournal(dir string) (*journal, error) {
 		return nil, fmt.Errorf("open signer journal: %w", err)
 	}
 	path := filepath.Join(dir, journalName)
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, privateMode) //nolint:gosec // the operator's path
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, privateMode)
 	if err != nil {
 		return nil, fmt.Errorf("open signer journal: %w", err)
 	}
@@ -73,11 +73,11 @@ func openJournal(dir string) (*journal, error) {
 		payouts: map[ids.Payout]ids.Batch{}, sequence: map[ids.Org]uint64{},
 	}
 	if err := errors.Join(lockFile(file), syncDir(dir)); err != nil {
-		file.Close()
+		_ = file.Close()
 		return nil, fmt.Errorf("open signer journal %s: %w", path, err)
 	}
 	if err := j.replay(); err != nil {
-		file.Close()
+		_ = file.Close()
 		return nil, fmt.Errorf("signer journal %s: %w", path, err)
 	}
 	return j, nil

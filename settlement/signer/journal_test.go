@@ -148,7 +148,7 @@ func TestRefusesFilesThatOthersCanRead(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	for _, path := range []string{b.options.KeyFile, b.options.PolicyFile} {
-		if err := os.Chmod(path, 0o640); err != nil { //nolint:gosec // the mode under test
+		if err := os.Chmod(path, 0o640); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, err := load(b.options); err == nil || !strings.Contains(err.Error(), "chmod 600") {
@@ -211,7 +211,7 @@ func (b *bench) startProcess(t *testing.T) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	process := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0]) //nolint:gosec // this test binary
+	process := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0])
 	process.Env = append(os.Environ(), childVariable+"="+string(text))
 	process.Stderr = os.Stderr
 	ready, err := process.StdoutPipe()

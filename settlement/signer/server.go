@@ -39,7 +39,7 @@ func Serve(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	defer journal.close()
+	defer func() { _ = journal.close() }()
 	listener, err := listen(ctx, options.Socket)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func load(options Options) (*handler, *journal, error) {
 	}
 	v, err := newVault(loaded, policy, opened, now)
 	if err != nil {
-		opened.close()
+		_ = opened.close()
 		return nil, nil, err
 	}
 	return &handler{vault: v, log: options.Log}, opened, nil
@@ -107,7 +107,7 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on the signer's socket: %w", err)
 	}
 	if err := os.Chmod(path, privateMode); err != nil {
-		listener.Close()
+		_ = listener.Close()
 		return nil, fmt.Errorf("protect the signer's socket: %w", err)
 	}
 	return &sameUserListener{Listener: listener}, nil
@@ -125,7 +125,7 @@ func (l *sameUserListener) Accept() (net.Conn, error) {
 		if uid, err := peerUser(connection); err == nil && uid == os.Getuid() {
 			return connection, nil
 		}
-		connection.Close()
+		_ = connection.Close()
 	}
 }
 
