@@ -338,7 +338,7 @@ func TestFlappingAgent(t *testing.T) {
 	b.waitForState(host, fleet.StateIdle)
 	node := b.node(b.cluster(), host, "gpu", 0)
 	b.waitForNode(node, "running")
-	for range 8 {
+	for range 4 {
 		before := relay.accepted()
 		relay.cut()
 		testkit.Eventually(t, patience, func() (bool, string) { return relay.accepted() > before, "the agent does not return" })

@@ -44,7 +44,7 @@ func (g *Gateway) nodeSpec(row fleetdb.DesiredNodesRow) (*agentpb.NodeSpec, erro
 		Stop:       row.Stop,
 		RayVersion: row.RayVersion,
 		Address:    rayaddr.Address(int(row.Slot)),
-		PortBase:   int32(rayaddr.PortBase(int(row.Slot))), //nolint:gosec // slots are few
+		PortBase:   int32(rayaddr.PortBase(int(row.Slot))),
 		PortCount:  rayaddr.PortCount,
 		GpuUuids:   row.GPUUUIDs,
 		Labels:     map[string]string{"region": row.Region},
@@ -52,7 +52,7 @@ func (g *Gateway) nodeSpec(row fleetdb.DesiredNodesRow) (*agentpb.NodeSpec, erro
 	if row.HeadSlot >= 0 {
 		head := int(row.HeadSlot)
 		spec.HeadAddress = rayaddr.Address(head)
-		spec.HeadPort = int32(rayaddr.PortsFrom(rayaddr.PortBase(head), rayaddr.PortCount).GCS) //nolint:gosec // a port
+		spec.HeadPort = int32(rayaddr.PortsFrom(rayaddr.PortBase(head), rayaddr.PortCount).GCS)
 	}
 	if row.Stop {
 		return spec, nil // stopping needs no secret

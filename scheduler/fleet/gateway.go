@@ -30,8 +30,8 @@ const (
 	DefaultPollInterval      = 2 * time.Second
 	MaxLostAfter             = 15 * time.Second
 
-	silenceSlack        = time.Second
-	lostSlack           = 2 * time.Second // on top of three missed heartbeats
+	silenceSlack        = 2 * time.Second // on top of two missed heartbeats
+	lostSlack           = 4 * time.Second // on top of three
 	maxConnectionAge    = time.Hour
 	connectionAgeGrace  = 2 * time.Minute // for what tunnels carry
 	handshakeTimeout    = 10 * time.Second

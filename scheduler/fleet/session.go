@@ -126,7 +126,7 @@ func awaitHello(ctx context.Context, messages <-chan *agentpb.AgentMessage, fail
 func (g *Gateway) serve(s *session, stream agentStream, messages <-chan *agentpb.AgentMessage, failed <-chan error) error {
 	err := stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_Welcome{Welcome: &agentpb.Welcome{
 		HostId: s.host.String(), ProtocolVersion: ProtocolVersion,
-		HeartbeatIntervalMs: int32(g.options.HeartbeatInterval.Milliseconds()), //nolint:gosec // seconds
+		HeartbeatIntervalMs: int32(g.options.HeartbeatInterval.Milliseconds()),
 	}}})
 	s.poke()
 	for err == nil {

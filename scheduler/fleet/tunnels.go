@@ -72,7 +72,7 @@ func (g *Gateway) dialNode(ctx context.Context, host ids.Host, node ids.Node, po
 	if err != nil {
 		return nil, err
 	}
-	open := &agentpb.OpenTunnel{TunnelId: id, NodeId: node.String(), Port: int32(port)} //nolint:gosec // a port
+	open := &agentpb.OpenTunnel{TunnelId: id, NodeId: node.String(), Port: int32(port)}
 	timer := time.NewTimer(openTimeout)
 	defer timer.Stop()
 	select {

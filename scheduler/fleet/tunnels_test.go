@@ -296,3 +296,42 @@ func TestRevokedHostLosesItsTunnels(t *testing.T) {
 		t.Errorf("the tunnel ended with %v", err)
 	}
 }
+
+// BenchmarkTunnel carries bulk data one way: control plane to node, through TLS twice over loopback in one process.
+func BenchmarkTunnel(b *testing.B) {
+	const size = 64 << 20
+	bundle := setup(b)
+	listener := listen(b)
+	_, host := bundle.connectedWorker(listener.Addr().String())
+	conn, err := bundle.gateway.DialNode(b.Context(), host, ids.New[ids.Node](), 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	far, err := listener.Accept()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = far.Close() }()
+	for _, direction := range []struct {
+		name     string
+		from, to net.Conn
+	}{{"to_host", conn, far}, {"from_host", far, conn}} {
+		b.Run(direction.name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				sent := make(chan error, 1)
+				go func() {
+					_, err := io.CopyN(direction.from, zeros{}, size)
+					sent <- err
+				}()
+				if _, err := io.CopyN(io.Discard, direction.to, size); err != nil {
+					b.Fatal(err)
+				}
+				if err := <-sent; err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

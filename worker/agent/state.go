@@ -124,7 +124,7 @@ func OpenState(dir string) (*State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor
+	if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = lock.Close()
 		return nil, errs.New(errs.Conflict, "another muster-worker uses the state directory %s: stop it, or give this one a directory of its own", dir)
 	}
@@ -230,6 +230,6 @@ func isLocked(dir string) bool {
 	if err != nil {
 		return false
 	}
-	defer lock.Close()                                                           //nolint:errcheck // only read
-	return syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil //nolint:gosec // a descriptor
+	defer lock.Close() //nolint:errcheck // only read
+	return syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil
 }

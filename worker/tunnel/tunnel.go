@@ -76,9 +76,7 @@ func carry(cancel context.CancelFunc, stream Stream, conn net.Conn) error {
 	var wait sync.WaitGroup
 	wait.Go(func() { upload = fromNode(stream, conn) })
 	download := toNode(stream, conn)
-	if download != nil {
-		cancel() // the control plane is gone, or the node: nothing more can be carried either way
-	}
+	cancel() // the control plane is gone, or the node: nothing more can be carried either way
 	wait.Wait()
 	if errors.Is(download, io.EOF) {
 		download = nil
