@@ -40,7 +40,7 @@ func isLoopbackName(name string) bool {
 }
 
 func (c cookies) make(name, value string, lifetime time.Duration) http.Cookie {
-	return http.Cookie{
+	return http.Cookie{ //nolint:gosec // Secure is off for loopback addresses alone
 		Name: name, Value: value, Path: "/", MaxAge: int(lifetime.Seconds()), Secure: c.secure, HttpOnly: true,
 		SameSite: http.SameSiteLaxMode,
 	}

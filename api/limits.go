@@ -94,10 +94,10 @@ func (l *limiter) bucket(key string) *rate.Limiter {
 	defer l.mu.Unlock()
 	if element, ok := l.byKey[key]; ok {
 		l.order.MoveToFront(element)
-		return element.Value.(*counted).bucket //nolint:forcetypeassert // the list holds nothing else
+		return element.Value.(*counted).bucket //nolint:errcheck // the list holds nothing else
 	}
 	for l.order.Len() >= maxLimited {
-		oldest := l.order.Remove(l.order.Back()).(*counted) //nolint:forcetypeassert // the list holds nothing else
+		oldest := l.order.Remove(l.order.Back()).(*counted) //nolint:errcheck // the list holds nothing else
 		delete(l.byKey, oldest.key)
 	}
 	entry := &counted{key: key, bucket: rate.NewLimiter(rate.Limit(l.limit.PerSecond), l.limit.Burst)}

@@ -19,7 +19,7 @@ import (
 )
 
 // tokenVariable carries a join token where a command line would show it to every user of the machine.
-const tokenVariable = "MUSTER_JOIN_TOKEN"
+const tokenVariable = "MUSTER_JOIN_TOKEN" //nolint:gosec // the name of a variable
 
 // runtimeDir is the runtime's part of the state directory.
 const runtimeDir = "runtime"

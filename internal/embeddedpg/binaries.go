@@ -53,7 +53,7 @@ func ensureBinaries(ctx context.Context, dir string) (string, error) {
 	if isFile(filepath.Join(root, "bin", "postgres")) {
 		return root, nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the server's user must be able to read it
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make the folder for PostgreSQL's binaries: %w", err)
 	}
 	unlock, err := lockWait(ctx, filepath.Join(dir, "lock"))

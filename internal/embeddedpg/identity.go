@@ -81,7 +81,7 @@ func (id identity) canPass(info os.FileInfo) bool {
 // binariesDir is dir, or fallback when the server's user cannot reach dir. Unlike a data directory, which the server gets as
 // an open descriptor, binaries are found by path.
 func (id identity) binariesDir(dir, fallback string) (string, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the server's user must be able to read it
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make the folder for PostgreSQL's binaries: %w", err)
 	}
 	path, err := realPath(dir)

@@ -17,14 +17,14 @@ var errLocked = errors.New("locked")
 
 // lockNow takes the lock file at path, or fails with errLocked. The kernel frees it when this program dies.
 func lockNow(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the path is the operator's
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock file: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			holder, _ := os.ReadFile(path) //nolint:gosec // the path is the operator's
+			holder, _ := os.ReadFile(path)
 			return nil, fmt.Errorf("%w by process %s", errLocked, strings.TrimSpace(string(holder)))
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)

@@ -80,7 +80,7 @@ func serverURL() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	data, err := os.ReadFile(filepath.Join(root, urlFile)) //nolint:gosec // a fixed path below the repository
+	data, err := os.ReadFile(filepath.Join(root, urlFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("this test needs PostgreSQL: run `make testdb`, or set %s", urlVariable)
 	}

@@ -192,7 +192,10 @@ func (l *Lifecycle) raySummary(ctx context.Context, db schedulerdb.DBTX, id ids.
 		return nil, fmt.Errorf("read Ray summary: %w", err)
 	}
 	nodes := []RayNode{}
-	return nodes, json.Unmarshal(row.Nodes, &nodes)
+	if err := json.Unmarshal(row.Nodes, &nodes); err != nil {
+		return nil, fmt.Errorf("read Ray summary: %w", err)
+	}
+	return nodes, nil
 }
 
 // apply writes a decision. It reports whether the cluster moved, so that it is worth looking again at once.
