@@ -40,14 +40,6 @@ lint: setup ## static checks, and that generated code is up to date
 generate: setup ## write queries, protocol, OpenAPI document and console types anew
 	@scripts/generate.sh
 
-.PHONY: bench
-bench: setup ## all benchmarks, one logfmt line a figure
-	@cd bench && go run . all
-
-.PHONY: bench-%
-bench-%: setup ## one benchmark
-	@cd bench && go run . $*
-
 .PHONY: testdb
 testdb: ## start the PostgreSQL server that tests share; it keeps running
 	@scripts/testdb.sh start
