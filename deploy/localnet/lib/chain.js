@@ -31,7 +31,7 @@ const CONFIRM_SLOTS = 1;
 /** Drift of the chain's clock from the wall clock that is corrected. */
 const MAX_DRIFT_MS = 1000;
 /** Size at which the journal is rewritten without what is no longer kept. */
-const COMPACT_BYTES = 512 * 1024 * 1024;
+const COMPACT_BYTES = 128 * 1024 * 1024;
 /** Version of the journal's records. */
 const FORMAT = 1;
 const NONCE_FEE_OFFSET = 72;
