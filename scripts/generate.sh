@@ -23,7 +23,7 @@ say "agent protocol (buf)"
 PATH=$(dirname "$go_plugin"):$(dirname "$grpc_plugin"):$PATH "$buf" generate
 say "OpenAPI document"
 mkdir -p "$cache"
-go run ./cmd/musterd openapi >"$cache/openapi.json"
+go run ./api/specgen "$cache/openapi.json"
 mv "$cache/openapi.json" api/openapi.json
 say "the console's types"
 npm --silent --prefix web run generate
