@@ -104,6 +104,9 @@ func WriteProfile(dir, name string, gpus int, seed string, faults ...Fault) (str
 	if err != nil {
 		return "", err
 	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("write the simulated GPUs' profile: %w", err)
+	}
 	path := filepath.Join(dir, "nvml-profile.txt")
 	file, err := os.CreateTemp(dir, ".nvml-profile-*")
 	if err != nil {

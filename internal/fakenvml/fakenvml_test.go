@@ -75,7 +75,7 @@ func TestMixedHostHasDifferentBoards(t *testing.T) {
 
 func TestFaultsStandWhereTheyBelong(t *testing.T) {
 	t.Parallel()
-	path, err := WriteProfile(t.TempDir(), "l40s", 2, "seed", Lost(1), Slow(1500*time.Millisecond), Hang("nvmlDeviceGetName"), DriverNotLoaded())
+	path, err := WriteProfile(filepath.Join(t.TempDir(), "new"), "l40s", 2, "seed", Lost(1), Slow(1500*time.Millisecond), Hang("nvmlDeviceGetName"), DriverNotLoaded())
 	if err != nil {
 		t.Fatal(err)
 	}
