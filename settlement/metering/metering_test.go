@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,6 +126,39 @@ func TestManyProcessesChargeOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantBalances(100_000_000-10_000_000-40_000, 10_000_000-20_000, 57_000, 3_000)
+}
+
+// TestPassesOfManyProcessesDoNotOverlap lets usage grow while several processes charge: two that had read the same figures would
+// charge the same time twice.
+func TestPassesOfManyProcessesDoNotOverlap(t *testing.T) {
+	t.Parallel()
+	const wantPasses, maxSteps = 120, 50_000
+	b := newBench(t)
+	b.deposit(100_000_000)
+	c := b.cluster(100_000_000, 1_000, 3_600_000)
+	c.start(0, at("10:00:00"))
+	var passes atomic.Int64
+	group, ctx := errgroup.WithContext(t.Context())
+	for range 6 {
+		group.Go(func() error {
+			for passes.Add(1) <= wantPasses {
+				if err := b.Settle(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	steps := 0
+	for ; passes.Load() <= wantPasses && ctx.Err() == nil && steps < maxSteps; steps++ {
+		c.confirm(0, at("10:00:00").Add(time.Duration(steps+1)*time.Second))
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	b.settle()
+	used := money.Amount(steps)
+	b.wantBalances(0, 100_000_000-used*1_000, used*900, used*100)
 }
 
 func TestChargeStopsAtTheHold(t *testing.T) {
