@@ -102,7 +102,7 @@ func (s *Service) judge(w watched, m chain.Movement) arrival {
 	case w.org.IsZero():
 		a.disposition = "capital"
 		a.debit, a.credit = ledger.Platform(ledger.ChainTreasury), ledger.Platform(ledger.PlatformCapital)
-	case m.Received() < uint64(s.config.Minimum): //nolint:gosec // checked to be positive
+	case m.Received() < uint64(s.config.Minimum):
 		a.reason = fmt.Sprintf("it is less than the minimum of %s %s", s.ledger.Currency().Format(s.config.Minimum), s.ledger.Currency().Symbol)
 		a.debit = ledger.Of(ledger.ChainDeposits, w.org)
 	default:
@@ -138,7 +138,7 @@ func (a arrival) entry() ledger.Entry {
 	return ledger.Entry{
 		Key:  "deposit:" + a.Signature.String() + ":" + a.account.String(),
 		Kind: kinds[a.disposition],
-		Legs: []ledger.Leg{{Debit: a.debit, Credit: a.credit, Amount: money.Amount(a.Received())}}, //nolint:gosec // checked by record
+		Legs: []ledger.Leg{{Debit: a.debit, Credit: a.credit, Amount: money.Amount(a.Received())}},
 		Refs: ledger.Refs{Deposit: a.id, Signature: a.Signature.String()},
 		Memo: memos[a.disposition],
 	}

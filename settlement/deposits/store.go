@@ -162,7 +162,7 @@ func insertDeposit(ctx context.Context, tx pgx.Tx, a arrival) (bool, error) {
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 		ON CONFLICT (signature, token_account) DO NOTHING`,
 		a.id, a.org, a.Signature.String(), a.account.String(), a.Mint.String(), a.decimals,
-		pgtype.Numeric{Int: new(big.Int).SetUint64(a.Received()), Valid: true}, int64(a.Slot), //nolint:gosec // slots count from 2020
+		pgtype.Numeric{Int: new(big.Int).SetUint64(a.Received()), Valid: true}, int64(a.Slot),
 		a.disposition, a.reason, blockTime)
 	if err != nil {
 		return false, fmt.Errorf("insert deposit: %w", err)
@@ -178,7 +178,7 @@ func (s *Service) moveCursor(ctx context.Context, f fence, w watched, to chain.C
 		}
 		_, err := tx.Exec(ctx, `
 			UPDATE watched_accounts SET cursor_slot = greatest(cursor_slot, $2), polled_at = now() WHERE token_account = $1`,
-			w.account.String(), int64(to.Slot)) //nolint:gosec // slots count from 2020
+			w.account.String(), int64(to.Slot))
 		if err != nil {
 			return fmt.Errorf("move the cursor of %s: %w", w.account, err)
 		}

@@ -29,7 +29,7 @@ type transferRows struct {
 func (r *transferRows) add(entry ids.Entry, ordinal int, amount money.Amount, debit, credit *locked) {
 	r.ids = append(r.ids, uuidText(ids.New[ids.Transfer]()))
 	r.entries = append(r.entries, uuidText(entry))
-	r.ordinals = append(r.ordinals, int32(ordinal)) //nolint:gosec // bounded by MaxLegs.
+	r.ordinals = append(r.ordinals, int32(ordinal))
 	r.debits, r.credits = append(r.debits, uuidText(debit.id)), append(r.credits, uuidText(credit.id))
 	r.amounts = append(r.amounts, int64(amount))
 	r.debitSeqs, r.creditSeqs = append(r.debitSeqs, debit.seq), append(r.creditSeqs, credit.seq)

@@ -120,7 +120,7 @@ func (s *Service) finish(ctx context.Context, id ids.Reconciliation, outcomes []
 			                                     transactions, matched, continuous, fee_lamports, slot)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 			id, o.tokenAccount.String(), o.name, o.opening, o.totalIn, o.totalOut, o.balance, o.ledgerClosing,
-			len(o.movements), o.matched, len(o.gaps) == 0, int64(o.fees), int64(o.slot)) //nolint:gosec // neither comes near 2^63
+			len(o.movements), o.matched, len(o.gaps) == 0, int64(o.fees), int64(o.slot))
 		for _, d := range o.differences {
 			if count++; count > MaxDifferences {
 				continue
@@ -141,7 +141,7 @@ func (s *Service) finish(ctx context.Context, id ids.Reconciliation, outcomes []
 	}
 	batch.Queue(`
 		UPDATE reconciliations SET state = $2, slot = $3, matched = $4, difference_count = $5, finished_at = now()
-		WHERE id = $1 AND state = 'running'`, id, state, int64(slot), matched, count) //nolint:gosec // slots count from 2020
+		WHERE id = $1 AND state = 'running'`, id, state, int64(slot), matched, count)
 	if err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, batch).Close() }); err != nil {
 		return fmt.Errorf("store reconciliation: %w", err)
 	}

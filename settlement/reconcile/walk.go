@@ -88,7 +88,7 @@ func follow(account chain.Address, balance chain.Balance, movements []chain.Move
 }
 
 func gap(account chain.Address, signature string, at time.Time, now, before uint64, text string) difference {
-	amount := money.Amount(now) - money.Amount(before) //nolint:gosec // shown, not counted
+	amount := money.Amount(now) - money.Amount(before)
 	return difference{
 		class: AmountMismatch, account: account.String(), signature: signature, chain: &amount, at: at, text: fmt.Sprintf(text, now, before),
 	}
