@@ -21,17 +21,20 @@ const (
 	exitUsage   = 2
 )
 
-func main() {
+func main() { os.Exit(execute()) }
+
+func execute() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := rootCommand().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "muster-worker:", err)
-		stop()
-		if errs.CodeOf(err) == errs.Invalid {
-			os.Exit(exitUsage)
-		}
-		os.Exit(exitFailure)
+	err := rootCommand().ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
+	fmt.Fprintln(os.Stderr, "muster-worker:", err)
+	if errs.CodeOf(err) == errs.Invalid {
+		return exitUsage
+	}
+	return exitFailure
 }
 
 func rootCommand() *cobra.Command {

@@ -20,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// execute runs a command line in this process.
-func execute(ctx context.Context, args ...string) (string, error) {
+// invoke runs a command line in this process.
+func invoke(ctx context.Context, args ...string) (string, error) {
 	root, out := rootCommand(), &bytes.Buffer{}
 	root.SetArgs(args)
 	root.SetOut(out)
@@ -76,15 +76,15 @@ func TestJoinEnrolsOnceAndStatusShowsIt(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := execute(ctx, "join", "--server", address, "--token", token, "--state-dir", dir)
+	out, err := invoke(ctx, "join", "--server", address, "--token", token, "--state-dir", dir)
 	if err != nil || !strings.Contains(out, "This machine is host host_") || !strings.Contains(out, "muster-worker run --state-dir "+dir) {
 		t.Fatalf("%s, %v", out, err)
 	}
-	again, err := execute(ctx, "join", "--server", address, "--token", token, "--state-dir", dir)
+	again, err := invoke(ctx, "join", "--server", address, "--token", token, "--state-dir", dir)
 	if err != nil || again != out {
 		t.Errorf("joining again: %s, %v", again, err)
 	}
-	shown, err := execute(ctx, "status", "--state-dir", dir)
+	shown, err := invoke(ctx, "status", "--state-dir", dir)
 	var status agent.Status
 	if err != nil || json.Unmarshal([]byte(shown), &status) != nil {
 		t.Fatalf("%s, %v", shown, err)
@@ -96,7 +96,7 @@ func TestJoinEnrolsOnceAndStatusShowsIt(t *testing.T) {
 		t.Errorf("the status shows the identity's secrets: %s", shown)
 	}
 	// The token is spent: another machine is refused, in words.
-	_, err = execute(ctx, "join", "--server", address, "--token", token, "--state-dir", filepath.Join(t.TempDir(), "other"))
+	_, err = invoke(ctx, "join", "--server", address, "--token", token, "--state-dir", filepath.Join(t.TempDir(), "other"))
 	if errs.CodeOf(err) != errs.Conflict || !strings.Contains(err.Error(), "has been used") {
 		t.Errorf("%v", err)
 	}
@@ -117,7 +117,7 @@ func TestMistakesAreExplained(t *testing.T) {
 		"unknown command":  {[]string{"dance"}, "unknown command"},
 		"unknown argument": {[]string{"status", "now"}, "unknown command"},
 	} {
-		if _, err := execute(t.Context(), c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := invoke(t.Context(), c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
@@ -125,11 +125,11 @@ func TestMistakesAreExplained(t *testing.T) {
 
 func TestProbeAndVersion(t *testing.T) {
 	t.Parallel()
-	out, err := execute(t.Context(), "probe", "--nvml-library", filepath.Join(t.TempDir(), "absent.so"))
+	out, err := invoke(t.Context(), "probe", "--nvml-library", filepath.Join(t.TempDir(), "absent.so"))
 	if err != nil || !json.Valid([]byte(out)) {
 		t.Errorf("%s, %v", out, err)
 	}
-	if out, err = execute(t.Context(), "version"); err != nil || strings.TrimSpace(out) == "" {
+	if out, err = invoke(t.Context(), "version"); err != nil || strings.TrimSpace(out) == "" {
 		t.Errorf("%q, %v", out, err)
 	}
 }

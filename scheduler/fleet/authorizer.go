@@ -72,7 +72,7 @@ func (a *authorizer) stream(server any, stream grpc.ServerStream, info *grpc.Str
 
 type authorizedStream struct {
 	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // grpc.ServerStream carries its context
+	ctx context.Context // grpc.ServerStream carries its context
 }
 
 func (s *authorizedStream) Context() context.Context { return s.ctx }

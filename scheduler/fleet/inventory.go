@@ -224,7 +224,7 @@ func canonical(inventory *agentpb.Inventory) (document, hash []byte, err error) 
 // storeGPUs brings the rows of a host's GPUs in line with its inventory.
 func (g *Gateway) storeGPUs(ctx context.Context, tx pgx.Tx, s *session, host fleetdb.LockHostRow, inventory *agentpb.Inventory) (*errs.Error, error) {
 	if host.Kind == KindHead {
-		return nil, nil //nolint:nilnil // neither refused nor failed: a head host's GPUs are not leased
+		return nil, nil // neither refused nor failed: a head host's GPUs are not leased
 	}
 	uuids := make([]string, 0, len(inventory.GetGpus()))
 	for _, gpu := range inventory.GetGpus() {
@@ -252,7 +252,7 @@ func (g *Gateway) storeGPUs(ctx context.Context, tx pgx.Tx, s *session, host fle
 			return nil, err
 		}
 	}
-	return nil, nil //nolint:nilnil // neither refused nor failed
+	return nil, nil // neither refused nor failed
 }
 
 type gpuPlan struct {

@@ -41,7 +41,7 @@ type agentStream = grpc.BidiStreamingServer[agentpb.AgentMessage, agentpb.Contro
 // session is one agent's stream. Only its own goroutine sends on it.
 type session struct {
 	host  ids.Host
-	ctx   context.Context //nolint:containedctx // the stream's lifetime, which others end
+	ctx   context.Context // the stream's lifetime, which others end
 	end   context.CancelCauseFunc
 	wake  chan struct{}
 	opens chan *agentpb.OpenTunnel

@@ -89,8 +89,8 @@ func TestTunnelHalfClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	want := strings.Repeat("x", 100_000)
-	if _, err = conn.Write([]byte(want)); err != nil {
+	const size = 100_000
+	if _, err = conn.Write(bytes.Repeat([]byte("x"), size)); err != nil {
 		t.Fatal(err)
 	}
 	half, ok := conn.(interface{ CloseWrite() error })
@@ -104,7 +104,7 @@ func TestTunnelHalfClose(t *testing.T) {
 		t.Error("written after the half close")
 	}
 	got, err := io.ReadAll(conn)
-	if err != nil || string(got) != strings.ToUpper(want) {
+	if err != nil || !bytes.Equal(got, bytes.Repeat([]byte("X"), size)) {
 		t.Fatalf("%d bytes came back, %v", len(got), err)
 	}
 }
@@ -244,7 +244,7 @@ func TestTunnelIsForItsHostOnce(t *testing.T) {
 		}
 		id = message.GetOpenTunnel().GetTunnelId()
 	}
-	claim := func(m *machine) (agentpb.Agent_TunnelClient, error) {
+	claim := func(m *machine) agentpb.Agent_TunnelClient {
 		tunnel, err := m.client().Tunnel(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -255,13 +255,13 @@ func TestTunnelIsForItsHostOnce(t *testing.T) {
 		if err = tunnel.Send(&agentpb.TunnelFrame{Data: []byte("hello")}); err != nil && !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
-		return tunnel, nil
+		return tunnel
 	}
-	stolen, _ := claim(thief)
+	stolen := claim(thief)
 	if _, err := stolen.Recv(); grpcstatus.Code(err) != codes.PermissionDenied {
 		t.Errorf("another host claimed the tunnel: %v", err)
 	}
-	_, _ = claim(m)
+	claim(m)
 	got := <-dialled
 	if got.err != nil {
 		t.Fatal(got.err)
@@ -271,7 +271,7 @@ func TestTunnelIsForItsHostOnce(t *testing.T) {
 	if _, err := io.ReadFull(got.conn, buffer); err != nil || string(buffer) != "hello" {
 		t.Errorf("%q, %v", buffer, err)
 	}
-	again, _ := claim(m)
+	again := claim(m)
 	if _, err := again.Recv(); grpcstatus.Code(err) != codes.PermissionDenied {
 		t.Errorf("the id was good twice: %v", err)
 	}

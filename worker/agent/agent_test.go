@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -50,7 +51,7 @@ func TestIdentityIsPrivateAndReplacedAsAWhole(t *testing.T) {
 	if err = state.Save(first); err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(filepath.Join(state.dir, identityFile))
+	info, err := os.Stat(filepath.Join(state.dir, pendingFile))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
@@ -58,8 +59,22 @@ func TestIdentityIsPrivateAndReplacedAsAWhole(t *testing.T) {
 		t.Errorf("the directory has mode %v, %v", dir.Mode(), err)
 	}
 	back, err := state.Load()
-	if err != nil || string(back.Key) != string(first.Key) || back.Enrolled() {
+	if err != nil || !bytes.Equal(back.Key, first.Key) || back.Enrolled() {
 		t.Errorf("reads back as %+v, %v", back, err)
+	}
+	if _, err = os.Stat(filepath.Join(state.dir, identityFile)); err == nil {
+		t.Error("there is an identity before the host is enrolled")
+	}
+	enrolled := first
+	enrolled.HostID, enrolled.Certificate = "host_x", []byte{1}
+	if err = state.Save(enrolled); err != nil {
+		t.Fatal(err)
+	}
+	if back, err = state.Load(); err != nil || !back.Enrolled() {
+		t.Errorf("reads back as %+v, %v", back, err)
+	}
+	if _, err = os.Stat(filepath.Join(state.dir, pendingFile)); err == nil {
+		t.Error("the unfinished enrolment is still there")
 	}
 	left, err := filepath.Glob(filepath.Join(state.dir, ".*"))
 	if err != nil || len(left) != 0 {
@@ -74,12 +89,12 @@ func TestUnansweredRequestIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := first.withRequest()
-	if err != nil || string(again.Request) != string(first.Request) {
+	if err != nil || !bytes.Equal(again.Request, first.Request) {
 		t.Error("an unanswered request was replaced by another")
 	}
 	first.Request = nil
 	next, err := first.withRequest()
-	if err != nil || string(next.Request) == string(again.Request) || string(next.Key) != string(again.Key) {
+	if err != nil || bytes.Equal(next.Request, again.Request) || !bytes.Equal(next.Key, again.Key) {
 		t.Error("a new request must differ, and must be for the same key")
 	}
 }

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	identityFile = "identity.json"
+	identityFile = "identity.json"  // exists once the host is enrolled
+	pendingFile  = "enrolment.json" // the identity until then
 	statusFile   = "status.json"
 	lockFile     = "lock"
 )
@@ -141,6 +142,9 @@ func readIdentity(dir string) (Identity, error) {
 	var identity Identity
 	content, err := os.ReadFile(filepath.Join(dir, identityFile))
 	if errors.Is(err, fs.ErrNotExist) {
+		content, err = os.ReadFile(filepath.Join(dir, pendingFile))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		return identity, nil
 	}
 	if err == nil {
@@ -154,7 +158,15 @@ func readIdentity(dir string) (Identity, error) {
 
 // Save replaces the identity durably.
 func (s *State) Save(identity Identity) error {
-	if err := writeFile(s.dir, identityFile, identity); err != nil {
+	name := pendingFile
+	if identity.Enrolled() {
+		name = identityFile
+	}
+	err := writeFile(s.dir, name, identity)
+	if err == nil && identity.Enrolled() {
+		err = os.Remove(filepath.Join(s.dir, pendingFile))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("save the host's identity: %w", err)
 	}
 	return nil

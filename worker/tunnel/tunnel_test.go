@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // end is the control plane's end of a tunnel, in memory.
 type end struct {
 	grpc.ClientStream
-	ctx  context.Context //nolint:containedctx // a stream's
+	ctx  context.Context // a stream's
 	up   chan *agentpb.TunnelFrame
 	down chan *agentpb.TunnelFrame
 }
