@@ -49,7 +49,7 @@ func (e *RPCError) Error() string { return fmt.Sprintf("%s: %s (%d)", e.Method, 
 
 // Is places the codes that callers act on under the package's sentinel errors.
 func (e *RPCError) Is(target error) bool {
-	switch target { //nolint:errorlint // Is compares with sentinels, as its contract says.
+	switch target {
 	case ErrUnsupportedVersion:
 		return e.Code == codeUnsupportedVersion
 	case ErrBehind:

@@ -7,11 +7,14 @@ import (
 	"github.com/gagliardetto/solana-go/rpc"
 )
 
-// Address, Signature and Hash are solana-go's, under the names that settlement uses.
+// solana-go's types under the names that settlement uses.
 type (
-	Address   = solana.PublicKey
+	// Address is an account's.
+	Address = solana.PublicKey
+	// Signature is a transaction's first, and so its name.
 	Signature = solana.Signature
-	Hash      = solana.Hash
+	// Hash is a blockhash or a nonce's value.
+	Hash = solana.Hash
 )
 
 // The token programs.

@@ -19,7 +19,7 @@ const (
 
 // loadKey reads a key in solana-keygen's format, an array of the 64 bytes of seed and public key, and makes it if it is missing.
 func loadKey(path string) (solana.PrivateKey, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator's path
+	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return makeKey(path)
 	}

@@ -72,7 +72,7 @@ func (e *trialError) Error() string {
 }
 
 // unitLimit leaves a fifth for accounts that change between the trial and the landing.
-func unitLimit(used uint64) uint32 { return uint32(min(used+used/5+spareUnits, uint64(trialUnits))) } //nolint:gosec // bounded
+func unitLimit(used uint64) uint32 { return uint32(min(used+used/5+spareUnits, uint64(trialUnits))) }
 
 // loadedLimit has a floor: endpoints count differently, some without the programs' own data, and a higher limit costs no fee.
 func loadedLimit(used uint32) uint32 { return min(max(used+used/5, minLoadedData), trialLoaded) }
@@ -106,7 +106,7 @@ func createIdempotent(p workPayout, keys signer.Addresses) solana.Instruction {
 }
 
 func transferChecked(p workPayout, keys signer.Addresses) solana.Instruction {
-	data := binary.LittleEndian.AppendUint64([]byte{tokenTransferChecked}, uint64(p.amount)) //nolint:gosec // positive by the schema
+	data := binary.LittleEndian.AppendUint64([]byte{tokenTransferChecked}, uint64(p.amount))
 	return solana.NewInstruction(keys.TokenProgram, solana.AccountMetaSlice{
 		solana.Meta(keys.TreasuryTokenAccount).WRITE(),
 		solana.Meta(keys.Mint),

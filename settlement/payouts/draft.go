@@ -45,7 +45,7 @@ func (s *Service) Draft(ctx context.Context, by ids.User) ([]ids.Batch, error) {
 		return nil, errs.New(errs.Unavailable, "the chain does not answer, so nothing can be drafted; try again")
 	}
 	free, _ := payable(candidates)
-	groups := plan(free, money.Amount(min(keys.MaxBaseUnitsPerBatch, 1<<62))) //nolint:gosec // bounded
+	groups := plan(free, money.Amount(min(keys.MaxBaseUnitsPerBatch, 1<<62)))
 	pins, err := s.freeNonces(ctx, keys)
 	if err != nil {
 		return nil, err

@@ -133,7 +133,7 @@ func (s *Service) treasuryBalance(ctx context.Context) *money.Amount {
 		s.log.WarnContext(ctx, "treasury balance is not known", "error", err)
 		return nil
 	}
-	amount := money.Amount(min(balance.Amount, 1<<62)) //nolint:gosec // bounded
+	amount := money.Amount(min(balance.Amount, 1<<62))
 	return &amount
 }
 

@@ -59,7 +59,7 @@ type workPayout struct {
 func (b *work) request() signer.Batch {
 	batch := signer.Batch{ID: b.id, Payouts: make([]signer.Payout, len(b.payouts))}
 	for i, p := range b.payouts {
-		batch.Payouts[i] = signer.Payout{ID: p.id, Payee: p.payee, Sequence: p.sequence, Wallet: p.wallet, Amount: uint64(p.amount)} //nolint:gosec // positive
+		batch.Payouts[i] = signer.Payout{ID: p.id, Payee: p.payee, Sequence: p.sequence, Wallet: p.wallet, Amount: uint64(p.amount)}
 	}
 	return batch
 }
@@ -143,7 +143,7 @@ func (s *Service) loadPayouts(ctx context.Context, id ids.Batch) ([]workPayout, 
 		if err := row.Scan(&p.id, &p.payee, &sequence, &wallet, &tokenAccount, &p.createAccount, &p.amount); err != nil {
 			return p, err
 		}
-		p.sequence = uint64(sequence) //nolint:gosec // positive by the schema
+		p.sequence = uint64(sequence)
 		if p.wallet, err = chain.ParseAddress(wallet); err != nil {
 			return p, err
 		}

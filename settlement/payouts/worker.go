@@ -36,6 +36,7 @@ func (e *killedError) Error() string { return "killed at: " + e.step }
 func (s *Service) Run(ctx context.Context, term int64) error {
 	ticker := time.NewTicker(s.options.Poll)
 	defer ticker.Stop()
+	wake := s.options.Wake
 	for {
 		worked, err := s.tick(ctx, term)
 		var killed *killedError
@@ -54,7 +55,10 @@ func (s *Service) Run(ctx context.Context, term int64) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-		case <-s.options.Wake:
+		case _, open := <-wake:
+			if !open {
+				wake = nil // whoever signalled has stopped; polling goes on
+			}
 		}
 	}
 }
@@ -342,7 +346,7 @@ func (s *Service) end(ctx context.Context, term int64, b *work, landed *chain.Tr
 		}
 		_, err := tx.Exec(ctx, `
 			UPDATE payout_transactions SET slot = $2, block_time = $3, fee_lamports = $4, compute_units = $5, chain_error = $6
-			WHERE batch_id = $1`, b.id, int64(landed.Slot), blockTime, int64(landed.Fee), int64(landed.Units), landed.Err) //nolint:gosec // chain figures fit
+			WHERE batch_id = $1`, b.id, int64(landed.Slot), blockTime, int64(landed.Fee), int64(landed.Units), landed.Err)
 		if err != nil {
 			return err
 		}

@@ -67,7 +67,7 @@ func (b *bench) batch(t *testing.T, amounts ...uint64) Batch {
 	return batch
 }
 
-// message is a transaction in the making: what a batch needs, open to tampering.
+// draft is a transaction in the making: what a batch needs, open to tampering.
 type draft struct {
 	b            *bench
 	version      solana.MessageVersion

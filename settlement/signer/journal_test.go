@@ -204,7 +204,6 @@ func TestJournalSurvivesKill(t *testing.T) {
 func (b *bench) startProcess(t *testing.T) *exec.Cmd {
 	t.Helper()
 	options := b.options
-	options.Log, options.Ready, options.Now = nil, nil, nil
 	text, err := json.Marshal(map[string]string{
 		"Socket": options.Socket, "KeyFile": options.KeyFile, "JournalDir": options.JournalDir, "PolicyFile": options.PolicyFile,
 	})
