@@ -120,3 +120,27 @@ func TestPrerequisitesNameAMissingVenv(t *testing.T) {
 		t.Errorf("ok = %v:\n%s", ok, out)
 	}
 }
+
+func TestCountOfNodeTestsTakesSkippedForFailed(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ log, want string }{
+		"node --test":          {"ok 1 - x\n# tests 5\n# pass 3\n# fail 1\n# cancelled 0\n# skipped 1\n# todo 0\n# duration_ms 60\n", "3 2"},
+		"node --test, spec":    {"ℹ tests 2\nℹ pass 2\nℹ fail 0\n", "2 0"},
+		"Vitest":               {" Test Files  2 passed (2)\n\x1b[2m      Tests \x1b[22m \x1b[1m\x1b[32m89 passed\x1b[39m\x1b[22m (89)\n", "89 0"},
+		"Vitest with failures": {"      Tests  1 failed | 12 passed | 2 skipped (15)\n", "12 3"},
+		"nothing":              {"npm error Missing script\n", "0 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := filepath.Join(t.TempDir(), "log")
+			if err := os.WriteFile(log, []byte(tc.log), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			script := `source <(sed -n '/^count_node()/,/^}/p' test.sh); set -euo pipefail; count_node "$1"; echo "$pass $fail"`
+			out, err := exec.CommandContext(t.Context(), "bash", "-c", script, "bash", log).CombinedOutput()
+			if err != nil || strings.TrimSpace(string(out)) != tc.want {
+				t.Errorf("%q, %v, want %q", out, err, tc.want)
+			}
+		})
+	}
+}

@@ -34,17 +34,14 @@ count_go() {
 
 # count_node reads the closing lines of node --test ("# pass 3", "ℹ fail 0") and of Vitest ("Tests  1 failed | 12 passed (13)").
 count_node() {
-    local text
-    text=$(sed 's/\x1b\[[0-9;]*m//g' "$1")
-    pass=$(sum_of "$text" '^(#|ℹ) pass [0-9]+$' '[0-9]+ passed')
-    fail=$(sum_of "$text" '^(#|ℹ) (fail|cancelled|skipped|todo) [0-9]+$' '[0-9]+ (failed|skipped|todo)')
-}
-
-sum_of() {
-    {
-        grep -E "$2" <<<"$1" || true
-        grep -E '^ *Tests  ' <<<"$1" | grep -oE "$3" || true
-    } | grep -oE '[0-9]+' | awk '{ n += $1 } END { print n + 0 }'
+    read -r pass fail < <(sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
+        function add(word, n) {
+            if (word ~ /^pass/) pass += n
+            else if (word ~ /^(fail|cancelled|skipped|todo)/) fail += n
+        }
+        /^(#|ℹ) [a-z]+ [0-9]+$/ { add($2, $3) }
+        /^ *Tests  / { for (i = 2; i < NF; i++) if ($i ~ /^[0-9]+$/) add($(i + 1), $i) }
+        END { print pass + 0, fail + 0 }')
 }
 
 run_suite() {
