@@ -59,7 +59,7 @@ func openAPICommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "openapi", Short: "Print the API's OpenAPI document", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			document, err := api.OpenAPI()
+			document, err := api.Spec()
 			if err != nil {
 				return err
 			}

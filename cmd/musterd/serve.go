@@ -268,8 +268,9 @@ func (p *plane) addListeners(ctx context.Context) error {
 		return err
 	}
 	p.parts.Add("agents' gateway", partStop, gateway.Run)
-	p.parts.Add("ops listener", partStop, p.listen(p.config.API.OpsListen, server.OpsServer()))
-	p.parts.Add("API", p.config.ShutdownTimeout+partStop, p.listen(p.config.API.Listen, server.PublicServer()))
+	p.parts.Add("ops listener", partStop, p.listen(p.config.API.OpsListen, server.HTTPServer(server.OpsHandler())))
+	p.parts.Add("API's own work", partStop, server.Run)
+	p.parts.Add("API", p.config.ShutdownTimeout+partStop, p.listen(p.config.API.Listen, server.HTTPServer(server.Handler())))
 	return nil
 }
 
@@ -326,7 +327,7 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 		Log: p.log, Registry: p.registry, Pool: p.pool, Seal: p.box,
 		PublicURL: p.config.API.PublicURL, HostNames: p.config.API.Hosts, Network: network, Currency: p.config.Currency(),
 		Identity: people, Market: market.New(p.pool, p.hub, p.config.Currency(), p.config.Market.FeeBps),
-		Clusters: cluster.NewService(p.pool), Fleet: fleet.NewHosts(p.pool), JoinTokens: fleet.NewTokens(p.pool, authority),
+		Clusters: cluster.NewService(p.pool), Fleet: fleet.NewRegistry(p.pool), JoinTokens: fleet.NewTokens(p.pool, authority),
 		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Payouts: p.payouts, Reconciliations: p.reconcile, Notifications: p.hub,
 		Faucet: faucet, GatewayAddress: p.config.Agents.PublicAddress, Console: p.console(),
 		RayProxy: proxy.Programs(), Dashboards: proxy.Dashboards(), IsDashboard: proxy.IsDashboard, Ready: p.pool.Ping,

@@ -202,7 +202,7 @@ func fromEnv(known []string) func(key, value string) (string, any) {
 func unknownKeys(k *koanf.Koanf, known []string) error {
 	var unknown []string
 	for _, key := range k.Keys() {
-		if key != "config" && !slices.Contains(known, key) {
+		if !slices.Contains([]string{"config", "help"}, key) && !slices.Contains(known, key) { // those two are flags only
 			unknown = append(unknown, key)
 		}
 	}

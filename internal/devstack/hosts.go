@@ -65,7 +65,7 @@ func (s *Stack) startHost(ctx context.Context, tokens *fleet.Tokens, h host, lib
 		return err
 	}
 	arguments := []string{
-		"run", "--state-dir", state, "--server", fmt.Sprintf("127.0.0.1:%d", s.ports.agents), "--ray-venv", s.options.RayVenv, "--name", h.name,
+		"run", "--state-dir", state, "--server", fmt.Sprintf("127.0.0.1:%d", s.ports.agents), "--ray-venv", s.options.RayVenv,
 		"--stop-nodes-on-exit",
 	}
 	environment := os.Environ()
@@ -76,13 +76,15 @@ func (s *Stack) startHost(ctx context.Context, tokens *fleet.Tokens, h host, lib
 		}
 		arguments = append(arguments, "--nvml-library", library)
 		environment = append(environment, "MUSTER_FAKE_NVML_PROFILE="+profile)
+	} else {
+		arguments = append(arguments, "--no-gpus")
 	}
 	if _, err := os.Stat(filepath.Join(state, "identity.json")); errors.Is(err, os.ErrNotExist) {
 		_, secret, err := tokens.Create(ctx, h.org, s.people.Finance.User, h.kind, region, "local")
 		if err != nil {
 			return err
 		}
-		arguments = append(arguments, "--join-token", secret)
+		environment = append(environment, "MUSTER_JOIN_TOKEN="+secret)
 	}
 	return s.start(h.name, func() *exec.Cmd {
 		cmd := exec.Command(s.options.Worker, arguments...)
