@@ -55,10 +55,12 @@ func whole[T, U any](rows []T, wire func(T) U) *output[apiv1.List[U]] {
 	return answer(apiv1.List[U]{Items: convert(rows, wire)})
 }
 
-// inBody says where a domain's field errors are in the request.
+// inBody says where in the request an input is that a domain names by itself: those come from the body.
 func inBody(path string) string {
-	if head, _, found := strings.Cut(path, "."); found && (head == "body" || head == "query" || head == "path" || head == "header") {
+	switch part, _, _ := strings.Cut(path, "."); part {
+	case "body", "query", "path", "header":
 		return path
+	default:
+		return "body." + path
 	}
-	return "body." + path
 }
