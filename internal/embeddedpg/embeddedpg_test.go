@@ -269,7 +269,7 @@ func TestServerRunsInAFolderThatOnlyItsOwnerMayPass(t *testing.T) {
 
 func TestUnreachableBinariesAreKeptElsewhere(t *testing.T) {
 	t.Parallel()
-	id := identity{uid: 65534, gid: 65534, cred: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	id := identity{uid: os.Getuid() + 1, gid: os.Getgid() + 1, cred: &syscall.Credential{}} // a user that the folder is not of
 	for mode, want := range map[os.FileMode]bool{0o700: false, 0o711: true} {
 		parent, err := os.MkdirTemp("", "embeddedpg") //nolint:usetesting // the folder of t.TempDir is closed to nobody as well
 		if err != nil {
