@@ -94,6 +94,7 @@ func (r *Runtime) keep(n *node, phase agentpb.NodePhase, message string) {
 }
 
 func (r *Runtime) discard(n *node) {
+	r.endProcesses(n.id, identity{}) // what a leader that is gone may have left
 	for _, path := range []string{n.temp, n.dir} {
 		if err := os.RemoveAll(path); err != nil {
 			n.log.Warn("cannot remove the state of a node that was never started", "error", err)

@@ -1,6 +1,7 @@
 package process
 
 import (
+	_ "embed" // the script that joins a head
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,11 +22,13 @@ const (
 	maxLabels = 32
 )
 
-// The same on every node of a cluster, or the most impatient one decides: hosts may be far apart, and joining may take long
-// on a busy machine.
+// The same on every node of a cluster, or the most impatient one decides. A health check that a dead raylet's machine refuses
+// fails at once, so a killed node is dead to Ray after seconds, and can be replaced; one that a busy raylet answers late fails
+// only after its timeout, so such a node has most of a minute. Joining may take long on a busy machine too.
 var patience = []string{
-	"RAY_health_check_period_ms=5000",
-	"RAY_health_check_failure_threshold=10",
+	"RAY_health_check_period_ms=1000",
+	"RAY_health_check_timeout_ms=10000",
+	"RAY_health_check_failure_threshold=5",
 	"RAY_agent_register_timeout_ms=120000",
 	"RAY_raylet_start_wait_time_s=120",
 	"RAY_NUM_REDIS_GET_RETRIES=60", // looks for the head, every two seconds
@@ -72,6 +75,19 @@ func check(spec *agentpb.NodeSpec, ray Ray) error {
 func loopback(text string) bool {
 	address, err := netip.ParseAddr(text)
 	return err == nil && address.Is4() && address.IsLoopback() && !address.Less(firstOwned)
+}
+
+//go:embed join.py
+var joinScript string
+
+// command is what starts a node whose session lives under dir, program first.
+func command(spec *agentpb.NodeSpec, o Options, dir string) []string {
+	args := arguments(spec, o, dir)
+	if spec.GetHead() {
+		return append([]string{o.Ray.command()}, args...)
+	}
+	port := rayaddr.PortsFrom(int(spec.GetHeadPort()), int(spec.GetPortCount())).NodeManager
+	return append([]string{o.Ray.python(), "-c", joinScript, spec.GetHeadAddress(), strconv.Itoa(port)}, args...)
 }
 
 // arguments are those of `ray` for a node whose session lives under dir.
@@ -147,13 +163,6 @@ func portsOf(spec *agentpb.NodeSpec) rayaddr.Ports {
 
 func gcsAddress(spec *agentpb.NodeSpec) string {
 	return net.JoinHostPort(spec.GetHeadAddress(), strconv.Itoa(int(spec.GetHeadPort())))
-}
-
-// headRayletAddress is where the head's raylet listens once it is about to register: a cluster's nodes have ranges of one
-// layout, and a head's GCS port is the first of its range.
-func headRayletAddress(spec *agentpb.NodeSpec) string {
-	ports := rayaddr.PortsFrom(int(spec.GetHeadPort()), int(spec.GetPortCount()))
-	return net.JoinHostPort(spec.GetHeadAddress(), strconv.Itoa(ports.NodeManager))
 }
 
 func baseURL(spec *agentpb.NodeSpec, port int) string {

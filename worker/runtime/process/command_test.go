@@ -67,6 +67,18 @@ func TestArgumentsOfGPUNode(t *testing.T) {
 	}
 }
 
+func TestNodeWaitsForTheHeadsRaylet(t *testing.T) {
+	t.Parallel()
+	got := command(spec("node_b", 4, 3, 2), testOptions(), "/t/x")
+	want := []string{"/venv/bin/python3", "-c", joinScript, "127.77.0.5", "10303", "start"}
+	if !slices.Equal(got[:len(want)], want) {
+		t.Errorf("got %q", got)
+	}
+	if head := command(spec("node_a", 3, 3, 0), testOptions(), "/t/x"); head[0] != "/venv/bin/ray" || head[1] != "start" {
+		t.Errorf("got %q", head)
+	}
+}
+
 func TestEnvironmentIsNotTheAgents(t *testing.T) {
 	t.Setenv("MUSTER_TEST_SECRET", "do not pass on")
 	s := spec("node_b", 4, 3, 2)
@@ -78,7 +90,7 @@ func TestEnvironmentIsNotTheAgents(t *testing.T) {
 	}
 	for _, want := range []string{
 		"MUSTER_NODE_ID=node_b", "SPT_NOENV=1", "RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN_PATH=/state/token", "HOME=/t/x/h", "TMPDIR=/t/x/t",
-		"CUDA_VISIBLE_DEVICES=GPU-node_b-a,GPU-node_b-b", "RAY_health_check_period_ms=5000",
+		"CUDA_VISIBLE_DEVICES=GPU-node_b-a,GPU-node_b-b", "RAY_health_check_period_ms=1000",
 	} {
 		if !slices.Contains(env, want) {
 			t.Errorf("%q is missing in %q", want, env)

@@ -142,7 +142,8 @@ func (n *node) start(active context.Context) error {
 	}
 	defer func() { _ = logFile.Close() }()
 	o := n.rt.opts
-	cmd := exec.Command(o.Ray.command(), arguments(n.spec, o, n.temp)...) //nolint:noctx // the node outlives the agent
+	argv := command(n.spec, o, n.temp)
+	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // the node outlives the agent
 	cmd.Env = environment(n.spec, o, n.temp, n.tokenPath())
 	cmd.Dir = homeDir(n.temp)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
@@ -175,15 +176,15 @@ func (n *node) prepare() error {
 	return replaceFile(n.tokenPath(), []byte(n.spec.GetRayToken()))
 }
 
-// awaitHead waits for the head's own raylet, so that a node may be desired at the same time as its head. Started earlier,
-// `ray start` would look for the head every two seconds, and give up on one that takes longer than it likes.
+// awaitHead waits for the head's first sign of life, so that a node may be desired at the same time as its head. Before it, a
+// node would only take time from the head. The rest of the head's start is waited for by the node itself.
 func (n *node) awaitHead(active context.Context) error {
 	if n.spec.GetHead() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(active, n.rt.opts.StartTimeout)
 	defer cancel()
-	return awaitPort(ctx, headRayletAddress(n.spec))
+	return awaitPort(ctx, gcsAddress(n.spec))
 }
 
 func awaitPort(ctx context.Context, address string) error {

@@ -111,3 +111,4 @@ func FindRay(venv string) (Ray, error) {
 }
 
 func (r Ray) command() string { return filepath.Join(r.Venv, "bin", "ray") }
+func (r Ray) python() string  { return filepath.Join(r.Venv, "bin", "python3") }

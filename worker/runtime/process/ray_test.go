@@ -80,6 +80,7 @@ func TestRealRay(t *testing.T) {
 		t.Errorf("the message does not say what ended: %q", message)
 	}
 	nothingLeft(t, rt, cluster[2].GetNodeId())
+	awaitDeath(t, rt, cluster[0].GetNodeId(), cluster[2].GetAddress())
 	if got := phases(rt.Status()); got[cluster[0].GetNodeId()] != phaseRunning || got[cluster[1].GetNodeId()] != phaseRunning {
 		t.Errorf("the others do not go on: %s", describe(rt.Status()))
 	}
@@ -150,6 +151,19 @@ func awaitSummary(t *testing.T, rt *Runtime, nodes []*agentpb.NodeSpec) {
 			t.Fatalf("want %v, have %s", want.GetNodes(), describe(rt.Status()))
 		}
 	}
+}
+
+// awaitDeath waits until the head says that a node is dead, without which a replacement would not make the cluster ready.
+func awaitDeath(t *testing.T, rt *Runtime, head, address string) {
+	t.Helper()
+	eventually(t, time.Minute, func() (bool, string) {
+		for _, node := range statusOf(rt, head).GetRay().GetNodes() {
+			if node.GetAddress() == address {
+				return !node.GetAlive(), describe(rt.Status())
+			}
+		}
+		return true, ""
+	})
 }
 
 func tokenIsAskedFor(t *testing.T, head *agentpb.NodeSpec) {
