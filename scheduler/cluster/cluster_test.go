@@ -1,0 +1,230 @@
+package cluster_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/muster-gpu/muster/internal/errs"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/scheduler/cluster"
+	"github.com/muster-gpu/muster/scheduler/schedulertest"
+)
+
+// world has a head and three like hosts, of which a booking of two nodes takes the two cheaper.
+func world(t *testing.T) (w *schedulertest.World, hosts [3]ids.Host) {
+	t.Helper()
+	w = schedulertest.New(t)
+	w.AddHead()
+	for i := range hosts {
+		hosts[i] = w.AddHost("H100", 2, 1_000_000, "eu")
+	}
+	return w, hosts
+}
+
+func TestBillingStartsWithTheDeliveryReceiptOnly(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Book(schedulertest.Spec(2, 2))
+	w.Exec(`UPDATE nodes SET state = 'starting' WHERE cluster_id = $1`, id)
+	w.Look()
+	if state := w.Get(id).State; state != "preparing" {
+		t.Fatalf("with nodes starting the cluster is %s", state)
+	}
+	w.Exec(`UPDATE nodes SET state = 'running' WHERE cluster_id = $1 AND role = 'head'`, id)
+	w.Look()
+	if state := w.Get(id).State; state != "joining" {
+		t.Fatalf("with its head up the cluster is %s", state)
+	}
+	lonely := func(n *cluster.RayNode) { n.Alive = n.Head }
+	w.RayReports(id, lonely)
+	w.Look()
+	if state, usage := w.Get(id).State, w.Count(`SELECT count(*) FROM usage`); state != "joining" || usage != 0 {
+		t.Fatalf("with the head alone in Ray the cluster is %s and %d leases are billed", state, usage)
+	}
+	w.AgentsStart(id)
+	w.Look()
+	detail := w.Get(id)
+	if detail.State != "ready" || detail.Receipt == nil || detail.EndsAt == nil {
+		t.Fatalf("with all nodes in Ray the cluster is %s, receipt %v", detail.State, detail.Receipt)
+	}
+	if usage := w.Count(`SELECT count(*) FROM usage WHERE ended_at IS NULL AND limit_at = started_at + interval '1 hour'`); usage != 4 {
+		t.Errorf("%d leases are billed, want 4", usage)
+	}
+	if strings.Count(detail.Receipt.Document, `"uuid"`) != 4 {
+		t.Errorf("the receipt lists %s", detail.Receipt.Document)
+	}
+}
+
+func TestAnUnplannedNodeInRayKeepsAClusterFromReady(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Book(schedulertest.Spec(1, 1))
+	w.AgentsStart(id)
+	w.Exec(`UPDATE ray_summaries SET nodes = nodes || '[{"address":"127.77.9.9","alive":true,"gpus":1}]'::jsonb`)
+	w.Look()
+	if state := w.Get(id).State; state != "joining" {
+		t.Errorf("the cluster is %s", state)
+	}
+}
+
+func TestReleaseStopsBillingAndFreesTheHosts(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Ready(schedulertest.Spec(2, 2))
+	if err := w.Clusters.Release(t.Context(), w.Customer, id); err != nil {
+		t.Fatal(err)
+	}
+	w.Look()
+	if state, open := w.Get(id).State, w.Count(`SELECT count(*) FROM usage WHERE ended_at IS NULL`); state != "draining" || open != 0 {
+		t.Fatalf("after release the cluster is %s with %d open usages", state, open)
+	}
+	w.AgentsStop(id)
+	w.Look()
+	detail := w.Get(id)
+	if detail.State != "released" || *detail.FaultParty != "customer" {
+		t.Fatalf("the cluster is %s on account of %v", detail.State, detail.FaultParty)
+	}
+	if leases, leased := w.Count(`SELECT count(*) FROM leases WHERE state <> 'closed'`), w.Count(`SELECT count(*) FROM hosts WHERE state = 'leased'`); leases != 0 || leased != 0 {
+		t.Errorf("%d leases are open and %d hosts leased", leases, leased)
+	}
+	if err := w.Clusters.Release(t.Context(), w.AddOrg("Another"), id); errs.CodeOf(err) != errs.NotFound {
+		t.Errorf("another organisation's release gave %v", err)
+	}
+}
+
+func TestTheBookedTimeEndsTheCluster(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Ready(schedulertest.Spec(1, 1))
+	// Two hours of heartbeats confirm no more than the hour that was booked.
+	w.Exec(`UPDATE usage SET confirmed_at = started_at + interval '2 hours'`)
+	w.Look()
+	detail := w.Get(id)
+	if detail.State != "draining" || detail.BilledMS != time.Hour.Milliseconds() {
+		t.Errorf("the cluster is %s after %d ms", detail.State, detail.BilledMS)
+	}
+}
+
+func TestOneFailedNodeIsReplacedWhileTheRestRun(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(*schedulertest.World, cluster.NodeDetail){
+		"host lost": func(w *schedulertest.World, n cluster.NodeDetail) {
+			w.Exec(`UPDATE hosts SET state = 'lost', connected = false WHERE id = $1`, n.HostID)
+		},
+		"process ended": func(w *schedulertest.World, n cluster.NodeDetail) {
+			w.Exec(`UPDATE nodes SET state = 'failed', ended_at = now(), reason = 'exit status 1' WHERE id = $1`, n.ID)
+		},
+		"GPU failed": func(w *schedulertest.World, n cluster.NodeDetail) {
+			w.Exec(`UPDATE gpus SET healthy = false WHERE host_id = $1`, n.HostID)
+		},
+		"lost by Ray": func(w *schedulertest.World, n cluster.NodeDetail) {
+			w.RayReports(n.ClusterID, func(r *cluster.RayNode) { r.Alive = r.Address != n.Address })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, _ := world(t)
+			id := w.Ready(schedulertest.Spec(2, 2))
+			victim := w.Get(id).Nodes[2]
+			confirmed := w.Count(`SELECT count(*) FROM usage WHERE host_id = $1 AND ended_at IS NULL`, victim.HostID)
+			fail(w, victim)
+			w.Look()
+			detail := w.Get(id)
+			if detail.State != "degraded" || detail.Replacements != 1 || confirmed != 2 {
+				t.Fatalf("the cluster is %s with %d replacements:%s", detail.State, detail.Replacements, w.Timeline(id))
+			}
+			if open := w.Count(`SELECT count(*) FROM usage WHERE ended_at IS NULL`); open != 0 {
+				t.Errorf("%d leases are billed while it is degraded", open)
+			}
+			late := w.Count(`SELECT count(*) FROM usage WHERE host_id = $1 AND ended_at > confirmed_at`, victim.HostID)
+			if late != 0 {
+				t.Errorf("usage of the failed host goes past its last heartbeat")
+			}
+			w.AgentsStart(id)
+			w.Look()
+			detail = w.Get(id)
+			if detail.State != "ready" {
+				t.Fatalf("with the new node the cluster is %s:%s", detail.State, w.Timeline(id))
+			}
+			if leases := w.Count(`SELECT count(*) FROM leases WHERE state = 'billing'`); leases != 4 {
+				t.Errorf("%d leases are billed, want 4", leases)
+			}
+			if back := w.Count(`SELECT count(*) FROM nodes WHERE cluster_id = $1 AND host_id = $2`, id, victim.HostID); back != 1 {
+				t.Errorf("the failed host was used again")
+			}
+		})
+	}
+}
+
+func TestAFailedHeadEndsTheClusterOnThePlatform(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Ready(schedulertest.Spec(2, 1))
+	w.Exec(`UPDATE nodes SET state = 'failed', ended_at = now(), reason = 'the head crashed' WHERE role = 'head'`)
+	w.Look()
+	w.AgentsStop(id)
+	w.Look()
+	detail := w.Get(id)
+	if detail.State != "failed" || *detail.FaultParty != "platform" || !strings.Contains(detail.EndReason, "crashed") {
+		t.Errorf("the cluster is %s on account of %v: %s", detail.State, *detail.FaultParty, detail.EndReason)
+	}
+}
+
+func TestNodesThatKeepFailingEndTheCluster(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	for range 3 {
+		w.AddHost("H100", 2, 1_000_000, "eu")
+	}
+	id := w.Book(schedulertest.Spec(1, 1))
+	for range 4 {
+		w.Exec(`UPDATE nodes SET state = 'starting' WHERE state = 'planned'`)
+		w.Exec(`UPDATE nodes SET state = 'failed', ended_at = now(), reason = 'exit status 1' WHERE role = 'gpu' AND ended_at IS NULL`)
+		w.Look()
+	}
+	detail := w.Get(id)
+	if detail.State != "draining" || *detail.FaultParty != "owner" || detail.Replacements != 3 {
+		t.Errorf("after four failures the cluster is %s with %d replacements:%s", detail.State, detail.Replacements, w.Timeline(id))
+	}
+	if open := w.Count(`SELECT count(*) FROM leases WHERE state <> 'closed' AND node_id IN (SELECT id FROM nodes WHERE state = 'failed')`); open > 1 {
+		t.Errorf("%d leases of failed nodes are open", open)
+	}
+}
+
+func TestDeadlines(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Book(schedulertest.Spec(1, 1))
+	w.Exec(`UPDATE nodes SET state = 'starting' WHERE state = 'planned'`)
+	w.Look()
+	w.Exec(`UPDATE clusters SET phase_at = now() - interval '91 seconds'`)
+	w.Look()
+	if detail := w.Get(id); detail.State != "draining" || !strings.Contains(detail.EndReason, "did not start in time") {
+		t.Fatalf("a late head leaves the cluster %s: %s", detail.State, detail.EndReason)
+	}
+	// A host that does not say that it stopped is not waited for for ever.
+	w.Exec(`UPDATE clusters SET phase_at = now() - interval '61 seconds'`)
+	w.Look()
+	if detail := w.Get(id); detail.State != "failed" {
+		t.Errorf("after the drain's deadline the cluster is %s", detail.State)
+	}
+}
+
+func TestTheSchemaRefusesToJump(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Book(schedulertest.Spec(1, 1))
+	for _, sql := range []string{
+		`UPDATE clusters SET state = 'ready' WHERE id = $1`,
+		`UPDATE clusters SET state = 'released' WHERE id = $1`,
+		`UPDATE leases SET gpu_id = gpu_id, state = 'billing', closed_at = now() WHERE cluster_id = $1`,
+		`UPDATE nodes SET state = 'alive' WHERE cluster_id = $1`,
+		`INSERT INTO leases (id, cluster_id, node_id, host_id, gpu_id, customer_org_id, owner_org_id, price_per_gpu_hour, fee_bps)
+			SELECT gen_random_uuid(), cluster_id, node_id, host_id, gpu_id, customer_org_id, owner_org_id, 1, 0 FROM leases WHERE cluster_id = $1`,
+	} {
+		if _, err := w.Pool.Exec(t.Context(), sql, id); err == nil {
+			t.Errorf("accepted: %s", sql)
+		}
+	}
+}
