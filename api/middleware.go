@@ -112,6 +112,7 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 func (s *Server) guarded(next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setWriteLimit(w, 0) // an earlier request of the connection may have left one
 		if s.Dashboards != nil && s.IsDashboard(r.Host) {
 			infoOf(r.Context()).route = "dashboard"
 			s.Dashboards.ServeHTTP(w, r)
@@ -126,6 +127,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 			s.RayProxy.ServeHTTP(w, r)
 			return
 		}
+		setWriteLimit(w, answerTimeout)
 		s.secure(w.Header())
 		if err := crossOrigin.Check(r); err != nil {
 			sendProblem(w, newProblem(requestIDOf(r.Context()), errs.New(errs.Forbidden, "another site's page sent this request: it was not done")))
@@ -138,6 +140,15 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// setWriteLimit bounds how long an answer may take to be written; zero: for ever. Streams set limits of their own.
+func setWriteLimit(w http.ResponseWriter, limit time.Duration) {
+	var deadline time.Time
+	if limit > 0 {
+		deadline = time.Now().Add(limit)
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(deadline) // writers without deadlines have no slow reader either
 }
 
 // secure sets what every answer of ours carries; the console and the documentation widen the policy.

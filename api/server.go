@@ -28,6 +28,7 @@ const (
 	headerTimeout  = 5 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
+	answerTimeout  = 60 * time.Second // to write a whole answer that is not a stream
 	readyTimeout   = 3 * time.Second
 	freshSignature = 5 * time.Minute
 )
