@@ -1061,8 +1061,11 @@ export interface components {
             /** @description Why it is in suspense */
             reason?: string;
             signature: string;
-            /** @enum {string} */
-            state: "credited" | "suspense";
+            /**
+             * @description capital: the platform's own tokens, arrived at the treasury
+             * @enum {string}
+             */
+            state: "credited" | "suspense" | "capital";
         };
         Difference: {
             account: string;
@@ -1479,8 +1482,8 @@ export interface components {
             minimum: components["schemas"]["Money"];
             payees: components["schemas"]["Payee"][];
             total: components["schemas"]["Money"];
-            /** @description The treasury's live balance on chain */
-            treasury: components["schemas"]["Money"];
+            /** @description The treasury's live balance on chain; absent while the chain does not answer */
+            treasury?: components["schemas"]["Money"];
         };
         Payee: {
             address?: string;

@@ -69,7 +69,7 @@ function Offers({ offers, search, onPick }: { offers: Offer[]; search: BookingSe
             <th scope="col" className="number">
               Free
             </th>
-            <th scope="col" className="number">
+            <th scope="col" className="number not-narrow">
               Largest node
             </th>
             <th scope="col" className="number">
@@ -92,7 +92,7 @@ function Offers({ offers, search, onPick }: { offers: Offer[]; search: BookingSe
               <td className="number">
                 {offer.free_gpus} of {offer.total_gpus}
               </td>
-              <td className="number">
+              <td className="number not-narrow">
                 {offer.largest_node} {offer.largest_node === 1 ? "GPU" : "GPUs"}
               </td>
               <td className="number">

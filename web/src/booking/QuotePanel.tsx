@@ -113,13 +113,13 @@ function QuoteCard({ org, spec, quote, requoting, failed }: { org: string; spec:
             <MoneyText of={quote.hold} />
           </dd>
         </div>
-        <div>
+        <div data-part>
           <dt>of it to owners</dt>
           <dd>
             <MoneyText of={quote.owners_receive} />
           </dd>
         </div>
-        <div>
+        <div data-part>
           <dt>of it platform fee</dt>
           <dd>
             <MoneyText of={quote.platform_fee} />

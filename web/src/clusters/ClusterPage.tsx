@@ -1,4 +1,4 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { useEffect, useRef } from "react";
 import type { Cluster, Node } from "../api/types";
@@ -34,6 +34,11 @@ export function ClusterPage() {
       <Loaded query={query} skeleton={<ClusterSkeleton />}>
         {(cluster) => <Content org={org} cluster={cluster} />}
       </Loaded>
+      <p>
+        <Link to="/o/$org/clusters" params={{ org }} className="row-link">
+          All clusters
+        </Link>
+      </p>
     </div>
   );
 }
@@ -151,7 +156,7 @@ function AssemblyTotal({ cluster }: { cluster: Cluster }) {
 const STEP_HELP: Record<string, string> = {
   reserved: "GPUs leased, hold set aside",
   preparing: "Hosts prepare Ray",
-  head_up: "The Ray head answers",
+  head_up: "The Ray head answers; nodes start",
   joining: "Nodes join the head",
   ready: "Ray reports exactly the booked nodes and GPUs",
   degraded: "A node is missing and is being replaced",
@@ -207,7 +212,6 @@ function Nodes({ nodes, gpuModel }: { nodes: Node[]; gpuModel: string }) {
             <th scope="col">Node</th>
             <th scope="col">State</th>
             <th scope="col">GPUs</th>
-            <th scope="col">Region</th>
             <th scope="col">Address</th>
             <th scope="col">Host</th>
             <th scope="col" className="number">
@@ -226,10 +230,9 @@ function Nodes({ nodes, gpuModel }: { nodes: Node[]; gpuModel: string }) {
                 {node.reason !== undefined && node.reason !== "" && <div className="muted wide">{node.reason}</div>}
               </td>
               <td className="nowrap">{node.gpus === 0 ? <span className="muted">CPU only</span> : <GpuTiles fills={Array.from({ length: node.gpus }, () => NODE_FILLS[node.state] ?? "none")} titles={Array.from({ length: node.gpus }, () => gpuModel)} />}</td>
-              <td className="nowrap">{node.region}</td>
               <td className="mono nowrap">{node.address}</td>
-              <td>
-                <ShortId id={node.host_id} what="Host id" keep={4} />
+              <td className="nowrap">
+                <ShortId id={node.host_id} what="Host id" keep={4} /> <span className="muted">{node.region}</span>
               </td>
               <td className="number">{node.price_per_gpu_hour === undefined ? <span className="muted">free</span> : <MoneyText of={node.price_per_gpu_hour} />}</td>
             </tr>
@@ -241,9 +244,8 @@ function Nodes({ nodes, gpuModel }: { nodes: Node[]; gpuModel: string }) {
 }
 
 function EventsPanel({ org, id }: { org: string; id: string }) {
-  const queries = useQueryClient();
   const refetchInterval = useFallbackPoll();
-  const query = useQuery({ ...eventsQuery(queries, org, id), refetchInterval });
+  const query = useQuery({ ...eventsQuery(org, id), refetchInterval });
   return (
     <SafePanel title="Events" aside={<span className="muted">newest first</span>}>
       <Loaded query={query}>
@@ -264,9 +266,6 @@ function EventsPanel({ org, id }: { org: string; id: string }) {
           )
         }
       </Loaded>
-      <p className="hint">
-        The same list: <code>muster cluster get {id}</code>. <Link to="/o/$org/clusters" params={{ org }}>All clusters</Link>
-      </p>
     </SafePanel>
   );
 }

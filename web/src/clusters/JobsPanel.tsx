@@ -5,7 +5,7 @@ import { client, unwrap } from "../api/client";
 import { useAction } from "../api/useAction";
 import type { Cluster, Job } from "../api/types";
 import { ActionError, Loaded, SafePanel } from "../design/Loaded";
-import { Button, Empty, SkeletonRows, State, TableScroll, Time } from "../design/parts";
+import { Button, Empty, ShortId, SkeletonRows, State, TableScroll, Time } from "../design/parts";
 import { formatDuration } from "../time/time";
 import { useNow } from "../time/useNow";
 import { jobsQuery, logsQuery, takesJobs } from "./queries";
@@ -63,9 +63,6 @@ function Jobs({ org, cluster, jobs, selected, running }: { org: string; cluster:
               <th scope="col">Status</th>
               <th scope="col">Entrypoint</th>
               <th scope="col">Started</th>
-              <th scope="col" className="number">
-                Took
-              </th>
               <th scope="col" className="tight">
                 <span className="visually-hidden">Actions</span>
               </th>
@@ -74,17 +71,25 @@ function Jobs({ org, cluster, jobs, selected, running }: { org: string; cluster:
           <tbody>
             {jobs.map((job) => (
               <tr key={job.id} data-selected={job.id === selected ? "" : undefined}>
-                <th scope="row" className="mono nowrap">
-                  {job.id}
+                <th scope="row">
+                  <ShortId id={job.id} what="Job id" />
                 </th>
                 <td>
                   <State machine="job" state={job.status} />
                 </td>
                 <td className="mono wide">{job.entrypoint}</td>
-                <td>{job.started_at === undefined ? <span className="muted">not yet</span> : <Time at={job.started_at} clock />}</td>
-                <td className="number">{job.started_at === undefined ? "" : formatDuration((job.ended_at === undefined ? now : Date.parse(job.ended_at)) - Date.parse(job.started_at))}</td>
+                <td className="nowrap">
+                  {job.started_at === undefined ? (
+                    <span className="muted">not yet</span>
+                  ) : (
+                    <>
+                      <Time at={job.started_at} clock />
+                      <div className="muted">for {formatDuration((job.ended_at === undefined ? now : Date.parse(job.ended_at)) - Date.parse(job.started_at))}</div>
+                    </>
+                  )}
+                </td>
                 <td className="tight">
-                  <span className="line" data-gap="small">
+                  <span className="line" data-gap="small" data-nowrap>
                     <Button size="small" aria-expanded={job.id === selected} onClick={() => show(job.id)}>
                       Logs<span className="visually-hidden"> of {job.id}</span>
                     </Button>
@@ -103,6 +108,15 @@ function Jobs({ org, cluster, jobs, selected, running }: { org: string; cluster:
       <ActionError error={stop.error} />
     </>
   );
+}
+
+function download(name: string, text: string): void {
+  const url = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(url);
 }
 
 /** How near to the end counts as being at the end. */
@@ -134,9 +148,9 @@ function Logs({ org, cluster, id, job }: { org: string; cluster: Cluster; id: st
             </Button>
           )}
           {logs !== undefined && (
-            <a className="button" data-size="small" download={`${id}.log`} href={`data:text/plain;charset=utf-8,${encodeURIComponent(logs)}`}>
+            <Button size="small" onClick={() => download(`${id}.log`, logs)}>
               Download
-            </a>
+            </Button>
           )}
         </span>
       }

@@ -1,4 +1,4 @@
-import { queryOptions, type QueryClient } from "@tanstack/react-query";
+import { queryOptions } from "@tanstack/react-query";
 import { client, unwrap } from "../api/client";
 import { paged } from "../api/paged";
 import type { Cluster, ClusterEvent } from "../api/types";
@@ -18,13 +18,12 @@ export const clusterQuery = (org: string, id: string) =>
 const EVENTS_PAGE = 200;
 const MOST_EVENT_PAGES = 10;
 
-/** The timeline, oldest first. Only what came after the last known entry is read. */
-export const eventsQuery = (queries: QueryClient, org: string, id: string) => {
-  const queryKey = ["cluster", org, id, "events"];
-  return queryOptions({
-    queryKey,
+/** The timeline, oldest first. It is read whole: an event may commit after one with a greater number. */
+export const eventsQuery = (org: string, id: string) =>
+  queryOptions({
+    queryKey: ["cluster", org, id, "events"],
     queryFn: async ({ signal }) => {
-      const events = [...(queries.getQueryData<ClusterEvent[]>(queryKey) ?? [])];
+      const events: ClusterEvent[] = [];
       for (let page = 0; page < MOST_EVENT_PAGES; page++) {
         const after = events.at(-1)?.seq ?? 0;
         const { items } = await unwrap(client.GET("/v1/clusters/{id}/events", { params: { path: { id }, query: { org, after, limit: EVENTS_PAGE } }, signal }));
@@ -34,7 +33,6 @@ export const eventsQuery = (queries: QueryClient, org: string, id: string) => {
       return events;
     },
   });
-};
 
 const JOBS_POLL_MS = 3_000;
 

@@ -40,15 +40,15 @@ export const icons = {
       <path d="M3.8 6h4.4" />
     </Icon>
   ),
-  todo: (
-    <Icon>
-      <circle cx="6" cy="6" r="5" strokeDasharray="2 2" />
-    </Icon>
-  ),
   copy: (
     <Icon>
       <rect x="4" y="4" width="7" height="7" rx="1" />
       <path d="M8 4V2a1 1 0 0 0-1-1H2a1 1 0 0 0-1 1v5a1 1 0 0 0 1 1h2" />
+    </Icon>
+  ),
+  down: (
+    <Icon>
+      <path d="m3 4.5 3 3 3-3" />
     </Icon>
   ),
   external: (

@@ -132,14 +132,20 @@ export function CopyButton({ text, what }: { text: string; what: string }) {
   );
 }
 
-/** An id, address or signature, shortened in the middle, whole on hover and when copied. */
-export function ShortId({ id, what, keep = 6 }: { id: string; what: string; keep?: number }) {
+const KEPT = 6;
+
+/** An id without its middle; the kind in front of it stays. */
+export function shortened(id: string, keep = KEPT): string {
   const prefix = /^[a-z]+_/.exec(id)?.[0].length ?? 0;
-  const short = id.length > prefix + keep * 2 + 1 ? `${id.slice(0, prefix + keep)}…${id.slice(-keep)}` : id;
+  return id.length > prefix + keep * 2 + 1 ? `${id.slice(0, prefix + keep)}…${id.slice(-keep)}` : id;
+}
+
+/** An id, address or signature, shortened in the middle, whole on hover and when copied. */
+export function ShortId({ id, what, keep = KEPT }: { id: string; what: string; keep?: number }) {
   return (
     <span className="copyable">
       <span className="mono nowrap" title={id}>
-        {short}
+        {shortened(id, keep)}
       </span>
       <CopyIcon text={id} what={what} />
     </span>

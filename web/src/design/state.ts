@@ -70,6 +70,7 @@ const LOOKS = {
   deposit: {
     credited: { tone: "ok", word: "Credited" },
     suspense: { tone: "warn", word: "In suspense" },
+    capital: { tone: "ok", word: "Capital" },
   },
 } satisfies Record<string, Record<string, Look>>;
 

@@ -13,7 +13,7 @@ export function AskForm({ org, host }: { org: string; host: Host }) {
   const [editing, setEditing] = useState(false);
   if (!editing) {
     return (
-      <span className="line" data-gap="small">
+      <span className="line" data-gap="small" data-nowrap>
         {host.ask === undefined ? <span className="muted">no price</span> : <MoneyText of={host.ask.price_per_gpu_hour} />}
         {host.ask?.active === false && <span className="tag">paused</span>}
         <Button size="small" onClick={() => setEditing(true)}>

@@ -49,7 +49,8 @@ describe("live state", () => {
     expect(isNews(state, signal(6))).toBe(true);
     const late = reduce(state, { kind: "signal", eventId: "42", signal: signal(4) });
     expect(late.lastEventId).toBe("42");
-    expect(late.versions.get("cl_1")).toBe(5);
+    expect(late.seen.get("cl_1")).toEqual({ version: 5, seq: 5 });
+    expect(isNews(state, { ...signal(5), seq: 6 })).toBe(true);
   });
 
   it("ignores what it does not understand", () => {

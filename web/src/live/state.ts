@@ -13,11 +13,11 @@ export interface LiveState {
   link: Link;
   /** Where to resume from: the id of the last event taken. */
   lastEventId: string;
-  /** Latest version seen of each cluster. */
-  versions: ReadonlyMap<string, number>;
+  /** The newest that was seen of each cluster. */
+  seen: ReadonlyMap<string, { version: number; seq: number }>;
 }
 
-export const INITIAL: LiveState = { link: { kind: "connecting" }, lastEventId: "", versions: new Map() };
+export const INITIAL: LiveState = { link: { kind: "connecting" }, lastEventId: "", seen: new Map() };
 
 /** A connection that stays away longer is called stale: what the page shows may be wrong by now. */
 export const STALE_AFTER_MS = 15_000;
@@ -42,15 +42,17 @@ export function reduce(state: LiveState, action: LiveAction): LiveState {
       const { signal, eventId } = action;
       const next = { ...state, lastEventId: eventId === "" ? state.lastEventId : eventId };
       if (!isNews(state, signal)) return next;
-      return { ...next, versions: new Map(state.versions).set(signal.id, signal.version) };
+      const known = state.seen.get(signal.id) ?? { version: 0, seq: 0 };
+      const newest = { version: Math.max(known.version, signal.version), seq: Math.max(known.seq, signal.seq) };
+      return { ...next, seen: new Map(state.seen).set(signal.id, newest) };
     }
   }
 }
 
 /** Whether a signal says anything that an earlier one has not: events may be repeated after a reconnect. */
 export function isNews(state: LiveState, signal: ClusterSignal): boolean {
-  const known = state.versions.get(signal.id);
-  return known === undefined || signal.version > known;
+  const known = state.seen.get(signal.id);
+  return known === undefined || signal.version > known.version || signal.seq > known.seq;
 }
 
 /** The signal of an event's data, null for anything else: a newer server may send kinds that this console does not know. */

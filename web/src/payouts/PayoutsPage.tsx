@@ -4,7 +4,7 @@ import { client, unwrap } from "../api/client";
 import { useAction } from "../api/useAction";
 import type { Batch, PayableSummary } from "../api/types";
 import { ActionError, Loaded, LoadedList, SafePanel } from "../design/Loaded";
-import { Button, Empty, MoneyText, ShortId, Skeleton, State, TableScroll, Time } from "../design/parts";
+import { Button, Empty, MoneyText, ShortId, shortened, Skeleton, State, TableScroll, Time } from "../design/parts";
 import { isZero } from "../money/money";
 import { batchesQuery, payableQuery } from "./queries";
 
@@ -70,9 +70,9 @@ function Payable({ payable }: { payable: PayableSummary }) {
         <div className="figure">
           <dt>Treasury on chain</dt>
           <dd>
-            <MoneyText of={payable.treasury} />
+            {payable.treasury === undefined ? "unknown" : <MoneyText of={payable.treasury} />}
           </dd>
-          <dd className="hint">read live</dd>
+          <dd className="hint">{payable.treasury === undefined ? "the chain cannot be read now" : "read live"}</dd>
         </div>
         <div className="figure">
           <dt>Smallest payout</dt>
@@ -146,7 +146,7 @@ function Batches({ org, batches }: { org: string; batches: Batch[] }) {
             <tr key={batch.id}>
               <th scope="row">
                 <Link to="/o/$org/finance/payouts/$id" params={{ org, id: batch.id }} className="row-link mono">
-                  {batch.id.slice(0, 14)}…
+                  {shortened(batch.id)}
                 </Link>
               </th>
               <td>

@@ -76,7 +76,7 @@ function Runs({ org, runs }: { org: string; runs: Reconciliation[] }) {
               </td>
               <td className="number">{run.matched}</td>
               <td className="number">{run.difference_count}</td>
-              <td className="number">{run.slot}</td>
+              <td className="number">{run.slot.toLocaleString()}</td>
               <td>
                 <ShortId id={run.id} what="Run id" keep={4} />
               </td>

@@ -61,7 +61,7 @@ function Content({ run }: { run: Reconciliation }) {
         </div>
         <div className="figure">
           <dt>Chain read up to slot</dt>
-          <dd>{run.slot}</dd>
+          <dd>{run.slot.toLocaleString()}</dd>
         </div>
       </dl>
       <SafePanel title="Accounts" flush>

@@ -3,6 +3,7 @@ import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
 import { useEffect, useId, useState } from "react";
 import type { Me, Membership } from "../api/types";
 import { Boundary, Failure } from "../design/Loaded";
+import { icons } from "../design/icons";
 import { Button, CopyIcon } from "../design/parts";
 import { Live, LinkState } from "../live/Live";
 import { sectionsOf } from "../session/sections";
@@ -115,6 +116,7 @@ function AccountMenu({ me }: { me: Me }) {
         <span className="mono">
           {me.wallet_address.slice(0, 4)}…{me.wallet_address.slice(-4)}
         </span>
+        {icons.down}
         <span className="visually-hidden">Account menu</span>
       </button>
       <div id={id} popover="auto" className="menu">

@@ -59,6 +59,8 @@ function subscribe(changed: () => void): () => void {
     snapshot = null;
     changed();
   };
+  // A wallet may have announced itself between the first reading and this subscription.
+  snapshot = null;
   const offs = [getWallets().on("register", update), getWallets().on("unregister", update)];
   return () => offs.forEach((off) => off());
 }

@@ -1,0 +1,337 @@
+// What the API would answer on a small local network. The types are the generated ones, so a drift fails to compile.
+import { generateKeyPairSync, verify } from "node:crypto";
+import type * as api from "../../src/api/types";
+import { decimalText } from "../../src/money/money";
+import { base58 } from "../../src/wallet/base58";
+import { Refusal, type Answer } from "./stage";
+
+export const usdc = (text: string): api.Money => {
+  const [whole = "0", fraction = ""] = text.split(".");
+  const base_units = String(BigInt(`${whole}${fraction.padEnd(6, "0")}`));
+  return { base_units, text: decimalText(BigInt(base_units), 6), currency: "USDC", decimals: 6 };
+};
+
+const id = (prefix: string, n: number) => `${prefix}_${String(n).padStart(26, "01kq8z3v9d7m5x2wrp4t6y")}`;
+const ago = (seconds: number) => new Date(Date.now() - seconds * 1_000).toISOString();
+const ahead = (seconds: number) => ago(-seconds);
+
+function without<T, K extends keyof T>(whole: T, ...fields: K[]): Omit<T, K> {
+  const rest = { ...whole };
+  // The fields are named by the type, not by input.
+  // eslint-disable-next-line @typescript-eslint/no-dynamic-delete
+  for (const field of fields) delete rest[field];
+  return rest;
+}
+
+export const ORG = id("org", 1);
+export const CLUSTER = id("cl", 1);
+export const HOST = id("host", 1);
+export const BATCH = id("bat", 1);
+export const RUN = id("rec", 1);
+export const QUOTE = id("bk", 1);
+export const WALLET = "7Yb3ZkQn5mVd9sXwPq2Lr8TfGhJ4cKuEaNvBt6MyDxRo";
+const SIGNATURE = "5VERv8NMvzbJMEkV8xnrLkEaWRtSz9CosKDYjCJjBRnbJLgp8uirBgmQpjKhoR4tjF3ZpRzrFmBV6UjKdiSZkQUW";
+
+export const network: api.Network = {
+  name: "local",
+  genesis_hash: "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG",
+  mint: "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU",
+  symbol: "USDC",
+  decimals: 6,
+  treasury: "9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin",
+  sign_in_domain: "localhost",
+  sign_in_chain: "solana:localnet",
+  version: "0.1.0",
+};
+
+const keyPairs = ["Ada, ML engineer", "Omar, GPU owner", "Grace, finance"].map((name, index) => {
+  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+  const raw = publicKey.export({ format: "der", type: "spki" }).subarray(-32);
+  const seed = privateKey.export({ format: "der", type: "pkcs8" }).subarray(-32);
+  const role = (["engineer", "owner", "finance"] as const)[index] ?? "engineer";
+  return { publicKey, wallet: { name, role, address: base58(raw), secret_key: Buffer.concat([seed, raw]).toString("base64") } };
+});
+
+export const burners: api.BurnerWallet[] = keyPairs.map((pair) => pair.wallet);
+
+/** Whether a burner's signature of a message is genuine. */
+export function isSigned(body: { address: string; signed_message: string; signature: string }): boolean {
+  const pair = keyPairs.find((one) => one.wallet.address === body.address);
+  return pair !== undefined && verify(null, Buffer.from(body.signed_message, "base64"), pair.publicKey, Buffer.from(body.signature, "base64"));
+}
+
+export const signedOut: Answer = () => {
+  throw new Refusal(401, "unauthenticated", "Sign in first.");
+};
+
+export const me = (platform: boolean, ...roles: string[]): api.Me => ({
+  user_id: id("usr", 1),
+  name: "Ada, ML engineer",
+  wallet_address: WALLET,
+  organisations: [{ org_id: ORG, name: platform ? "Muster platform" : "Lovelace Lab", platform, roles, payout_address: WALLET }],
+});
+
+export const offers: api.Offer[] = [
+  { gpu_model: "H100", region: "eu-west", memory_mib: 81_559, free_gpus: 2, total_gpus: 4, hosts: 2, largest_node: 1, price_from: usdc("1.90"), simulated: true },
+  { gpu_model: "H100", region: "us-east", memory_mib: 81_559, free_gpus: 8, total_gpus: 8, hosts: 1, largest_node: 8, price_from: usdc("2.15"), simulated: true },
+  { gpu_model: "L40S", region: "eu-west", memory_mib: 46_068, free_gpus: 0, total_gpus: 4, hosts: 0, largest_node: 0, price_from: usdc("0.79"), simulated: false },
+];
+
+export const quote = (change: Partial<api.Quote> = {}): api.Quote => ({
+  id: QUOTE,
+  spec: { gpu_model: "H100", node_count: 2, gpus_per_node: 1, duration: "1h", regions: ["eu-west"] },
+  lines: [1, 2].map((n) => ({ host_id: id("host", n), region: "eu-west", site: "lab", gpu_model: "H100", gpus: 1, price_per_gpu_hour: usdc("1.90") })),
+  price_per_hour: usdc("3.80"),
+  hold: usdc("3.80"),
+  owners_receive: usdc("3.42"),
+  platform_fee: usdc("0.38"),
+  refund_halfway: usdc("1.90"),
+  available: usdc("100"),
+  simulated: true,
+  quoted_at: ago(2),
+  expires_at: ahead(58),
+  ...change,
+});
+
+export const explanation: api.Explanation = {
+  blocking: "node_count",
+  summary: "Only 2 of 9 nodes with 1 free H100 are there in eu-west.",
+  funnel: [
+    { condition: "gpu_model", hosts: 3, gpus: 10 },
+    { condition: "region", hosts: 2, gpus: 2 },
+    { condition: "price", hosts: 2, gpus: 2 },
+    { condition: "gpus_per_node", hosts: 2, gpus: 2 },
+    { condition: "node_count", hosts: 2, gpus: 2 },
+  ],
+};
+
+const cost: api.ClusterCost = {
+  hold: usdc("3.80"),
+  charged: usdc("0.25"),
+  per_hour: usdc("3.80"),
+  refund_now: usdc("3.54"),
+  refunded: usdc("0"),
+  as_of: ago(4),
+  billed_ms: 240_000,
+  duration_ms: 3_600_000,
+};
+
+export const cluster = (change: Partial<api.Cluster> = {}): api.Cluster => ({
+  id: CLUSTER,
+  org_id: ORG,
+  booking_id: QUOTE,
+  name: "brisk-heron",
+  state: "ready",
+  version: 9,
+  gpu_model: "H100",
+  node_count: 2,
+  gpus_per_node: 1,
+  ray_version: "2.60.0",
+  simulated: true,
+  billing: true,
+  created_at: ago(260),
+  ready_at: ago(244),
+  ends_at: ahead(3_356),
+  replacements: 0,
+  nodes: [
+    { id: id("node", 1), host_id: id("host", 9), role: "head", ordinal: 0, state: "alive", address: "127.18.0.2", region: "eu-west", gpus: 0, created_at: ago(260), alive_at: ago(250) },
+    { id: id("node", 2), host_id: id("host", 1), role: "gpu", ordinal: 1, state: "alive", address: "127.18.0.3", region: "eu-west", gpus: 1, price_per_gpu_hour: usdc("1.90"), created_at: ago(260), alive_at: ago(245) },
+    { id: id("node", 3), host_id: id("host", 2), role: "gpu", ordinal: 2, state: "alive", address: "127.18.0.4", region: "eu-west", gpus: 1, price_per_gpu_hour: usdc("1.90"), created_at: ago(260), alive_at: ago(245) },
+  ],
+  phases: [
+    { state: "reserved", entered_at: ago(260), duration_ms: 210 },
+    { state: "preparing", entered_at: ago(259.8), duration_ms: 1_400 },
+    { state: "head_up", entered_at: ago(258.4), duration_ms: 6_300 },
+    { state: "joining", entered_at: ago(252), duration_ms: 7_800 },
+    { state: "ready", entered_at: ago(244) },
+  ],
+  cost,
+  receipt: { made_at: ago(244), sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", document: '{"cluster":"brisk-heron","nodes":[{"gpus":1},{"gpus":1}]}' },
+  ...change,
+});
+
+export const assembling = (): api.Cluster => {
+  const whole = without(cluster(), "ready_at", "ends_at", "receipt");
+  return {
+    ...whole,
+    state: "head_up",
+    version: 4,
+    billing: false,
+    created_at: ago(6),
+    phases: [
+      { state: "reserved", entered_at: ago(6), duration_ms: 210 },
+      { state: "preparing", entered_at: ago(5.8), duration_ms: 1_400 },
+      { state: "head_up", entered_at: ago(4.4) },
+    ],
+    nodes: (whole.nodes ?? []).map((node, index) => ({ ...node, state: index === 0 ? "alive" : "starting" })),
+    cost: { ...cost, charged: usdc("0"), per_hour: usdc("0"), refund_now: usdc("3.80"), billed_ms: 0 },
+  };
+};
+
+export const jobs: api.Job[] = [
+  { id: "raysubmit_mP4xWq2LrTfGhJ4c", status: "RUNNING", entrypoint: "python train.py --epochs 3", started_at: ago(65) },
+  { id: "raysubmit_9sXwPq2Lr8TfGhJ4", status: "SUCCEEDED", entrypoint: 'python -c "import ray; ray.init(); print(ray.nodes())"', started_at: ago(190), ended_at: ago(170) },
+];
+
+export const events: api.ClusterEvent[] = [
+  { seq: 1, cluster_id: CLUSTER, at: ago(260), kind: "state", state: "reserved", message: "2 nodes reserved in eu-west; 3.80 USDC held" },
+  { seq: 2, cluster_id: CLUSTER, at: ago(258), kind: "state", state: "head_up", message: "The Ray head answers" },
+  { seq: 3, cluster_id: CLUSTER, at: ago(244), kind: "state", state: "ready", message: "Ray reports 2 nodes with 2 GPUs: ready, billing starts" },
+];
+
+export const host = (change: Partial<api.Host> = {}): api.Host => ({
+  id: HOST,
+  name: "atlas-1",
+  kind: "gpu",
+  state: "leased",
+  region: "eu-west",
+  site: "lab",
+  connected: true,
+  simulated: true,
+  last_seen_at: ago(2),
+  enrolled_at: ago(90_000),
+  agent_version: "0.1.0",
+  driver_version: "580.159.03",
+  cuda_version: "13.0",
+  cpus: 64,
+  memory_bytes: 540_000_000_000,
+  gpus: Array.from({ length: 8 }, (_, n) => ({ id: id("gpu", n + 1), uuid: `GPU-5f2c1d0e-7a3b-4c6d-9e8f-00000000000${n}`, model: "H100", product: "NVIDIA H100 80GB HBM3", memory_mib: 81_559, compute_capability: "9.0", healthy: n !== 6, ...(n === 6 ? { health_note: "77 uncorrected ECC errors" } : {}), leased: n < 3 })),
+  ask: { price_per_gpu_hour: usdc("1.90"), active: true, updated_at: ago(4_000) },
+  certificate_expires_at: ahead(9_000),
+  ...change,
+});
+
+export const hosts: api.Host[] = [
+  host(),
+  without(host({ id: id("host", 2), name: "atlas-2", state: "idle", why_not_earning: "It has no price: set one to take bookings.", gpus: host().gpus.slice(0, 2).map((gpu) => ({ ...gpu, leased: false })) }), "ask"),
+  host({ id: id("host", 3), name: "basement", state: "lost", connected: false, simulated: false, last_seen_at: ago(4_000), why_not_earning: "It has not been heard of for 66 minutes: check that muster-worker runs and can reach Muster.", gpus: host().gpus.slice(0, 4) }),
+];
+
+export const token: api.JoinTokenCreated = {
+  id: id("jt", 1),
+  state: "open",
+  kind: "gpu",
+  region: "eu-west",
+  created_at: ago(1),
+  expires_at: ahead(899),
+  secret: "mjt_2f9d",
+  command: "muster-worker join --server https://muster.example:8443 --token mjt_2f9dQx7Lr8TfGhJ4cKuEaNvBt6MyDxRo --region eu-west",
+};
+
+export const earnings: api.Earnings = {
+  payable: usdc("12.840000"),
+  in_flight: usdc("0"),
+  paid: usdc("231.507312"),
+  days: Array.from({ length: 14 }, (_, n) => ({ day: ago(n * 86_400).slice(0, 10), earned: usdc(String(4 + ((n * 7) % 11))), paid: usdc(n % 7 === 0 ? "40" : "0") })),
+  hosts: [
+    { host_id: HOST, name: "atlas-1", earned: usdc("201.44"), gpu_hours: "117.8000" },
+    { host_id: id("host", 2), name: "atlas-2", earned: usdc("42.907312"), gpu_hours: "25.1000" },
+  ],
+};
+
+export const batch = (change: Partial<api.Batch> = {}): api.Batch => ({
+  id: BATCH,
+  state: "finalized",
+  total: usdc("40.120000"),
+  payee_count: 2,
+  created_at: ago(600),
+  drafted_by: "Grace, finance",
+  approved_by: "Grace, finance",
+  approved_at: ago(500),
+  sent_at: ago(498),
+  finalized_at: ago(484),
+  signature: SIGNATURE,
+  slot: 48_213,
+  fee_lamports: 10_000,
+  nonce_account: "3nHp4Zt6MyDxRo7Yb3ZkQn5mVd9sXwPq2Lr8TfGhJ4cK",
+  nonce_value: "DxRo7Yb3ZkQn5mVd9sXwPq2Lr8TfGhJ4cKuEaNvBt6My",
+  payouts: [1, 2].map((n) => ({ id: id("pay", n), batch_id: BATCH, org_id: id("org", n + 1), payee: n === 1 ? "Atlas Compute" : "Basement GPUs", address: WALLET, token_account: "8TfGhJ4cKuEaNvBt6MyDxRo7Yb3ZkQn5mVd9sXwPq2Lr", amount: usdc(n === 1 ? "30.08" : "10.04"), state: "finalized", signature: SIGNATURE, finalized_at: ago(484) })),
+  ...change,
+});
+
+export const draft = (): api.Batch => ({ ...without(batch(), "approved_at", "approved_by", "sent_at", "finalized_at", "signature", "slot", "fee_lamports"), state: "draft" });
+
+export const payable: api.PayableSummary = {
+  total: usdc("40.12"),
+  minimum: usdc("1"),
+  treasury: usdc("1840.55"),
+  payees: [
+    { org_id: id("org", 2), name: "Atlas Compute", address: WALLET, amount: usdc("30.08") },
+    { org_id: id("org", 3), name: "Basement GPUs", address: WALLET, amount: usdc("10.04") },
+  ],
+  left_out: [{ org_id: id("org", 4), name: "New Owner", amount: usdc("0.40"), reason: "Below the smallest payout" }],
+};
+
+export const run = (change: Partial<api.Reconciliation> = {}): api.Reconciliation => ({
+  id: RUN,
+  started_at: ago(60),
+  finished_at: ago(59),
+  state: "clean",
+  slot: 48_390,
+  matched: 14,
+  difference_count: 0,
+  differences: [],
+  accounts: [
+    { name: "Treasury", address: network.treasury, in: usdc("2071.657312"), out: usdc("231.107312"), chain_closing: usdc("1840.55"), ledger_closing: usdc("1840.55"), transactions: 12, continuous: true },
+    { name: "Lovelace Lab, deposits", address: WALLET, in: usdc("100"), out: usdc("100"), chain_closing: usdc("0"), ledger_closing: usdc("0"), transactions: 2, continuous: true },
+  ],
+  ...change,
+});
+
+export const wallet: api.Wallet = {
+  available: usdc("96.20"),
+  held: usdc("3.80"),
+  spend_per_hour: usdc("3.80"),
+  deposit_address: WALLET,
+  deposit_token_account: "8TfGhJ4cKuEaNvBt6MyDxRo7Yb3ZkQn5mVd9sXwPq2Lr",
+  solana_pay_url: `solana:${WALLET}?spl-token=${network.mint}&label=Muster`,
+  minimum_deposit: usdc("1"),
+};
+
+const lines: api.WalletLine[] = [
+  { id: id("tr", 3), at: ago(244), kind: "charge", text: "brisk-heron, 4 minutes", account: "held", amount: usdc("-0.253333"), balance: usdc("3.546667"), cluster_id: CLUSTER },
+  { id: id("tr", 2), at: ago(260), kind: "hold", text: "Hold for brisk-heron", account: "available", amount: usdc("-3.80"), balance: usdc("96.20"), cluster_id: CLUSTER },
+  { id: id("tr", 1), at: ago(900), kind: "deposit", text: "Deposit", account: "available", amount: usdc("100"), balance: usdc("100"), signature: SIGNATURE },
+];
+
+const deposits: api.Deposit[] = [
+  { id: id("dep", 2), at: ago(500), amount: "5.000000", mint: "So11111111111111111111111111111111111111112", state: "suspense", reason: "Another token than USDC", signature: SIGNATURE },
+  { id: id("dep", 1), at: ago(900), amount: "100.000000", mint: network.mint, state: "credited", signature: SIGNATURE },
+];
+
+const keys: api.Key[] = [{ id: id("key", 1), name: "laptop", hint: "mst_3fQ", scopes: ["read", "book", "jobs"], created_at: ago(90_000), expires_at: ahead(2_000_000), last_used_at: ago(300) }];
+
+const list = <T>(items: T[]) => ({ items });
+
+/** Everything that a signed-in person of all roles can be shown. */
+export function fullAnswers(person: api.Me): Record<string, Answer> {
+  return {
+    "GET /v1/network": () => network,
+    "GET /v1/me": () => person,
+    "GET /v1/offers": () => list(offers),
+    "POST /v1/quotes": () => quote(),
+    "POST /v1/explain": () => explanation,
+    "GET /v1/clusters": () => list([cluster(), cluster({ id: id("cl", 2), name: "calm-otter", state: "released", billing: false })]),
+    "GET /v1/clusters/*": () => cluster(),
+    "GET /v1/clusters/*/events": () => list(events),
+    "GET /v1/clusters/*/jobs": () => list(jobs),
+    "GET /v1/clusters/*/jobs/*/logs": (): api.JobLogs => ({ logs: Array.from({ length: 60 }, (_, n) => `epoch 1 step ${n + 1} loss ${(2 / (n + 1)).toFixed(4)}`).join("\n"), truncated: false }),
+    "POST /v1/clusters/*/ray-token": (): api.RayToken => ({ token: "mrt_secret", expires_at: ahead(3_600), env: { RAY_API_SERVER_ADDRESS: `http://localhost:8080/v1/clusters/${CLUSTER}/ray`, RAY_AUTH_MODE: "token", RAY_AUTH_TOKEN: "mrt_secret" } }),
+    "GET /v1/wallet": () => wallet,
+    "GET /v1/wallet/lines": () => list(lines),
+    "GET /v1/wallet/deposits": () => list(deposits),
+    "GET /v1/keys": () => list(keys),
+    "GET /v1/hosts": () => list(hosts),
+    "GET /v1/hosts/*": () => host(),
+    "GET /v1/join-tokens": () => list([token]),
+    "POST /v1/join-tokens": () => token,
+    "GET /v1/earnings": () => earnings,
+    "GET /v1/payouts": () => list(batch().payouts ?? []),
+    "GET /v1/finance/payable": () => payable,
+    "GET /v1/finance/batches": () => list([draft(), batch({ id: id("bat", 2) })]),
+    "GET /v1/finance/batches/*": () => batch(),
+    "GET /v1/finance/reconciliations": () => list([run(), run({ id: id("rec", 2), state: "differences", difference_count: 1 })]),
+    "GET /v1/finance/reconciliations/*": () => run(),
+    "GET /v1/finance/suspense": () => list(deposits.slice(0, 1)),
+  };
+}

@@ -1,0 +1,351 @@
+// What people do on the pages, and what happens when the server, the clock or the line do not play along.
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import * as answers from "./answers";
+import { launch, violations } from "./browser";
+import { Refusal, Stage } from "./stage";
+
+const org = `/o/${answers.ORG}`;
+const engineer = answers.me(false, "engineer");
+const stage = new Stage();
+let address = "";
+let browser: Browser;
+let context: BrowserContext;
+let page: Page;
+
+beforeAll(async () => {
+  address = await stage.start();
+  browser = await launch();
+});
+afterAll(async () => {
+  await browser.close();
+  await stage.stop();
+});
+beforeEach(async () => {
+  stage.reset(answers.fullAnswers(engineer));
+  context = await browser.newContext({ permissions: ["clipboard-read", "clipboard-write"] });
+  page = await context.newPage();
+});
+afterEach(async () => {
+  await context.close();
+});
+
+const button = (name: string | RegExp) => page.getByRole("button", { name });
+
+async function eventually<T>(read: () => T | Promise<T>, wanted: T): Promise<void> {
+  await expect.poll(read, { timeout: 15_000 }).toEqual(wanted);
+}
+
+describe("signing in", () => {
+  beforeEach(() => {
+    let me: unknown = null;
+    stage.on("GET /v1/network", () => ({ ...answers.network, burner_wallets: answers.burners }));
+    stage.on("GET /v1/me", (asked) => me ?? answers.signedOut(asked));
+    stage.on("POST /v1/auth/nonce", ({ body }) => ({
+      domain: "localhost",
+      address: (body as { address: string }).address,
+      statement: "Sign in to Muster.",
+      uri: address,
+      version: "1",
+      chain_id: "localnet",
+      nonce: "n0nce12345",
+      issued_at: "2026-11-22T12:00:00Z",
+      expiration_time: "2026-11-22T12:05:00Z",
+      message: "unused by solana:signIn",
+    }));
+    stage.on("POST /v1/auth/sign-in", ({ body }) => {
+      const signed = body as { address: string; signed_message: string; signature: string };
+      const text = Buffer.from(signed.signed_message, "base64").toString();
+      if (!answers.isSigned(signed) || !text.includes("Nonce: n0nce12345") || !text.startsWith("localhost wants you")) throw new Refusal(401, "unauthenticated", "The signature is not valid.");
+      me = engineer;
+      return engineer;
+    });
+  });
+
+  it("takes one click with a development wallet, and goes where the visitor wanted to", async () => {
+    await page.goto(`${address}${org}/wallet`);
+    await button(/Ada, ML engineer/).click();
+    await page.getByRole("heading", { name: "Wallet", exact: true }).waitFor();
+    expect(page.url()).toBe(`${address}${org}/wallet`);
+  });
+
+  it("says why when the server refuses", async () => {
+    stage.on("POST /v1/auth/sign-in", () => {
+      throw new Refusal(401, "unauthenticated", "The sign-in request has expired. Try again.");
+    });
+    await page.goto(address);
+    await button(/Omar, GPU owner/).click();
+    await page.getByRole("alert").getByText("The sign-in request has expired").waitFor();
+  });
+
+  it("connects and signs with a wallet that announces itself, in two clicks", async () => {
+    await page.addInitScript(() => {
+      const account = { address: "So11111111111111111111111111111111111111112", publicKey: new Uint8Array(32), chains: ["solana:localnet"], features: ["solana:signMessage"] };
+      const wallet = {
+        version: "1.0.0",
+        name: "Refusing Wallet",
+        icon: "data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4=",
+        chains: ["solana:localnet"],
+        accounts: [],
+        features: {
+          "standard:connect": { version: "1.0.0", connect: () => Promise.resolve({ accounts: [account] }) },
+          "solana:signMessage": { version: "1.0.0", signMessage: () => Promise.reject(Object.assign(new Error("no"), { code: 4001 })) },
+        },
+      };
+      const register = (api: { register: (wallet: unknown) => void }) => api.register(wallet);
+      window.addEventListener("wallet-standard:app-ready", (event) => register((event as CustomEvent<{ register: (wallet: unknown) => void }>).detail));
+      window.dispatchEvent(new CustomEvent("wallet-standard:register-wallet", { detail: register }));
+    });
+    await page.goto(address);
+    await button("Refusing Wallet").click();
+    await button(/Sign in with Refusing Wallet/).click();
+    await page.getByText("The wallet declined").waitFor();
+  });
+});
+
+describe("booking", () => {
+  beforeEach(() => {
+    stage.on("POST /v1/bookings", () => ({ id: answers.QUOTE, state: "accepted", cluster_id: answers.CLUSTER }));
+  });
+
+  it("takes two clicks from a price row", async () => {
+    await page.goto(`${address}${org}/new`);
+    await button("Book H100 in eu-west").click();
+    await button("Start, hold 3.80 USDC").click();
+    await page.getByRole("heading", { name: "brisk-heron" }).waitFor();
+    expect(stage.calls("POST", "/v1/bookings").map((call) => call.body)).toEqual([{ quote_id: answers.QUOTE }]);
+  });
+
+  it("books once on a double click", async () => {
+    stage.on("POST /v1/bookings", () => new Promise((resolve) => setTimeout(() => resolve({ id: answers.QUOTE, state: "accepted", cluster_id: answers.CLUSTER }), 300)));
+    await page.goto(`${address}${org}/new?model=H100`);
+    await button("Start, hold 3.80 USDC").dblclick();
+    await page.getByRole("heading", { name: "brisk-heron" }).waitFor();
+    expect(stage.calls("POST", "/v1/bookings")).toHaveLength(1);
+  });
+
+  it("can be done with the keyboard alone", async () => {
+    await page.goto(`${address}${org}/new`);
+    await button("Book H100 in us-east").focus();
+    await page.keyboard.press("Enter");
+    await button("Start, hold 3.80 USDC").waitFor();
+    for (let presses = 0; presses < 40; presses++) {
+      await page.keyboard.press("Tab");
+      if (await button(/^Start, hold/).evaluate((element) => element === document.activeElement)) break;
+    }
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "brisk-heron" }).waitFor();
+  });
+
+  it("keeps the selection in the address over a reload", async () => {
+    await page.goto(`${address}${org}/new`);
+    await button("Book H100 in eu-west").click();
+    await button("More GPU nodes").click();
+    await page.getByText("3 h", { exact: true }).click();
+    await eventually(() => stage.calls("POST", "/v1/quotes").at(-1)?.body, { gpu_model: "H100", node_count: 3, gpus_per_node: 1, duration: "3h", regions: ["eu-west"] });
+    await page.reload();
+    await eventually(() => page.getByLabel("GPU nodes", { exact: true }).inputValue(), "3");
+  });
+
+  it("asks for a new quote in place when one expires", async () => {
+    const short = () => answers.quote({ id: `bk_${stage.calls("POST", "/v1/quotes").length}`, quoted_at: new Date().toISOString(), expires_at: new Date(Date.now() + 1_500).toISOString() });
+    stage.on("POST /v1/quotes", short);
+    await page.goto(`${address}${org}/new?model=H100`);
+    await button("Start, hold 3.80 USDC").waitFor();
+    await expect.poll(() => stage.calls("POST", "/v1/quotes").length, { timeout: 15_000 }).toBeGreaterThan(2);
+    await button("Start, hold 3.80 USDC").waitFor();
+  });
+
+  it("asks again when the price rose under the click, and books nothing meanwhile", async () => {
+    const dear = answers.quote({ id: "bk_dear", hold: answers.usdc("4.20") });
+    await page.goto(`${address}${org}/new?model=H100`);
+    await button("Start, hold 3.80 USDC").waitFor();
+    stage.on("POST /v1/quotes", () => dear);
+    stage.on("POST /v1/bookings", ({ body }) => {
+      if ((body as { quote_id: string }).quote_id !== "bk_dear") throw new Refusal(410, "expired", "The quote has expired.");
+      return { id: "bk_dear", state: "accepted", cluster_id: answers.CLUSTER };
+    });
+    await button("Start, hold 3.80 USDC").click();
+    await page.getByText("The price rose from 3.80 USDC to 4.20 USDC").waitFor();
+    expect(stage.calls("POST", "/v1/bookings")).toHaveLength(1);
+    await button("Start, hold 4.20 USDC").click();
+    await page.getByRole("heading", { name: "brisk-heron" }).waitFor();
+  });
+
+  it("takes a price that fell without asking again", async () => {
+    await page.goto(`${address}${org}/new?model=H100`);
+    await button("Start, hold 3.80 USDC").waitFor();
+    stage.on("POST /v1/quotes", () => answers.quote({ id: "bk_cheap", hold: answers.usdc("3.10") }));
+    stage.on("POST /v1/bookings", ({ body }) => {
+      if ((body as { quote_id: string }).quote_id !== "bk_cheap") throw new Refusal(410, "expired", "The quote has expired.");
+      return { id: "bk_cheap", state: "accepted", cluster_id: answers.CLUSTER };
+    });
+    await button("Start, hold 3.80 USDC").click();
+    await page.getByRole("heading", { name: "brisk-heron" }).waitFor();
+  });
+
+  it("shows what blocks when nothing fits, and one change that lifts it", async () => {
+    stage.on("POST /v1/quotes", ({ body }) => {
+      if ((body as { node_count: number }).node_count === 1) return answers.quote();
+      throw new Refusal(409, "no_capacity", "Nothing fits.", answers.explanation);
+    });
+    await page.goto(`${address}${org}/new?model=H100&nodes=9`);
+    await page.getByText(answers.explanation.summary).waitFor();
+    expect(await violations(page)).toEqual([]);
+    await button("1 node").click();
+    await button("Start, hold 3.80 USDC").waitFor();
+  });
+
+  it("says what is short and goes on by itself when the deposit is credited", async () => {
+    let available = answers.usdc("1.80");
+    stage.on("POST /v1/quotes", () => answers.quote({ available }));
+    stage.on("GET /v1/wallet", () => ({ ...answers.wallet, available }));
+    stage.on("POST /v1/local/faucet", ({ body }) => {
+      expect(body).toEqual({ amount: "100" });
+      available = answers.usdc("101.80");
+      return { signature: "sig", amount: answers.usdc("100") };
+    });
+    await page.goto(`${address}${org}/new?model=H100`);
+    await page.getByText("Short of 2.00 USDC").waitFor();
+    await button("Add 100 test USDC").click();
+    await button("Start, hold 3.80 USDC").waitFor();
+  });
+});
+
+describe("a cluster", () => {
+  it("becomes ready in front of the viewer, by a pushed event", async () => {
+    stage.on("GET /v1/clusters/*", answers.assembling);
+    await page.goto(`${address}${org}/clusters/${answers.CLUSTER}`);
+    await page.getByText("not billing yet").waitFor();
+    await page.getByText("Live", { exact: true }).waitFor();
+    stage.on("GET /v1/clusters/*", () => answers.cluster());
+    stage.send({ id: "7", type: "cluster", data: { id: answers.CLUSTER, version: 9, seq: 7, message: "ready" } });
+    await page.getByText("Delivered as booked").waitFor();
+    await page.getByRole("status").getByText("brisk-heron: Ready").waitFor();
+  });
+
+  it("says that the line is cut, and resumes after the last event", async () => {
+    await page.goto(`${address}${org}/clusters/${answers.CLUSTER}`);
+    await page.getByText("Live", { exact: true }).waitFor();
+    stage.on("GET /v1/clusters/*", () => answers.cluster({ name: "after the event" }));
+    stage.send({ id: "41", type: "cluster", data: { id: answers.CLUSTER, version: 10, seq: 41, message: "x" } });
+    await page.getByRole("heading", { name: "after the event" }).waitFor();
+    stage.refuseStreams = true;
+    stage.cutStreams();
+    await page.getByText("Reconnecting").waitFor();
+    stage.refuseStreams = false;
+    await page.getByText("Live", { exact: true }).waitFor({ timeout: 15_000 });
+    expect(stage.calls("GET", "/v1/stream").at(-1)?.headers["last-event-id"]).toBe("41");
+  });
+
+  it("shares one stream between two tabs, and hands it on when the first closes", async () => {
+    await page.goto(`${address}${org}/clusters/${answers.CLUSTER}`);
+    await page.getByText("Live", { exact: true }).waitFor();
+    const second = await context.newPage();
+    await second.goto(`${address}${org}/clusters/${answers.CLUSTER}`);
+    await second.getByText("Live", { exact: true }).waitFor();
+    expect(stage.openStreams).toBe(1);
+    await page.close();
+    await second.getByText("Live", { exact: true }).waitFor();
+    await eventually(() => stage.calls("GET", "/v1/stream").length, 2);
+  });
+
+  it("gives real values with a masked token, and copies the whole", async () => {
+    await page.goto(`${address}${org}/clusters/${answers.CLUSTER}`);
+    await button("Create a token").click();
+    const panel = page.getByRole("region", { name: "Connect" });
+    await panel.getByText("RAY_AUTH_TOKEN").waitFor();
+    expect(await panel.textContent()).not.toContain("mrt_secret");
+    await button(/^Copy snippet/i).click();
+    await page.getByRole("status").getByText("copied").waitFor();
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toContain("export RAY_AUTH_TOKEN=mrt_secret");
+    await page.getByRole("tab", { name: "Python" }).click();
+    await panel.getByText("JobSubmissionClient()").waitFor();
+    expect(page.url()).toContain("connect=python");
+  });
+
+  it("is released after saying what is lost and what comes back", async () => {
+    stage.on("POST /v1/clusters/*/release", () => answers.cluster({ state: "draining", billing: false }));
+    await page.goto(`${address}${org}/clusters/${answers.CLUSTER}`);
+    await button("Release").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("1 unfinished job").waitFor();
+    await dialog.getByText("3.54 USDC").waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "hidden" });
+    expect(stage.calls("POST", `/v1/clusters/${answers.CLUSTER}/release`)).toHaveLength(0);
+    await button("Release").click();
+    await button("Release cluster").click();
+    await dialog.waitFor({ state: "hidden" });
+    expect(stage.calls("POST", `/v1/clusters/${answers.CLUSTER}/release`)).toHaveLength(1);
+  });
+});
+
+describe("when something fails", () => {
+  it("keeps the rest of the page, shows the request id and tries again", async () => {
+    stage.on("GET /v1/wallet/lines", () => {
+      throw new Refusal(500, "internal", "Something went wrong on our side.");
+    });
+    await page.goto(`${address}${org}/wallet`);
+    await page.getByText("96.20 USDC").first().waitFor();
+    const panel = page.getByRole("region", { name: "Movements" });
+    await panel.getByText("req_0123456789").waitFor();
+    expect(await violations(page)).toEqual([]);
+    stage.on("GET /v1/wallet/lines", () => ({ items: [] }));
+    await panel.getByRole("button", { name: "Retry" }).click();
+    await page.getByText("Nothing has moved yet").waitFor();
+  });
+
+  it("repeats an action whose answer was lost under the same key", async () => {
+    let lost = 0;
+    stage.on("GET /v1/me", () => answers.me(true, "finance"));
+    await page.route("**/v1/finance/batches?*", async (route) => {
+      if (route.request().method() === "POST" && lost++ === 0) await route.abort("connectionreset");
+      else await route.fallback();
+    });
+    const keys: (string | undefined)[] = [];
+    page.on("request", (request) => {
+      if (request.method() === "POST" && request.url().includes("/finance/batches")) keys.push(request.headers()["idempotency-key"]);
+    });
+    stage.on("POST /v1/finance/batches", () => ({ items: [answers.draft()] }));
+    await page.goto(`${address}${org}/finance/payouts`);
+    await button("Draft a payout").click();
+    await page.getByText("Muster cannot be reached").waitFor();
+    await button("Draft a payout").click();
+    await page.getByRole("heading", { name: /Payout of/ }).waitFor();
+    expect(keys).toHaveLength(2);
+    expect(keys[0]).toMatch(/^[0-9a-f-]{36}$/);
+    expect(keys[1]).toBe(keys[0]);
+  });
+
+  it("does not show another organisation's cluster", async () => {
+    stage.on("GET /v1/clusters/*", () => {
+      throw new Refusal(404, "not_found", "There is no such cluster.");
+    });
+    await page.goto(`${address}${org}/clusters/${answers.CLUSTER}`);
+    await page.getByText("There is no such cluster.").waitFor();
+  });
+
+  it("returns to sign-in when the session has ended", async () => {
+    stage.on("GET /v1/me", answers.signedOut);
+    await page.goto(`${address}${org}/keys`);
+    await page.getByRole("heading", { name: "Sign in with your wallet" }).waitFor();
+  });
+
+  it("has an empty state with the next action", async () => {
+    stage.on("GET /v1/clusters", () => ({ items: [] }));
+    await page.goto(`${address}${org}/clusters`);
+    await page.getByText("No clusters yet").waitFor();
+    await page.getByRole("link", { name: "New cluster" }).waitFor();
+  });
+});
+
+describe("axe", () => {
+  it("is really looking", async () => {
+    await page.goto(`${address}${org}/clusters`);
+    await page.getByText("brisk-heron").waitFor();
+    await page.evaluate(() => document.querySelector("main")?.append(document.createElement("img")));
+    expect((await violations(page)).map((one) => one.rule)).toEqual(["image-alt"]);
+  });
+});

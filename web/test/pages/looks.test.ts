@@ -1,0 +1,94 @@
+// Every page, in both themes and at two widths: no violation of WCAG 2.2 AA, nothing sticks out at 320 px, no console error.
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import * as answers from "./answers";
+import { launch, overflow, violations } from "./browser";
+import { Stage } from "./stage";
+
+const SHOTS = join(import.meta.dirname, "..", "..", "..", "var", "screenshots", "pages");
+const EVERYBODY = answers.me(true, "engineer", "owner", "finance");
+
+interface Scene {
+  name: string;
+  path: string;
+  ready: string;
+  prepare?: (stage: Stage) => void;
+  act?: (page: Page) => Promise<unknown>;
+}
+
+const org = `/o/${answers.ORG}`;
+
+const SCENES: Scene[] = [
+  { name: "sign-in", path: "/", ready: "Sign in with your wallet", prepare: (stage) => void stage.on("GET /v1/me", answers.signedOut).on("GET /v1/network", () => ({ ...answers.network, burner_wallets: answers.burners })) },
+  { name: "book", path: `${org}/new`, ready: "Idle now" },
+  { name: "book-quoted", path: `${org}/new?model=H100&regions=%5B%22eu-west%22%5D`, ready: "Start, hold 3.80 USDC" },
+  { name: "clusters", path: `${org}/clusters`, ready: "brisk-heron" },
+  { name: "cluster-assembling", path: `${org}/clusters/${answers.CLUSTER}`, ready: "not billing yet", prepare: (stage) => stage.on("GET /v1/clusters/*", answers.assembling) },
+  { name: "cluster-ready", path: `${org}/clusters/${answers.CLUSTER}?job=${answers.jobs[0]?.id ?? ""}`, ready: "step 60", act: (page) => page.getByRole("button", { name: "Create a token" }).click() },
+  { name: "cluster-release", path: `${org}/clusters/${answers.CLUSTER}`, ready: "Delivered as booked", act: (page) => page.getByRole("button", { name: "Release" }).click() },
+  { name: "wallet", path: `${org}/wallet`, ready: "Hold for brisk-heron" },
+  { name: "keys", path: `${org}/keys`, ready: "laptop" },
+  { name: "hosts", path: `${org}/hosts`, ready: "basement" },
+  { name: "host", path: `${org}/hosts/${answers.HOST}`, ready: "580.159.03" },
+  { name: "hosts-new", path: `${org}/hosts/new`, ready: "Where is it?" },
+  { name: "earnings", path: `${org}/earnings`, ready: "atlas-2" },
+  { name: "payouts", path: `${org}/finance/payouts`, ready: "Below the smallest payout" },
+  { name: "payout", path: `${org}/finance/payouts/${answers.BATCH}`, ready: "Basement GPUs" },
+  { name: "reconcile", path: `${org}/finance/reconcile`, ready: "Differences" },
+  { name: "reconciliation", path: `${org}/finance/reconcile/${answers.RUN}`, ready: "0 differences" },
+  { name: "welcome", path: "/welcome", ready: "Create an organisation" },
+  { name: "not-found", path: `${org}/nowhere`, ready: "Not found" },
+];
+
+const stage = new Stage();
+let address = "";
+let browser: Browser;
+
+beforeAll(async () => {
+  mkdirSync(SHOTS, { recursive: true });
+  address = await stage.start();
+  browser = await launch();
+});
+afterAll(async () => {
+  await browser.close();
+  await stage.stop();
+});
+
+async function show(scene: Scene, context: BrowserContext): Promise<{ page: Page; errors: string[] }> {
+  stage.reset(answers.fullAnswers(EVERYBODY));
+  scene.prepare?.(stage);
+  const page = await context.newPage();
+  const errors: string[] = [];
+  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  page.on("pageerror", (error) => errors.push(error.message));
+  await page.goto(address + scene.path);
+  await page.getByText(scene.ready, { exact: false }).first().waitFor();
+  await scene.act?.(page);
+  await page.evaluate(() => document.fonts.ready);
+  return { page, errors };
+}
+
+const LOOKS = [
+  { theme: "light", width: 1280, height: 900 },
+  { theme: "dark", width: 360, height: 780 },
+] as const;
+
+describe.each(SCENES)("$name", (scene) => {
+  it.each(LOOKS)("is accessible and tidy in $theme at $width px", async ({ theme, width, height }) => {
+    const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, reducedMotion: "reduce" });
+    try {
+      const { page, errors } = await show(scene, context);
+      expect(await violations(page)).toEqual([]);
+      await page.screenshot({ path: join(SHOTS, `${scene.name}-${theme}-${width}.png`), fullPage: true });
+      if (width === 360) {
+        await page.setViewportSize({ width: 320, height });
+        expect(await overflow(page)).toBe(0);
+      }
+      expect(errors).toEqual([]);
+    } finally {
+      await context.close();
+    }
+  });
+});
