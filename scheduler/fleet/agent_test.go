@@ -226,11 +226,18 @@ func TestControlPlaneRestartIsHarmless(t *testing.T) {
 	b.waitForState(w.id(), fleet.StateIdle)
 	first := b.node(b.cluster(), w.id(), "gpu", 0)
 	b.waitForNode(first, "running")
+	usage := b.usage(query[ids.Cluster](b, `SELECT cluster_id FROM nodes`), w.id(), first, "1 hour")
 	stop()
-	second := b.node(b.cluster(), w.id(), "gpu", 1) // planned while no gateway runs
+	second := b.node(b.cluster(), w.id(), "gpu", 1)                                         // planned while no gateway runs
+	b.exec(`UPDATE hosts SET state = 'leased', last_seen_at = now() - interval '1 minute'`) // for a long time
 	b.gateway, _ = b.startGateway(func(o *fleet.Options) { o.Address = address })
 	b.waitForNode(second, "running")
 	b.waitForNode(first, "running")
+	if got := query[string](b, `SELECT state FROM hosts`); got != fleet.StateLeased {
+		t.Errorf("the host became %s", got)
+	}
+	// The node ran all the while, so that the time is confirmed.
+	waitFor(b, true, `SELECT confirmed_at > started_at FROM usage WHERE id = $1`, usage)
 	if names := w.runtime.names(); !slices.Contains(names, first.String()) {
 		t.Errorf("the agent was told to run %v", names)
 	}

@@ -22,37 +22,46 @@ const (
 // pending is what hosts have said since the last flush. A host's newer report replaces its older one: reports are whole.
 type pending struct {
 	mu      sync.Mutex
-	beats   map[ids.Host]int64 // the newest generation that the host has applied
+	beats   map[ids.Host]beat
 	reports map[ids.Host]*agentpb.Report
 }
 
-func newPending() *pending {
-	return &pending{beats: map[ids.Host]int64{}, reports: map[ids.Host]*agentpb.Report{}}
+type beat struct {
+	generation int64 // the newest that the host has applied
+	confirms   bool  // usage too: the host has reported what runs
 }
 
-func (p *pending) beat(host ids.Host) {
+func newPending() *pending {
+	return &pending{beats: map[ids.Host]beat{}, reports: map[ids.Host]*agentpb.Report{}}
+}
+
+func (p *pending) beat(host ids.Host, confirms bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.beats[host] = max(p.beats[host], 0)
+	b := p.beats[host]
+	b.confirms = confirms
+	p.beats[host] = b
 }
 
 func (p *pending) report(host ids.Host, report *agentpb.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.beats[host] = max(p.beats[host], report.GetAppliedGeneration())
+	b := p.beats[host]
+	b.generation = max(b.generation, report.GetAppliedGeneration())
+	p.beats[host] = b
 	p.reports[host] = report
 }
 
-func (p *pending) take() (map[ids.Host]int64, map[ids.Host]*agentpb.Report) {
+func (p *pending) take() (map[ids.Host]beat, map[ids.Host]*agentpb.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	beats, reports := p.beats, p.reports
-	p.beats, p.reports = map[ids.Host]int64{}, map[ids.Host]*agentpb.Report{}
+	p.beats, p.reports = map[ids.Host]beat{}, map[ids.Host]*agentpb.Report{}
 	return beats, reports
 }
 
 // putBack returns reports that could not be written, unless newer ones have come. Heartbeats are not returned: one that is written
-// later would confirm time in which the host was not heard.
+// later would stand for a time in which the host was not heard.
 func (p *pending) putBack(reports map[ids.Host]*agentpb.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,9 +93,10 @@ func (g *Gateway) flush(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	start := time.Now()
-	err := g.confirm(ctx, beats)
-	if reportErr := g.flushReports(ctx, reports); err == nil {
-		err = reportErr
+	// Reports first: what has ended must not be confirmed.
+	err := g.flushReports(ctx, reports)
+	if err == nil {
+		err = g.confirm(ctx, beats)
 	}
 	g.metrics.flushSeconds.Observe(time.Since(start).Seconds())
 	g.metrics.flushes.WithLabelValues(outcome(err)).Inc()
@@ -96,20 +106,27 @@ func (g *Gateway) flush(ctx context.Context) {
 	}
 }
 
-func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]int64) error {
-	hosts, generations := make([]uuid.UUID, 0, len(beats)), make([]int64, 0, len(beats))
-	for host, generation := range beats {
-		hosts, generations = append(hosts, uuid.UUID(host)), append(generations, generation)
+func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]beat) error {
+	hosts, generations, confirming := make([]uuid.UUID, 0, len(beats)), make([]int64, 0, len(beats)), make([]uuid.UUID, 0, len(beats))
+	for host, beat := range beats {
+		hosts, generations = append(hosts, uuid.UUID(host)), append(generations, beat.generation)
+		if beat.confirms {
+			confirming = append(confirming, uuid.UUID(host))
+		}
 	}
 	for len(hosts) > 0 {
 		n := min(len(hosts), maxHostsPerQuery)
 		if err := g.queries.Confirm(ctx, g.options.Pool, hosts[:n], generations[:n]); err != nil {
 			return err
 		}
-		if err := g.queries.ConfirmUsage(ctx, g.options.Pool, hosts[:n], g.options.LostAfter); err != nil {
+		hosts, generations = hosts[n:], generations[n:]
+	}
+	for len(confirming) > 0 {
+		n := min(len(confirming), maxHostsPerQuery)
+		if err := g.queries.ConfirmUsage(ctx, g.options.Pool, confirming[:n]); err != nil {
 			return err
 		}
-		hosts, generations = hosts[n:], generations[n:]
+		confirming = confirming[n:]
 	}
 	return nil
 }
@@ -245,15 +262,16 @@ func (g *Gateway) sweepLoop(ctx context.Context) {
 func (g *Gateway) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	silent, err := g.queries.MarkDisconnected(ctx, g.options.Pool, g.silence())
+	if time.Now().UnixMilli()-g.flushFailed.Load() <= g.options.LostAfter.Milliseconds() {
+		return nil
+	}
+	lost, err := g.queries.MarkLost(ctx, g.options.Pool, reasonCordonedLost, reasonLost, g.options.LostAfter)
 	if err != nil {
 		return err
 	}
-	var lost []ids.Host
-	if time.Now().UnixMilli()-g.flushFailed.Load() > g.options.LostAfter.Milliseconds() {
-		if lost, err = g.queries.MarkLost(ctx, g.options.Pool, reasonCordonedLost, reasonLost, g.options.LostAfter); err != nil {
-			return err
-		}
+	silent, err := g.queries.MarkDisconnected(ctx, g.options.Pool, g.options.LostAfter)
+	if err != nil {
+		return err
 	}
 	for _, host := range lost {
 		g.metrics.lost.Inc()

@@ -30,7 +30,6 @@ const (
 	DefaultPollInterval      = 2 * time.Second
 	MaxLostAfter             = 15 * time.Second
 
-	silenceSlack        = 2 * time.Second // on top of two missed heartbeats
 	lostSlack           = 4 * time.Second // on top of three
 	maxConnectionAge    = time.Hour
 	connectionAgeGrace  = 2 * time.Minute // for what tunnels carry
@@ -98,9 +97,6 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// silence is how long a host that counts as connected may be unheard: two heartbeats and some slack.
-func (g *Gateway) silence() time.Duration { return 2*g.options.HeartbeatInterval + silenceSlack }
-
 func orDefault(value, fallback time.Duration) time.Duration {
 	if value <= 0 {
 		return fallback
@@ -162,10 +158,6 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 	server, err := g.newServer()
 	if err != nil {
 		return err
-	}
-	// What the last process left behind is put right before any agent is heard.
-	if _, err = g.queries.MarkDisconnected(ctx, g.options.Pool, g.silence()); err != nil {
-		return fmt.Errorf("mark hosts that are not connected: %w", err)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", g.options.Address)
 	if err != nil {

@@ -29,7 +29,8 @@ const (
 	noteMIG     = "MIG is on, and only whole GPUs are leased: switch it off with nvidia-smi -mig 0"
 )
 
-// markConnected notes a stream's beginning. A host that was lost, or that was silent for as long, is verified again.
+// markConnected notes a stream's beginning. A host that was lost is verified again; one that was not goes on as it was, however long
+// no control plane was there to hear it.
 func (g *Gateway) markConnected(ctx context.Context, host ids.Host, hello *agentpb.Hello) error {
 	select {
 	case g.hellos <- struct{}{}:
@@ -40,17 +41,12 @@ func (g *Gateway) markConnected(ctx context.Context, host ids.Host, hello *agent
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	return pgx.BeginFunc(ctx, g.options.Pool, func(tx pgx.Tx) error {
-		row, err := g.queries.LockHost(ctx, tx, g.options.LostAfter, host)
+		row, err := g.queries.LockHost(ctx, tx, host)
 		if err != nil {
 			return err
 		}
 		if err = standingError(row.State, row.StateReason); err != nil {
 			return err
-		}
-		if row.Stale {
-			if row, err = g.passThroughLost(ctx, tx, row); err != nil {
-				return err
-			}
 		}
 		if row.State == StateEnrolled || row.State == StateLost {
 			if err = g.queries.SetHostState(ctx, tx, StateVerifying, keptReason(row.StateReason), host); err != nil {
@@ -59,20 +55,6 @@ func (g *Gateway) markConnected(ctx context.Context, host ids.Host, hello *agent
 		}
 		return g.queries.MarkConnected(ctx, tx, clip(hello.GetAgentVersion(), maxVersionLength), hello.GetProtocolVersion(), host)
 	})
-}
-
-// passThroughLost makes up for a sweep that no process was there to do.
-func (g *Gateway) passThroughLost(ctx context.Context, tx pgx.Tx, row fleetdb.LockHostRow) (fleetdb.LockHostRow, error) {
-	switch row.State {
-	case StateIdle, StateLeased:
-		row.StateReason = reasonLost
-	case StateDraining:
-		row.StateReason = reasonCordonedLost
-	default:
-		return row, nil
-	}
-	row.State = StateLost
-	return row, g.queries.SetHostState(ctx, tx, row.State, row.StateReason, row.ID)
 }
 
 // keptReason carries an owner's cordon through verification, and nothing else.
@@ -95,7 +77,7 @@ func (g *Gateway) receiveInventory(ctx context.Context, s *session, inventory *a
 	}
 	var refused *errs.Error
 	err = pgx.BeginFunc(ctx, g.options.Pool, func(tx pgx.Tx) error {
-		host, err := g.queries.LockHost(ctx, tx, g.options.LostAfter, s.host)
+		host, err := g.queries.LockHost(ctx, tx, s.host)
 		if err != nil {
 			return err
 		}

@@ -62,9 +62,7 @@ SELECT pg_notify('muster_host', id::text), pg_notify('muster_scheduler', '') FRO
 -- Connection ------------------------------------------------------------------
 
 -- name: LockHost :one
-SELECT id, org_id, kind, state, state_reason, machine_id, connected, simulated,
-       (last_seen_at IS NULL OR last_seen_at < now() - @lost_after::interval)::boolean AS stale
-FROM hosts WHERE id = @id FOR UPDATE;
+SELECT id, kind, state, state_reason, machine_id, simulated FROM hosts WHERE id = @id FOR UPDATE;
 
 -- name: SetHostState :exec
 UPDATE hosts SET state = @state, state_reason = @state_reason WHERE id = @id;
@@ -78,8 +76,8 @@ UPDATE hosts SET connected = true, last_seen_at = now(), agent_version = @agent_
 WHERE id = @id;
 
 -- name: MarkDisconnected :execrows
--- Connected means heard of a moment ago, by any gateway: a stream that is replaced at once leaves no trace.
-UPDATE hosts SET connected = false WHERE connected AND last_seen_at < now() - @silence::interval;
+-- Connected means heard of lately, by any gateway: a stream that is replaced leaves no trace.
+UPDATE hosts SET connected = false WHERE connected AND last_seen_at < now() - @lost_after::interval;
 
 -- name: Confirm :exec
 -- The heartbeats of one flush. The rows of hosts stay HOT updates: no column here is indexed.
@@ -89,9 +87,11 @@ FROM (SELECT unnest(@hosts::uuid[]) AS id, unnest(@generations::bigint[]) AS gen
 WHERE h.id = beat.id AND h.state NOT IN ('lost', 'quarantined', 'retired');
 
 -- name: ConfirmUsage :exec
--- A gap longer than the tolerance is not bridged: the interval ends where it was last confirmed.
+-- Only for nodes that still run. A node never runs again once it has ended, so one that does has run since it was last confirmed,
+-- also while its host was not heard.
 UPDATE usage u SET confirmed_at = now()
-WHERE u.host_id = ANY(@hosts::uuid[]) AND u.ended_at IS NULL AND u.confirmed_at >= now() - @tolerance::interval;
+FROM leases l JOIN nodes n ON n.id = l.node_id
+WHERE u.host_id = ANY(@hosts::uuid[]) AND u.ended_at IS NULL AND l.id = u.lease_id AND n.state IN ('running', 'alive');
 
 -- name: MarkLost :many
 UPDATE hosts SET state = 'lost', connected = false,

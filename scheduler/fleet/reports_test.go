@@ -211,8 +211,16 @@ func TestHeartbeatsConfirmUsageUntilTheHostIsLost(t *testing.T) {
 	cluster := b.cluster()
 	node := b.node(cluster, m.id, "gpu", 0)
 	usage := b.usage(cluster, m.id, node, "1 hour")
+	desired := s.desired(func(d *agentpb.DesiredState) bool { return len(d.GetNodes()) == 1 })
 	const confirmed = `SELECT confirmed_at FROM usage WHERE id = $1`
 	start := query[time.Time](b, confirmed, usage)
+	// A heartbeat alone says nothing of the node.
+	s.beat()
+	waitFor(b, true, `SELECT last_seen_at > $2 FROM hosts WHERE id = $1`, m.id, start)
+	if at := query[time.Time](b, confirmed, usage); !at.Equal(start) {
+		t.Error("usage was confirmed before the host reported that the node runs")
+	}
+	s.report(desired.GetGeneration(), status(node, agentpb.NodePhase_NODE_PHASE_RUNNING))
 	testkit.Eventually(t, patience, func() (bool, string) {
 		s.beat()
 		at := query[time.Time](b, confirmed, usage)
@@ -227,11 +235,14 @@ func TestHeartbeatsConfirmUsageUntilTheHostIsLost(t *testing.T) {
 	if query[bool](b, `SELECT connected FROM hosts WHERE id = $1`, m.id) {
 		t.Error("a lost host counts as connected")
 	}
-	// It comes back. The gap stays unconfirmed, and the host, which still has a node, is leased.
+	// It comes back, leased as it still has a node, and then says that the node is gone: the gap is never confirmed.
 	back := m.connect()
 	back.inventory(saneInventory(gpu(0, "GPU-0")))
-	back.keepBeating()
 	b.waitForState(m.id, fleet.StateLeased)
+	desired = back.desired(func(d *agentpb.DesiredState) bool { return len(d.GetNodes()) == 1 })
+	back.report(desired.GetGeneration())
+	back.keepBeating()
+	b.waitForNode(node, "failed")
 	waitFor(b, true, `SELECT last_seen_at > now() - interval '1 second' FROM hosts WHERE id = $1`, m.id)
 	if after := query[time.Time](b, confirmed, usage); !after.Equal(last) {
 		t.Errorf("the gap was bridged: %s became %s", last, after)

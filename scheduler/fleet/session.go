@@ -50,6 +50,7 @@ type session struct {
 	sent     atomic.Int64 // generation of the last desired state sent, 0 before the first
 
 	machineID string // of the Hello
+	reported  bool   // the host has said on this stream what runs of the desired state; used by serve alone
 }
 
 // Connect serves an agent's stream until it ends, is displaced by a newer one, or the host loses its standing.
@@ -147,6 +148,9 @@ func (g *Gateway) serve(s *session, stream agentStream, messages <-chan *agentpb
 			}
 		}
 	}
+	if cause := context.Cause(s.ctx); cause != nil {
+		return cause // what went wrong follows from the stream's end
+	}
 	return err
 }
 
@@ -155,13 +159,15 @@ func (g *Gateway) handle(s *session, message *agentpb.AgentMessage) error {
 	case *agentpb.AgentMessage_Heartbeat:
 		s.lastBeat.Store(time.Now().UnixMilli())
 		g.metrics.heartbeats.Inc()
-		g.pending.beat(s.host)
+		g.pending.beat(s.host, s.reported)
 		return nil
 	case *agentpb.AgentMessage_Inventory:
 		ctx, cancel := context.WithTimeout(s.ctx, databaseTimeout)
 		defer cancel()
 		return g.receiveInventory(ctx, s, body.Inventory)
 	case *agentpb.AgentMessage_Report:
+		sent := s.sent.Load()
+		s.reported = s.reported || sent > 0 && body.Report.GetAppliedGeneration() >= sent
 		g.pending.report(s.host, body.Report)
 		return nil
 	default:
@@ -182,11 +188,8 @@ func (g *Gateway) sendDesired(s *session, stream agentStream) error {
 	if desired.GetGeneration() <= s.sent.Load() {
 		return nil
 	}
-	if err = stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_Desired{Desired: desired}}); err != nil {
-		return err
-	}
-	s.sent.Store(desired.GetGeneration())
-	return nil
+	s.sent.Store(desired.GetGeneration()) // before it is sent: the answer may be quick
+	return stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_Desired{Desired: desired}})
 }
 
 // poke makes the session look at the desired state again.

@@ -41,12 +41,14 @@ func (q *Queries) Confirm(ctx context.Context, db DBTX, hosts []uuid.UUID, gener
 
 const confirmUsage = `-- name: ConfirmUsage :exec
 UPDATE usage u SET confirmed_at = now()
-WHERE u.host_id = ANY($1::uuid[]) AND u.ended_at IS NULL AND u.confirmed_at >= now() - $2::interval
+FROM leases l JOIN nodes n ON n.id = l.node_id
+WHERE u.host_id = ANY($1::uuid[]) AND u.ended_at IS NULL AND l.id = u.lease_id AND n.state IN ('running', 'alive')
 `
 
-// A gap longer than the tolerance is not bridged: the interval ends where it was last confirmed.
-func (q *Queries) ConfirmUsage(ctx context.Context, db DBTX, hosts []uuid.UUID, tolerance time.Duration) error {
-	_, err := db.Exec(ctx, confirmUsage, hosts, tolerance)
+// Only for nodes that still run. A node never runs again once it has ended, so one that does has run since it was last confirmed,
+// also while its host was not heard.
+func (q *Queries) ConfirmUsage(ctx context.Context, db DBTX, hosts []uuid.UUID) error {
+	_, err := db.Exec(ctx, confirmUsage, hosts)
 	return err
 }
 
@@ -542,37 +544,29 @@ func (q *Queries) LockGPUs(ctx context.Context, db DBTX, hostID ids.Host, uuids 
 
 const lockHost = `-- name: LockHost :one
 
-SELECT id, org_id, kind, state, state_reason, machine_id, connected, simulated,
-       (last_seen_at IS NULL OR last_seen_at < now() - $1::interval)::boolean AS stale
-FROM hosts WHERE id = $2 FOR UPDATE
+SELECT id, kind, state, state_reason, machine_id, simulated FROM hosts WHERE id = $1 FOR UPDATE
 `
 
 type LockHostRow struct {
 	ID          ids.Host
-	OrgID       ids.Org
 	Kind        string
 	State       string
 	StateReason string
 	MachineID   string
-	Connected   bool
 	Simulated   bool
-	Stale       bool
 }
 
 // Connection ------------------------------------------------------------------
-func (q *Queries) LockHost(ctx context.Context, db DBTX, lostAfter time.Duration, iD ids.Host) (LockHostRow, error) {
-	row := db.QueryRow(ctx, lockHost, lostAfter, iD)
+func (q *Queries) LockHost(ctx context.Context, db DBTX, id ids.Host) (LockHostRow, error) {
+	row := db.QueryRow(ctx, lockHost, id)
 	var i LockHostRow
 	err := row.Scan(
 		&i.ID,
-		&i.OrgID,
 		&i.Kind,
 		&i.State,
 		&i.StateReason,
 		&i.MachineID,
-		&i.Connected,
 		&i.Simulated,
-		&i.Stale,
 	)
 	return i, err
 }
@@ -692,9 +686,9 @@ const markDisconnected = `-- name: MarkDisconnected :execrows
 UPDATE hosts SET connected = false WHERE connected AND last_seen_at < now() - $1::interval
 `
 
-// Connected means heard of a moment ago, by any gateway: a stream that is replaced at once leaves no trace.
-func (q *Queries) MarkDisconnected(ctx context.Context, db DBTX, silence time.Duration) (int64, error) {
-	result, err := db.Exec(ctx, markDisconnected, silence)
+// Connected means heard of lately, by any gateway: a stream that is replaced leaves no trace.
+func (q *Queries) MarkDisconnected(ctx context.Context, db DBTX, lostAfter time.Duration) (int64, error) {
+	result, err := db.Exec(ctx, markDisconnected, lostAfter)
 	if err != nil {
 		return 0, err
 	}
