@@ -80,74 +80,122 @@ type (
 )
 
 func (s *Server) registerIdentity() {
-	register(s, endpoint{id: "get-network", method: get, path: "/v1/network", tag: tagIdentity,
-		summary: "The chain and token in use"}, s.getNetwork)
-	register(s, endpoint{id: "create-nonce", method: post, path: "/v1/auth/nonce", tag: tagIdentity,
+	register(s, endpoint{
+		id: "get-network", method: get, path: "/v1/network", tag: tagIdentity,
+		summary: "The chain and token in use",
+	}, s.getNetwork)
+	register(s, endpoint{
+		id: "create-nonce", method: post, path: "/v1/auth/nonce", tag: tagIdentity,
 		summary: "Ask for a sign-in message",
-		doc:     "Gives the fields that the wallet is to sign, good for five minutes, once, in the browser that asked."}, s.createNonce)
-	register(s, endpoint{id: "sign-in", method: post, path: "/v1/auth/sign-in", tag: tagIdentity,
-		summary: "Sign in with the signed message", codes: []int{http.StatusUnauthorized}}, s.signIn)
-	register(s, endpoint{id: "sign-out", method: post, path: "/v1/auth/sign-out", tag: tagIdentity,
-		summary: "End the session", status: noContent}, s.signOut)
-	register(s, endpoint{id: "get-me", method: get, path: "/v1/me", tag: tagIdentity,
-		summary: "Who the caller is and where they may act"}, s.getMe)
-	register(s, endpoint{id: "create-organisation", method: post, path: "/v1/organisations", tag: tagIdentity,
-		summary: "Found an organisation", status: created}, s.createOrganisation)
-	register(s, endpoint{id: "set-payout-address", method: put, path: "/v1/organisation/payout-address", tag: tagIdentity,
-		summary: "Change where earnings are paid to", doc: "Wants a wallet signature of the last five minutes: sign in again first."},
+		doc:     "Gives the fields that the wallet is to sign, good for five minutes, once, in the browser that asked.",
+	}, s.createNonce)
+	register(s, endpoint{
+		id: "sign-in", method: post, path: "/v1/auth/sign-in", tag: tagIdentity,
+		summary: "Sign in with the signed message", codes: []int{http.StatusUnauthorized},
+	}, s.signIn)
+	register(s, endpoint{
+		id: "sign-out", method: post, path: "/v1/auth/sign-out", tag: tagIdentity,
+		summary: "End the session", status: noContent,
+	}, s.signOut)
+	register(s, endpoint{
+		id: "get-me", method: get, path: "/v1/me", tag: tagIdentity,
+		summary: "Who the caller is and where they may act",
+	}, s.getMe)
+	register(s, endpoint{
+		id: "create-organisation", method: post, path: "/v1/organisations", tag: tagIdentity,
+		summary: "Found an organisation", status: created,
+	}, s.createOrganisation)
+	register(s, endpoint{
+		id: "set-payout-address", method: put, path: "/v1/organisation/payout-address", tag: tagIdentity,
+		summary: "Change where earnings are paid to", doc: "Wants a wallet signature of the last five minutes: sign in again first.",
+	},
 		s.setPayoutAddress)
 	register(s, endpoint{id: "list-members", method: get, path: "/v1/members", tag: tagIdentity, summary: "List the members"}, s.listMembers)
-	register(s, endpoint{id: "put-member", method: put, path: "/v1/members", tag: tagIdentity,
-		summary: "Add a wallet, change its roles or remove it"}, s.putMember)
+	register(s, endpoint{
+		id: "put-member", method: put, path: "/v1/members", tag: tagIdentity,
+		summary: "Add a wallet, change its roles or remove it",
+	}, s.putMember)
 	register(s, endpoint{id: "list-keys", method: get, path: "/v1/keys", tag: tagIdentity, summary: "List the caller's API keys"}, s.listKeys)
-	register(s, endpoint{id: "create-key", method: post, path: "/v1/keys", tag: tagIdentity,
-		summary: "Create an API key", doc: "The secret is shown in this answer only.", status: created}, s.createKey)
-	register(s, endpoint{id: "revoke-key", method: del, path: "/v1/keys/{id}", tag: tagIdentity,
-		summary: "Revoke an API key", status: noContent, codes: []int{notFound}}, s.revokeKey)
+	register(s, endpoint{
+		id: "create-key", method: post, path: "/v1/keys", tag: tagIdentity,
+		summary: "Create an API key", doc: "The secret is shown in this answer only.", status: created,
+	}, s.createKey)
+	register(s, endpoint{
+		id: "revoke-key", method: del, path: "/v1/keys/{id}", tag: tagIdentity,
+		summary: "Revoke an API key", status: noContent, codes: []int{notFound},
+	}, s.revokeKey)
 }
 
 func (s *Server) registerMarket() {
 	register(s, endpoint{id: "list-offers", method: get, path: "/v1/offers", tag: tagMarket, summary: "What there is to book now"}, s.listOffers)
-	register(s, endpoint{id: "create-quote", method: post, path: "/v1/quotes", tag: tagMarket,
+	register(s, endpoint{
+		id: "create-quote", method: post, path: "/v1/quotes", tag: tagMarket,
 		summary: "Price a cluster", doc: "The price holds until the quote expires; nothing is reserved yet. When nothing fits, the " +
-			"problem no_capacity carries the Explanation.", status: created}, s.createQuote)
-	register(s, endpoint{id: "get-quote", method: get, path: "/v1/quotes/{id}", tag: tagMarket, summary: "Read a quote",
-		codes: []int{notFound}}, s.getQuote)
-	register(s, endpoint{id: "explain", method: post, path: "/v1/explain", tag: tagMarket,
+			"problem no_capacity carries the Explanation.", status: created,
+	}, s.createQuote)
+	register(s, endpoint{
+		id: "get-quote", method: get, path: "/v1/quotes/{id}", tag: tagMarket, summary: "Read a quote",
+		codes: []int{notFound},
+	}, s.getQuote)
+	register(s, endpoint{
+		id: "explain", method: post, path: "/v1/explain", tag: tagMarket,
 		summary: "What is left after each condition, and which one blocks",
-		doc:     "Also when the cluster fits: blocking is empty then."}, s.explain)
-	register(s, endpoint{id: "create-booking", method: post, path: "/v1/bookings", tag: tagMarket,
+		doc:     "Also when the cluster fits: blocking is empty then.",
+	}, s.explain)
+	register(s, endpoint{
+		id: "create-booking", method: post, path: "/v1/bookings", tag: tagMarket,
 		summary: "Accept a quote", doc: "Answers when it is decided. Repeating it gives the same booking: the quote's id is the key.",
-		status: created, codes: []int{notFound, http.StatusPaymentRequired, http.StatusGone}}, s.createBooking)
-	register(s, endpoint{id: "get-booking", method: get, path: "/v1/bookings/{id}", tag: tagMarket, summary: "Read a booking",
-		codes: []int{notFound}}, s.getBooking)
+		status: created, codes: []int{notFound, http.StatusPaymentRequired, http.StatusGone},
+	}, s.createBooking)
+	register(s, endpoint{
+		id: "get-booking", method: get, path: "/v1/bookings/{id}", tag: tagMarket, summary: "Read a booking",
+		codes: []int{notFound},
+	}, s.getBooking)
 }
 
 func (s *Server) registerClusters() {
 	missing := []int{notFound}
 	down := []int{notFound, http.StatusConflict, http.StatusServiceUnavailable}
 	register(s, endpoint{id: "list-clusters", method: get, path: "/v1/clusters", tag: tagClusters, summary: "List clusters"}, s.listClusters)
-	register(s, endpoint{id: "get-cluster", method: get, path: "/v1/clusters/{id}", tag: tagClusters,
-		summary: "Read a cluster with its nodes, phases, cost and receipt", codes: missing}, s.getCluster)
-	register(s, endpoint{id: "release-cluster", method: post, path: "/v1/clusters/{id}/release", tag: tagClusters,
-		summary: "Stop a cluster and get the rest of the hold back", codes: missing}, s.releaseCluster)
-	register(s, endpoint{id: "list-cluster-events", method: get, path: "/v1/clusters/{id}/events", tag: tagClusters,
-		summary: "The timeline, oldest first", codes: missing}, s.listClusterEvents)
-	register(s, endpoint{id: "get-cluster-cost", method: get, path: "/v1/clusters/{id}/cost", tag: tagClusters,
-		summary: "What it costs, so far and at most", codes: missing}, s.getClusterCost)
-	register(s, endpoint{id: "create-ray-token", method: post, path: "/v1/clusters/{id}/ray-token", tag: tagClusters,
-		summary: "A token for stock Ray clients", status: created, codes: missing}, s.createRayToken)
-	register(s, endpoint{id: "create-dashboard-ticket", method: post, path: "/v1/clusters/{id}/dashboard-ticket", tag: tagClusters,
-		summary: "A one-time address of the Ray dashboard", status: created, codes: missing}, s.createDashboardTicket)
+	register(s, endpoint{
+		id: "get-cluster", method: get, path: "/v1/clusters/{id}", tag: tagClusters,
+		summary: "Read a cluster with its nodes, phases, cost and receipt", codes: missing,
+	}, s.getCluster)
+	register(s, endpoint{
+		id: "release-cluster", method: post, path: "/v1/clusters/{id}/release", tag: tagClusters,
+		summary: "Stop a cluster and get the rest of the hold back", codes: missing,
+	}, s.releaseCluster)
+	register(s, endpoint{
+		id: "list-cluster-events", method: get, path: "/v1/clusters/{id}/events", tag: tagClusters,
+		summary: "The timeline, oldest first", codes: missing,
+	}, s.listClusterEvents)
+	register(s, endpoint{
+		id: "get-cluster-cost", method: get, path: "/v1/clusters/{id}/cost", tag: tagClusters,
+		summary: "What it costs, so far and at most", codes: missing,
+	}, s.getClusterCost)
+	register(s, endpoint{
+		id: "create-ray-token", method: post, path: "/v1/clusters/{id}/ray-token", tag: tagClusters,
+		summary: "A token for stock Ray clients", status: created, codes: missing,
+	}, s.createRayToken)
+	register(s, endpoint{
+		id: "create-dashboard-ticket", method: post, path: "/v1/clusters/{id}/dashboard-ticket", tag: tagClusters,
+		summary: "A one-time address of the Ray dashboard", status: created, codes: missing,
+	}, s.createDashboardTicket)
 	register(s, endpoint{id: "list-jobs", method: get, path: "/v1/clusters/{id}/jobs", tag: tagClusters, summary: "List Ray jobs", codes: down}, s.listJobs)
-	register(s, endpoint{id: "get-job-logs", method: get, path: "/v1/clusters/{id}/jobs/{job}/logs", tag: tagClusters,
-		summary: "What a job has printed", codes: down}, s.getJobLogs)
-	register(s, endpoint{id: "stop-job", method: post, path: "/v1/clusters/{id}/jobs/{job}/stop", tag: tagClusters,
-		summary: "Stop a job", codes: down}, s.stopJob)
-	register(s, endpoint{id: "stream", method: get, path: "/v1/stream", tag: tagClusters,
+	register(s, endpoint{
+		id: "get-job-logs", method: get, path: "/v1/clusters/{id}/jobs/{job}/logs", tag: tagClusters,
+		summary: "What a job has printed", codes: down,
+	}, s.getJobLogs)
+	register(s, endpoint{
+		id: "stop-job", method: post, path: "/v1/clusters/{id}/jobs/{job}/stop", tag: tagClusters,
+		summary: "Stop a job", codes: down,
+	}, s.stopJob)
+	register(s, endpoint{
+		id: "stream", method: get, path: "/v1/stream", tag: tagClusters,
 		summary: "Changes as they happen (server-sent events)",
 		doc:     "Events named cluster, whose data is a StreamEvent and whose id is its seq. Resumes after Last-Event-ID.",
-		success: eventStream[apiv1.StreamEvent](s.huma)}, s.stream)
+		success: eventStream[apiv1.StreamEvent](s.huma),
+	}, s.stream)
 }
 
 func (s *Server) registerHosts() {
@@ -155,18 +203,28 @@ func (s *Server) registerHosts() {
 	register(s, endpoint{id: "list-hosts", method: get, path: "/v1/hosts", tag: tagHosts, summary: "List hosts"}, s.listHosts)
 	register(s, endpoint{id: "get-host", method: get, path: "/v1/hosts/{id}", tag: tagHosts, summary: "Read a host", codes: missing}, s.getHost)
 	register(s, endpoint{id: "set-ask", method: put, path: "/v1/hosts/{id}/ask", tag: tagHosts, summary: "Set a host's price", codes: missing}, s.setAsk)
-	register(s, endpoint{id: "drain-host", method: post, path: "/v1/hosts/{id}/drain", tag: tagHosts,
-		summary: "Take no new clusters on a host; running ones end by themselves", codes: missing}, s.drainHost)
-	register(s, endpoint{id: "undrain-host", method: post, path: "/v1/hosts/{id}/undrain", tag: tagHosts,
-		summary: "Take clusters again", codes: missing}, s.undrainHost)
-	register(s, endpoint{id: "retire-host", method: post, path: "/v1/hosts/{id}/retire", tag: tagHosts,
-		summary: "Remove a host for good", codes: missing}, s.retireHost)
+	register(s, endpoint{
+		id: "drain-host", method: post, path: "/v1/hosts/{id}/drain", tag: tagHosts,
+		summary: "Take no new clusters on a host; running ones end by themselves", codes: missing,
+	}, s.drainHost)
+	register(s, endpoint{
+		id: "undrain-host", method: post, path: "/v1/hosts/{id}/undrain", tag: tagHosts,
+		summary: "Take clusters again", codes: missing,
+	}, s.undrainHost)
+	register(s, endpoint{
+		id: "retire-host", method: post, path: "/v1/hosts/{id}/retire", tag: tagHosts,
+		summary: "Remove a host for good", codes: missing,
+	}, s.retireHost)
 	register(s, endpoint{id: "list-join-tokens", method: get, path: "/v1/join-tokens", tag: tagHosts, summary: "List join tokens"}, s.listJoinTokens)
-	register(s, endpoint{id: "create-join-token", method: post, path: "/v1/join-tokens", tag: tagHosts,
-		summary: "Permit one host to enrol", doc: "The secret is shown in this answer only; it works once, for 15 minutes.", status: created},
+	register(s, endpoint{
+		id: "create-join-token", method: post, path: "/v1/join-tokens", tag: tagHosts,
+		summary: "Permit one host to enrol", doc: "The secret is shown in this answer only; it works once, for 15 minutes.", status: created,
+	},
 		s.createJoinToken)
-	register(s, endpoint{id: "revoke-join-token", method: del, path: "/v1/join-tokens/{id}", tag: tagHosts,
-		summary: "Revoke a join token", status: noContent, codes: missing}, s.revokeJoinToken)
+	register(s, endpoint{
+		id: "revoke-join-token", method: del, path: "/v1/join-tokens/{id}", tag: tagHosts,
+		summary: "Revoke a join token", status: noContent, codes: missing,
+	}, s.revokeJoinToken)
 	register(s, endpoint{id: "get-earnings", method: get, path: "/v1/earnings", tag: tagHosts, summary: "What the hosts have earned"}, s.getEarnings)
 	register(s, endpoint{id: "list-payouts", method: get, path: "/v1/payouts", tag: tagHosts, summary: "List the organisation's payouts"}, s.listPayouts)
 }
@@ -179,23 +237,33 @@ func (s *Server) registerWallet() {
 
 // registerLocal adds what only a local network has.
 func (s *Server) registerLocal() {
-	register(s, endpoint{id: "use-faucet", method: post, path: "/v1/local/faucet", tag: tagWallet,
-		summary: "Get test tokens", doc: "On a local network only."}, s.useFaucet)
+	register(s, endpoint{
+		id: "use-faucet", method: post, path: "/v1/local/faucet", tag: tagWallet,
+		summary: "Get test tokens", doc: "On a local network only.",
+	}, s.useFaucet)
 }
 
 func (s *Server) registerFinance() {
 	missing := []int{notFound}
 	register(s, endpoint{id: "get-payable", method: get, path: "/v1/finance/payable", tag: tagFinance, summary: "What a payout run would pay now"}, s.getPayable)
 	register(s, endpoint{id: "list-batches", method: get, path: "/v1/finance/batches", tag: tagFinance, summary: "List payout batches"}, s.listBatches)
-	register(s, endpoint{id: "draft-batches", method: post, path: "/v1/finance/batches", tag: tagFinance,
-		summary: "Draft a payout run", status: created}, s.draftBatches)
+	register(s, endpoint{
+		id: "draft-batches", method: post, path: "/v1/finance/batches", tag: tagFinance,
+		summary: "Draft a payout run", status: created,
+	}, s.draftBatches)
 	register(s, endpoint{id: "get-batch", method: get, path: "/v1/finance/batches/{id}", tag: tagFinance, summary: "Read a batch", codes: missing}, s.getBatch)
-	register(s, endpoint{id: "approve-batch", method: post, path: "/v1/finance/batches/{id}/approve", tag: tagFinance,
-		summary: "Approve a batch that somebody else drafted", codes: missing}, s.approveBatch)
+	register(s, endpoint{
+		id: "approve-batch", method: post, path: "/v1/finance/batches/{id}/approve", tag: tagFinance,
+		summary: "Approve a batch that somebody else drafted", codes: missing,
+	}, s.approveBatch)
 	register(s, endpoint{id: "list-reconciliations", method: get, path: "/v1/finance/reconciliations", tag: tagFinance, summary: "List reconciliations"}, s.listReconciliations)
-	register(s, endpoint{id: "run-reconciliation", method: post, path: "/v1/finance/reconciliations", tag: tagFinance,
-		summary: "Compare the ledger with the chain", status: created, codes: []int{http.StatusServiceUnavailable}}, s.runReconciliation)
-	register(s, endpoint{id: "get-reconciliation", method: get, path: "/v1/finance/reconciliations/{id}", tag: tagFinance,
-		summary: "Read a reconciliation", codes: missing}, s.getReconciliation)
+	register(s, endpoint{
+		id: "run-reconciliation", method: post, path: "/v1/finance/reconciliations", tag: tagFinance,
+		summary: "Compare the ledger with the chain", status: created, codes: []int{http.StatusServiceUnavailable},
+	}, s.runReconciliation)
+	register(s, endpoint{
+		id: "get-reconciliation", method: get, path: "/v1/finance/reconciliations/{id}", tag: tagFinance,
+		summary: "Read a reconciliation", codes: missing,
+	}, s.getReconciliation)
 	register(s, endpoint{id: "list-suspense", method: get, path: "/v1/finance/suspense", tag: tagFinance, summary: "Deposits that could not be credited"}, s.listSuspense)
 }

@@ -25,7 +25,7 @@ import (
 const (
 	streamPoll      = 3 * time.Second  // guarantees what a notification only speeds up
 	streamHeartbeat = 15 * time.Second // below the idle limits of common proxies
-	streamRecheck   = 30 * time.Second // of the caller's rights
+	streamRecheck   = 4 * time.Second  // of the caller's rights: what is revoked is gone within five seconds
 	streamWrite     = 5 * time.Second  // a slower client is cut off; it resumes
 	streamPage      = 100
 	streamOverlap   = 64 // events that are read again each time, see follower

@@ -33,9 +33,6 @@ SELECT EXISTS (
     WHERE id = @id AND revoked_at IS NULL AND expires_at > now() AND last_used_at > now() - @idle::interval
 );
 
--- name: TouchSession :exec
-UPDATE sessions SET last_used_at = now() WHERE id = @id AND revoked_at IS NULL;
-
 -- name: RevokeSession :exec
 UPDATE sessions SET revoked_at = coalesce(revoked_at, now()) WHERE id = @id;
 

@@ -199,8 +199,8 @@ func (s *Service) SignOut(ctx context.Context, session ids.Session) error {
 	return nil
 }
 
-// Recheck reads a principal's present rights, for connections that outlive the request they were admitted by. It counts as
-// use of the session. It answers errs.Unauthenticated once the session or key has ended.
+// Recheck reads a principal's present rights, for connections that outlive the request they were admitted by. It is no use of
+// the session: an open page alone does not keep it alive. It answers errs.Unauthenticated once the session or key has ended.
 func (s *Service) Recheck(ctx context.Context, p Principal) (Principal, error) {
 	live, err := s.isLive(ctx, p)
 	if err != nil {
@@ -224,11 +224,7 @@ func (s *Service) isLive(ctx context.Context, p Principal) (bool, error) {
 	if p.IsKey() {
 		return s.queries.KeyIsLive(ctx, s.db, p.Key)
 	}
-	live, err := s.queries.SessionIsLive(ctx, s.db, p.Session, SessionIdle)
-	if err != nil || !live {
-		return false, err
-	}
-	return true, s.queries.TouchSession(ctx, s.db, p.Session)
+	return s.queries.SessionIsLive(ctx, s.db, p.Session, SessionIdle)
 }
 
 func (s *Service) memberships(ctx context.Context, db identitydb.DBTX, user ids.User) ([]Membership, error) {

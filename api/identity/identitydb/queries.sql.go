@@ -498,15 +498,6 @@ func (q *Queries) SpendNonce(ctx context.Context, db DBTX, nonceHash []byte, bro
 	return i, err
 }
 
-const touchSession = `-- name: TouchSession :exec
-UPDATE sessions SET last_used_at = now() WHERE id = $1 AND revoked_at IS NULL
-`
-
-func (q *Queries) TouchSession(ctx context.Context, db DBTX, id ids.Session) error {
-	_, err := db.Exec(ctx, touchSession, id)
-	return err
-}
-
 const updateOrganisation = `-- name: UpdateOrganisation :exec
 UPDATE organisations SET name = $1, payout_address = coalesce($2, payout_address) WHERE id = $3
 `
