@@ -32,11 +32,12 @@ type host struct {
 	price   money.Amount // per GPU-hour
 }
 
+// hosts ask the same price: a failed node is replaced at no more than its price, so each can stand in for the other.
 func (s *Stack) hosts() []host {
 	return []host{
 		{name: "head", kind: fleet.KindHead, org: s.orgs.platform},
 		{name: "ridge", kind: fleet.KindGPU, org: s.orgs.ridge, profile: "h100-sxm", price: 1_900_000},
-		{name: "fjord", kind: fleet.KindGPU, org: s.orgs.fjord, profile: "h100-sxm", price: 2_100_000},
+		{name: "fjord", kind: fleet.KindGPU, org: s.orgs.fjord, profile: "h100-sxm", price: 1_900_000},
 	}
 }
 
