@@ -9,13 +9,14 @@ CREATE TABLE leadership (
     expires_at timestamptz NOT NULL
 );
 
--- assert_leader locks the row against a takeover until the caller's transaction ends, and fails if the term has passed.
+-- assert_leader locks the row against a takeover until the caller's transaction ends, and fails if the term has passed. The
+-- weakest of row locks does: a takeover takes the strongest, and a renewal need not wait.
 -- +goose StatementBegin
 CREATE FUNCTION assert_leader(wanted_role text, wanted_term bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM 1 FROM leadership
     WHERE role = wanted_role AND term = wanted_term AND expires_at > clock_timestamp()
-    FOR SHARE;
+    FOR KEY SHARE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'term % of % has passed', wanted_term, wanted_role
             USING ERRCODE = 'object_not_in_prerequisite_state', CONSTRAINT = 'leadership_term';
@@ -149,6 +150,7 @@ CREATE TABLE bookings (
     CHECK (state <> 'accepted' OR requested_at IS NOT NULL)
 );
 CREATE INDEX bookings_by_org ON bookings (org_id, id);
+CREATE INDEX bookings_open ON bookings (expires_at) WHERE state = 'quoted' AND requested_at IS NULL;
 CREATE INDEX bookings_waiting ON bookings (requested_at) WHERE state = 'quoted' AND requested_at IS NOT NULL;
 CREATE TRIGGER bookings_transition BEFORE UPDATE OF state ON bookings FOR EACH ROW EXECUTE FUNCTION check_transition();
 

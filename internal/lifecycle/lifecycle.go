@@ -1,7 +1,8 @@
 // Package lifecycle starts and stops the long-running parts of a process in order.
 //
 // Parts start in the order in which they were added, each only when the one before it is ready, and stop in the reverse
-// order, each within its own bound. The first part that fails stops all of them. A part is one function:
+// order, each within its own bound. The first part that fails stops all of them, also while a later one is still starting. A
+// part is one function:
 //
 //	group := lifecycle.New(logger)
 //	group.Add("scheduler", 10*time.Second, func(ctx context.Context, ready func()) error {
@@ -56,11 +57,9 @@ func (g *Group) Run(ctx context.Context) error {
 	failed := make(chan *part, len(g.parts))
 	started := 0
 	var err error
-	for _, p := range g.parts {
+	for started < len(g.parts) && err == nil && ctx.Err() == nil {
+		err = g.start(ctx, g.parts[started], failed)
 		started++
-		if err = g.start(ctx, p, failed); err != nil || ctx.Err() != nil {
-			break
-		}
 	}
 	if err == nil && ctx.Err() == nil {
 		select {
@@ -75,8 +74,9 @@ func (g *Group) Run(ctx context.Context) error {
 	return err
 }
 
-// start runs a part on a context of its own, so that stopping keeps the order, and waits until it is ready.
-func (g *Group) start(ctx context.Context, p *part, failed chan<- *part) error {
+// start runs a part on a context of its own, so that stopping keeps the order, and waits until it is ready, ctx ends, or a
+// part fails: this one or one that was started before.
+func (g *Group) start(ctx context.Context, p *part, failed chan *part) error {
 	var partCtx context.Context
 	partCtx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	ready := make(chan struct{})
@@ -92,7 +92,7 @@ func (g *Group) start(ctx context.Context, p *part, failed chan<- *part) error {
 	case <-ready:
 		g.log.DebugContext(ctx, "part ready", "part", p.name)
 		return nil
-	case <-p.done:
+	case p := <-failed:
 		return p.failure()
 	case <-ctx.Done():
 		return nil

@@ -1,8 +1,8 @@
 // Package pgnotify fans Postgres notifications out inside a process, over one LISTEN connection.
 //
 // A notification only wakes: it may be lost (the connection breaks, a subscriber is slow), so every subscriber also polls at an
-// interval of its own. After a reconnect every subscriber is woken once with an empty payload, because anything may have been
-// missed meanwhile.
+// interval of its own. Whenever the connection stands, again or for the first time, every subscriber is woken once with an empty
+// payload, because anything may have been missed before.
 package pgnotify
 
 import (
@@ -25,7 +25,7 @@ const (
 	ChannelSettlement    = "muster_settlement"     // a batch or a cluster waits for settlement
 )
 
-// Channels are all that a Hub listens to.
+// channels are all that a Hub listens to.
 func channels() []string {
 	return []string{
 		ChannelBookings, ChannelDecided, ChannelScheduler, ChannelHost, ChannelClusterEvents, ChannelSettlement,
@@ -33,8 +33,10 @@ func channels() []string {
 }
 
 const (
-	subscriberBuffer = 64
-	reconnectDelay   = 500 * time.Millisecond
+	subscriberBuffer  = 64
+	connectTimeout    = 10 * time.Second
+	disconnectTimeout = time.Second
+	reconnectDelay    = 500 * time.Millisecond
 )
 
 // Hub listens for a process. Make it with New, run it with Run; its methods may be called from any goroutine, before and after
@@ -47,13 +49,13 @@ type Hub struct {
 	subscribers map[string]map[chan string]struct{}
 }
 
-// New makes a hub over a pool, of which it takes one connection while it runs.
+// New makes a hub that connects as the pool does. While it runs it has one connection of its own beside the pool's.
 func New(pool *pgxpool.Pool, log *slog.Logger) *Hub {
 	return &Hub{pool: pool, log: log, subscribers: make(map[string]map[chan string]struct{})}
 }
 
-// Subscribe returns a stream of the channel's payloads and a function that ends it. A full stream drops notifications: its
-// reader has a wake-up waiting anyway.
+// Subscribe returns a stream of the channel's payloads and a function that ends it, after which nothing more comes; the stream is
+// never closed. A full stream drops notifications: its reader has wake-ups waiting anyway.
 func (h *Hub) Subscribe(channel string) (<-chan string, func()) {
 	stream := make(chan string, subscriberBuffer)
 	h.mu.Lock()
@@ -84,17 +86,11 @@ func (h *Hub) Run(ctx context.Context, ready func()) error {
 }
 
 func (h *Hub) listen(ctx context.Context, ready func()) error {
-	// A connection of its own, not the pool's: it must not go back with LISTEN still on.
-	conn, err := pgx.ConnectConfig(ctx, h.pool.Config().ConnConfig)
+	conn, err := h.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	for _, channel := range channels() {
-		if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
-			return err
-		}
-	}
+	defer disconnect(ctx, conn)
 	ready()
 	h.wakeAll()
 	for {
@@ -104,6 +100,29 @@ func (h *Hub) listen(ctx context.Context, ready func()) error {
 		}
 		h.publish(notification.Channel, notification.Payload)
 	}
+}
+
+// connect makes a connection of the hub's own, not the pool's: it must not go back with LISTEN still on.
+func (h *Hub) connect(ctx context.Context) (*pgx.Conn, error) {
+	bounded, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(bounded, h.pool.Config().ConnConfig)
+	if err != nil {
+		return nil, err
+	}
+	for _, channel := range channels() {
+		if _, err := conn.Exec(bounded, "LISTEN "+channel); err != nil {
+			disconnect(ctx, conn)
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+func disconnect(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
+	defer cancel()
+	_ = conn.Close(ctx)
 }
 
 func (h *Hub) wakeAll() {

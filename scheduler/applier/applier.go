@@ -1,10 +1,10 @@
 // Package applier is the one writer of leases.
 //
 // It decides the bookings that wait, up to a batch at a time, in one transaction: each is placed in memory against a snapshot
-// that the ones before it have already taken from, and its cluster, nodes, leases and escrow hold are written together. A
-// booking that cannot be placed or paid for is refused by itself, behind a savepoint; the others go on. The transaction begins
-// by asserting the leader's term, so that a process which has lost the lead writes nothing, and the schema's unique index on
-// open leases stands behind all of it.
+// that the ones before it have already taken from, and its cluster, nodes, leases and escrow hold are written together, behind a
+// savepoint. A booking that cannot be placed or paid for is refused by itself, and one that fails otherwise waits for the next
+// batch; the others go on. The transaction begins by asserting the leader's term, so that a process which has lost the lead
+// writes nothing, and the schema's unique index on open leases stands behind all of it.
 //
 // Replace uses the same writing for one node of a running cluster. A mutex keeps the two from planning for the same GPUs.
 package applier
@@ -42,7 +42,7 @@ const (
 )
 
 // Escrow sets a booking's money aside inside the applier's transaction. A refusal is an *errs.Error, usually
-// InsufficientFunds; any other error fails the whole batch, which is then tried again.
+// InsufficientFunds; after any other error the booking is tried again.
 type Escrow interface {
 	Hold(ctx context.Context, tx pgx.Tx, org ids.Org, booking ids.Booking, amount money.Amount) error
 }
@@ -69,7 +69,8 @@ func New(pool *pgxpool.Pool, hub *pgnotify.Hub, escrow Escrow, sealer Sealer, ra
 	}
 }
 
-// Run decides bookings as they come, under one term of leadership, until ctx ends. Losing the term ends it with an error.
+// Run decides bookings as they come, under one term of leadership, until ctx ends; what fails is tried again. The error is always
+// nil; it is there for leader.Elector.
 func (a *Applier) Run(ctx context.Context, term int64) error {
 	wake, unsubscribe := a.hub.Subscribe(pgnotify.ChannelBookings)
 	defer unsubscribe()
@@ -94,7 +95,7 @@ func (a *Applier) Run(ctx context.Context, term int64) error {
 	}
 }
 
-// Apply decides one batch of waiting bookings and returns how many there were.
+// Apply looks at one batch of waiting bookings, oldest first, and returns how many it decided.
 func (a *Applier) Apply(ctx context.Context, term int64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
@@ -112,8 +113,8 @@ func (a *Applier) Apply(ctx context.Context, term int64) (int, error) {
 		if err != nil || len(bookings) == 0 {
 			return err
 		}
-		decided = len(bookings)
-		return a.applyBatch(ctx, tx, bookings)
+		decided, err = a.applyBatch(ctx, tx, bookings)
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("apply bookings: %w", err)
@@ -121,10 +122,10 @@ func (a *Applier) Apply(ctx context.Context, term int64) (int, error) {
 	return decided, nil
 }
 
-func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedulerdb.Booking) error {
+func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedulerdb.Booking) (decided int, err error) {
 	hosts, err := market.Snapshot(ctx, a.queries, tx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, booking := range bookings {
 		var plan []market.Line
@@ -137,17 +138,21 @@ func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedule
 		switch {
 		case errors.As(err, &refusal):
 			if err := a.refuse(ctx, tx, booking.ID, refusal); err != nil {
-				return err
+				return 0, err
 			}
+		case err != nil && (ctx.Err() != nil || tx.Conn().IsClosed()):
+			return 0, err
 		case err != nil:
-			return err
+			a.log.WarnContext(ctx, "booking not decided, it will be tried again", "booking_id", booking.ID, "error", err)
+			continue
 		}
+		decided++
 		take(hosts, booking, plan)
 		if _, err := tx.Exec(ctx, "SELECT pg_notify($1, $2)", pgnotify.ChannelDecided, uuid.UUID(booking.ID).String()); err != nil {
-			return err
+			return 0, fmt.Errorf("tell the waiting: %w", err)
 		}
 	}
-	return nil
+	return decided, nil
 }
 
 // take removes what a booking got from the snapshot, for the bookings after it.

@@ -9,7 +9,7 @@
 // and start anywhere. A wake-up only makes the next look come sooner.
 //
 // Billing follows the state: it starts with ready, when Ray lists exactly the booked nodes and the delivery receipt matches,
-// and stops when the cluster leaves ready, back-dated on a failed host to the last heartbeat. A failed GPU node is replaced by
+// and stops when the cluster leaves ready, back-dated to the last heartbeat of each host. A failed GPU node is replaced by
 // another host while the rest run, three times at most; a failed head ends the cluster, on the platform's account.
 //
 // Lifecycle writes under the scheduler's term of leadership. Service reads for the API and may be used by any process.
@@ -139,7 +139,8 @@ type loaded struct {
 	cluster schedulerdb.LockClusterRow
 }
 
-// look reads one cluster, with its row locked or not.
+// look reads one cluster. With lock, its row and those of its nodes stay as they are read until the transaction ends: the gateway,
+// which writes what agents report, waits.
 func (l *Lifecycle) look(ctx context.Context, db schedulerdb.DBTX, id ids.Cluster, lock bool) (loaded, error) {
 	read := l.queries.ReadCluster
 	if lock {
@@ -151,6 +152,11 @@ func (l *Lifecycle) look(ctx context.Context, db schedulerdb.DBTX, id ids.Cluste
 	row, err := read(ctx, db, id)
 	if err != nil {
 		return loaded{}, fmt.Errorf("read cluster: %w", err)
+	}
+	if lock {
+		if err := l.queries.LockNodes(ctx, db, id); err != nil {
+			return loaded{}, fmt.Errorf("lock nodes: %w", err)
+		}
 	}
 	nodes, err := l.queries.ClusterNodes(ctx, db, id)
 	if err != nil {
@@ -176,10 +182,9 @@ func (l *Lifecycle) look(ctx context.Context, db schedulerdb.DBTX, id ids.Cluste
 }
 
 func viewNode(n schedulerdb.ClusterNodesRow) Node {
-	well := n.HostConnected && (n.HostState == "idle" || n.HostState == "leased" || n.HostState == "draining")
 	return Node{
 		ID: n.ID, HostID: n.HostID, Head: n.Role == "head", Ordinal: int(n.Ordinal), State: NodeState(n.State), Reason: n.Reason,
-		Address: rayaddr.Address(int(n.Slot)), HostWell: well, GPUsWell: n.GPUsWell, HostState: n.HostState, Since: n.CreatedAt,
+		Address: rayaddr.Address(int(n.Slot)), HostState: n.HostState, HostGone: n.HostGone, GPUsWell: n.GPUsWell, Since: n.CreatedAt,
 	}
 }
 
@@ -204,7 +209,7 @@ func (l *Lifecycle) apply(ctx context.Context, tx pgx.Tx, v loaded, d Decision) 
 		return false, nil
 	}
 	if v.State == Ready && d.To != "" {
-		if err := l.queries.StopBilling(ctx, tx, v.hostsOf(d.Fail), v.cluster.ID); err != nil {
+		if err := l.queries.StopBilling(ctx, tx, v.cluster.ID); err != nil {
 			return false, fmt.Errorf("stop billing: %w", err)
 		}
 	}
@@ -219,7 +224,7 @@ func (l *Lifecycle) apply(ctx context.Context, tx pgx.Tx, v loaded, d Decision) 
 		}
 	}
 	if d.To == "" {
-		return len(d.Fail) > 0 || len(d.Replace) > 0 && v.State != Degraded, nil
+		return len(d.Fail) > 0, nil
 	}
 	return true, l.enter(ctx, tx, v, d)
 }
@@ -432,20 +437,6 @@ func (v loaded) node(id ids.Node) Node {
 		}
 	}
 	return Node{}
-}
-
-// hostsOf are the hosts whose usage ends at their last heartbeat, because of a failure.
-func (v loaded) hostsOf(failed []FailedNode) []uuid.UUID {
-	hosts := []uuid.UUID{}
-	for _, f := range failed {
-		hosts = append(hosts, uuid.UUID(v.node(f.ID).HostID))
-	}
-	for _, n := range v.Nodes {
-		if n.State == NodeFailed {
-			hosts = append(hosts, uuid.UUID(n.HostID))
-		}
-	}
-	return hosts
 }
 
 func optional(s string) *string {

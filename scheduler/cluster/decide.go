@@ -31,10 +31,10 @@ type Node struct {
 	State     NodeState
 	Reason    string
 	Address   string
-	HostWell  bool // connected and fit to run it
+	HostState string
+	HostGone  bool // lost for good as far as anybody can tell: not only silent for a moment, which restarts of agents are
 	GPUsWell  bool
 	Since     time.Time
-	HostState string
 }
 
 // RayNode is one line of Ray's node summary.
@@ -80,6 +80,7 @@ const (
 	prepareDeadline = 15 * time.Minute
 	headDeadline    = 90 * time.Second
 	joinDeadline    = 120 * time.Second
+	silenceDeadline = 5 * time.Minute // without a summary by Ray while nodes join
 	drainDeadline   = 60 * time.Second
 	degradedLimit   = 10 * time.Minute
 	maxReplacements = 3
@@ -119,7 +120,7 @@ func Decide(v View) Decision {
 		return v.drained()
 	case v.ReleaseRequested:
 		return Decision{To: Draining, Party: PartyCustomer, Reason: "Released by the customer."}
-	case v.State == Ready && v.Remaining <= 0:
+	case v.Remaining <= 0:
 		return Decision{To: Draining, Party: PartyCustomer, Reason: "The booked time is used up."}
 	}
 	head, ok := v.head()
@@ -162,7 +163,7 @@ func (v View) drained() Decision {
 	overdue := v.Now.Sub(v.PhaseAt) > drainDeadline
 	var failed []FailedNode
 	for _, n := range v.live() {
-		if !overdue && n.HostWell {
+		if !overdue && !n.HostGone {
 			return Decision{}
 		}
 		failed = append(failed, FailedNode{n.ID, "It could not be seen to stop."})
@@ -175,12 +176,14 @@ func (v View) headFailure(head Node, ok bool) string {
 	switch {
 	case !ok:
 		return "The Ray head ended: " + v.lastHeadReason()
-	case !head.HostWell:
-		return "The machine of the Ray head is not reachable."
+	case head.HostGone:
+		return "The machine of the Ray head is " + head.HostState + "."
 	case v.State == Reserved && v.Now.Sub(v.PhaseAt) > prepareDeadline:
 		return "The hosts did not begin in time."
 	case v.State == Preparing && v.Now.Sub(v.PhaseAt) > headDeadline:
 		return "The Ray head did not start in time."
+	case v.State == Joining && v.Ray == nil && v.Now.Sub(v.PhaseAt) > silenceDeadline:
+		return "The Ray head did not say which nodes have joined."
 	case v.State == Degraded && v.Now.Sub(v.PhaseAt) > degradedLimit:
 		return "The cluster could not be made whole again in time."
 	}
@@ -197,7 +200,7 @@ func (v View) failedNodes() []FailedNode {
 		ray, known := v.rayNode(n.Address)
 		joined := known && ray.Alive
 		switch {
-		case !n.HostWell:
+		case n.HostGone:
 			failed = append(failed, FailedNode{n.ID, "Its host is " + n.HostState + "."})
 		case !n.GPUsWell:
 			failed = append(failed, FailedNode{n.ID, "A GPU of it has failed."})
@@ -205,7 +208,7 @@ func (v View) failedNodes() []FailedNode {
 			failed = append(failed, FailedNode{n.ID, "Ray has lost it."})
 		case joined && ray.GPUs != v.GPUsPerNode:
 			failed = append(failed, FailedNode{n.ID, fmt.Sprintf("It brought %d GPUs to Ray instead of %d.", ray.GPUs, v.GPUsPerNode)})
-		case n.State != NodeAlive && !joined && v.assembling() && v.Now.Sub(latest(n.Since, v.PhaseAt)) > joinDeadline:
+		case n.State != NodeAlive && v.Ray != nil && !joined && v.assembling() && v.Now.Sub(latest(n.Since, v.PhaseAt)) > joinDeadline:
 			failed = append(failed, FailedNode{n.ID, "It did not join Ray in time."})
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -338,20 +339,39 @@ func (s *Service) Accept(ctx context.Context, org ids.Org, id ids.Booking, clust
 	if err := s.request(ctx, org, id, clusterName); err != nil {
 		return Quote{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
-	defer cancel()
+	bound := time.NewTimer(acceptTimeout)
+	defer bound.Stop()
 	poll := time.NewTicker(acceptPoll)
 	defer poll.Stop()
 	for {
 		quote, err := s.GetQuote(ctx, org, id)
-		if err != nil || quote.State != "quoted" {
-			return quote, errors.Join(err, quote.outcome())
+		if err != nil {
+			return Quote{}, err
 		}
+		if quote.State != "quoted" {
+			return quote, quote.outcome()
+		}
+		if !worthReading(ctx, id, decided, poll.C, bound.C) {
+			return Quote{}, errs.New(errs.Unavailable, "the scheduler has not decided on %s yet: ask for it again, it will not be booked twice", id)
+		}
+	}
+}
+
+// worthReading waits until a booking may have been decided; it does not wake for other bookings' decisions. False is that the wait
+// is over.
+func worthReading(ctx context.Context, id ids.Booking, decided <-chan string, poll, bound <-chan time.Time) bool {
+	for {
 		select {
 		case <-ctx.Done():
-			return Quote{}, errs.New(errs.Unavailable, "the scheduler has not decided on %s yet: ask for it again, it will not be booked twice", id)
-		case <-poll.C:
-		case <-decided:
+			return false
+		case <-bound:
+			return false
+		case <-poll:
+			return true
+		case payload := <-decided:
+			if payload == "" || payload == uuid.UUID(id).String() {
+				return true
+			}
 		}
 	}
 }

@@ -33,7 +33,11 @@ GROUP BY h.id
 ORDER BY heads, h.id;
 
 -- name: UsedSlots :many
-SELECT slot FROM nodes WHERE ended_at IS NULL ORDER BY slot;
+-- Those of live nodes, and of ended ones while their cluster lives: its Ray may list a failed node's address as alive for a
+-- while, and the node in its place must not pass for it.
+SELECT DISTINCT n.slot FROM nodes n JOIN clusters c ON c.id = n.cluster_id
+WHERE n.ended_at IS NULL OR c.ended_at IS NULL
+ORDER BY n.slot;
 
 -- Quotes and bookings --------------------------------------------------------
 
@@ -108,15 +112,19 @@ SELECT @id, @cluster_id, @node_id, g.host_id, g.id, @customer_org_id, h.org_id, 
 FROM gpus g JOIN hosts h ON h.id = g.host_id WHERE g.id = @gpu_id;
 
 -- name: MarkHostsLeased :exec
--- Hosts go between idle and leased as their leases do.
+-- Hosts go between idle and leased as their leases do. Like every statement on several hosts it locks them in the order of ids.
+WITH ordered AS (SELECT id FROM hosts WHERE id = ANY(@hosts::uuid[]) ORDER BY id FOR NO KEY UPDATE)
 UPDATE hosts h SET state = CASE WHEN h.state = 'idle' THEN 'leased' ELSE 'idle' END
-WHERE h.id = ANY(@hosts::uuid[]) AND h.state IN ('idle', 'leased')
+FROM ordered
+WHERE h.id = ordered.id AND h.state IN ('idle', 'leased')
   AND (h.state = 'leased') <> EXISTS (SELECT 1 FROM nodes n WHERE n.host_id = h.id AND n.ended_at IS NULL);
 
 -- name: BumpDesired :exec
 -- Something that should run on these hosts has changed: their gateways are told when the transaction commits.
-WITH bumped AS (
-    UPDATE hosts SET desired_generation = desired_generation + 1 WHERE id = ANY(@hosts::uuid[]) RETURNING id
+WITH ordered AS (
+    SELECT id FROM hosts WHERE id = ANY(@hosts::uuid[]) ORDER BY id FOR NO KEY UPDATE
+), bumped AS (
+    UPDATE hosts h SET desired_generation = h.desired_generation + 1 FROM ordered WHERE h.id = ordered.id RETURNING h.id
 )
 SELECT pg_notify('muster_host', id::text) FROM bumped;
 
@@ -141,14 +149,20 @@ FROM clusters c JOIN bookings b ON b.id = c.booking_id
 WHERE c.id = @id;
 
 -- name: LockCluster :one
--- The same, with the cluster's row locked until the transaction ends.
+-- The same, with the cluster's row locked until the transaction ends, but not against rows that refer to it.
 SELECT c.*, b.regions, clock_timestamp()::timestamptz AS now
 FROM clusters c JOIN bookings b ON b.id = c.booking_id
 WHERE c.id = @id
-FOR UPDATE OF c;
+FOR NO KEY UPDATE OF c;
+
+-- name: LockNodes :exec
+-- In the order in which the gateway locks them.
+SELECT FROM nodes WHERE cluster_id = @cluster_id AND ended_at IS NULL ORDER BY id FOR NO KEY UPDATE;
 
 -- name: ClusterNodes :many
-SELECT n.*, h.state AS host_state, h.connected AS host_connected, h.org_id AS host_org_id, h.region, h.simulated,
+-- A host is gone once nobody has heard of it for as long as a restart takes, which is for the gateway to judge, or when it may
+-- no longer work here. One that is merely silent for a moment, or is being verified again after it came back, is not.
+SELECT n.*, h.state AS host_state, h.state IN ('lost', 'quarantined', 'retired') AS host_gone, h.org_id AS host_org_id, h.region, h.simulated,
        NOT EXISTS (SELECT 1 FROM leases l JOIN gpus g ON g.id = l.gpu_id
                    WHERE l.node_id = n.id AND l.state <> 'closed' AND NOT g.healthy) AS gpus_well
 FROM nodes n JOIN hosts h ON h.id = n.host_id
@@ -160,8 +174,8 @@ SELECT observed_at, nodes FROM ray_summaries WHERE cluster_id = @cluster_id;
 
 -- name: BilledMilliseconds :one
 -- Cluster time billed so far: all leases of a cluster start and stop together, so each start is one period. Confirmed time
--- includes the open period, ended time does not.
-SELECT coalesce(sum(confirmed_ms), 0)::bigint AS confirmed_ms, coalesce(sum(ended_ms), 0)::bigint AS ended_ms FROM (
+-- includes the open period, ended time does not. Rounded up, so that what is left never exceeds what was booked.
+SELECT ceil(coalesce(sum(confirmed_ms), 0))::bigint AS confirmed_ms, ceil(coalesce(sum(ended_ms), 0))::bigint AS ended_ms FROM (
     SELECT max(extract(epoch FROM u.confirmed_at - u.started_at) * 1000) AS confirmed_ms,
            max(extract(epoch FROM u.ended_at - u.started_at) * 1000) AS ended_ms
     FROM usage u JOIN leases l ON l.id = u.lease_id
@@ -198,14 +212,11 @@ INSERT INTO usage (id, lease_id, host_id, started_at, confirmed_at, limit_at)
 SELECT gen_random_uuid(), leased.id, leased.host_id, clock.at, clock.at, clock.at + @remaining::interval FROM leased, clock;
 
 -- name: StopBilling :exec
--- Closes the open usage of a cluster: up to now on hosts that are well, where the last heartbeat confirmed it on the others.
+-- Closes the open usage of a cluster where the hosts' heartbeats last confirmed it: what was not confirmed is not charged.
 WITH closed AS (
-    UPDATE usage u SET
-        confirmed_at = CASE WHEN h.connected AND h.state IN ('idle', 'leased', 'draining') AND NOT h.id = ANY(@failed_hosts::uuid[])
-                            THEN clock_timestamp() ELSE u.confirmed_at END,
-        ended_at = clock_timestamp() -- the trigger sets it to what is confirmed
-    FROM leases l, hosts h
-    WHERE l.id = u.lease_id AND h.id = u.host_id AND l.cluster_id = @cluster_id AND u.ended_at IS NULL
+    UPDATE usage u SET ended_at = clock_timestamp() -- the trigger sets it to what is confirmed
+    FROM leases l
+    WHERE l.id = u.lease_id AND l.cluster_id = @cluster_id AND u.ended_at IS NULL
     RETURNING u.lease_id
 )
 UPDATE leases SET state = 'held' WHERE id IN (SELECT lease_id FROM closed) AND state = 'billing';

@@ -66,7 +66,7 @@ func (q *Queries) AssertLeader(ctx context.Context, db DBTX, role string, term i
 }
 
 const billedMilliseconds = `-- name: BilledMilliseconds :one
-SELECT coalesce(sum(confirmed_ms), 0)::bigint AS confirmed_ms, coalesce(sum(ended_ms), 0)::bigint AS ended_ms FROM (
+SELECT ceil(coalesce(sum(confirmed_ms), 0))::bigint AS confirmed_ms, ceil(coalesce(sum(ended_ms), 0))::bigint AS ended_ms FROM (
     SELECT max(extract(epoch FROM u.confirmed_at - u.started_at) * 1000) AS confirmed_ms,
            max(extract(epoch FROM u.ended_at - u.started_at) * 1000) AS ended_ms
     FROM usage u JOIN leases l ON l.id = u.lease_id
@@ -81,7 +81,7 @@ type BilledMillisecondsRow struct {
 }
 
 // Cluster time billed so far: all leases of a cluster start and stop together, so each start is one period. Confirmed time
-// includes the open period, ended time does not.
+// includes the open period, ended time does not. Rounded up, so that what is left never exceeds what was booked.
 func (q *Queries) BilledMilliseconds(ctx context.Context, db DBTX, clusterID ids.Cluster) (BilledMillisecondsRow, error) {
 	row := db.QueryRow(ctx, billedMilliseconds, clusterID)
 	var i BilledMillisecondsRow
@@ -90,8 +90,10 @@ func (q *Queries) BilledMilliseconds(ctx context.Context, db DBTX, clusterID ids
 }
 
 const bumpDesired = `-- name: BumpDesired :exec
-WITH bumped AS (
-    UPDATE hosts SET desired_generation = desired_generation + 1 WHERE id = ANY($1::uuid[]) RETURNING id
+WITH ordered AS (
+    SELECT id FROM hosts WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+), bumped AS (
+    UPDATE hosts h SET desired_generation = h.desired_generation + 1 FROM ordered WHERE h.id = ordered.id RETURNING h.id
 )
 SELECT pg_notify('muster_host', id::text) FROM bumped
 `
@@ -161,7 +163,7 @@ func (q *Queries) ClusterEvents(ctx context.Context, db DBTX, clusterID ids.Clus
 }
 
 const clusterNodes = `-- name: ClusterNodes :many
-SELECT n.id, n.cluster_id, n.host_id, n.role, n.ordinal, n.state, n.reason, n.slot, n.gpus, n.created_at, n.alive_at, n.ended_at, h.state AS host_state, h.connected AS host_connected, h.org_id AS host_org_id, h.region, h.simulated,
+SELECT n.id, n.cluster_id, n.host_id, n.role, n.ordinal, n.state, n.reason, n.slot, n.gpus, n.created_at, n.alive_at, n.ended_at, h.state AS host_state, h.state IN ('lost', 'quarantined', 'retired') AS host_gone, h.org_id AS host_org_id, h.region, h.simulated,
        NOT EXISTS (SELECT 1 FROM leases l JOIN gpus g ON g.id = l.gpu_id
                    WHERE l.node_id = n.id AND l.state <> 'closed' AND NOT g.healthy) AS gpus_well
 FROM nodes n JOIN hosts h ON h.id = n.host_id
@@ -170,26 +172,28 @@ ORDER BY n.role DESC, n.ordinal, n.id
 `
 
 type ClusterNodesRow struct {
-	ID            ids.Node
-	ClusterID     ids.Cluster
-	HostID        ids.Host
-	Role          string
-	Ordinal       int32
-	State         string
-	Reason        string
-	Slot          int32
-	GPUs          int32
-	CreatedAt     time.Time
-	AliveAt       *time.Time
-	EndedAt       *time.Time
-	HostState     string
-	HostConnected bool
-	HostOrgID     ids.Org
-	Region        string
-	Simulated     bool
-	GPUsWell      bool
+	ID        ids.Node
+	ClusterID ids.Cluster
+	HostID    ids.Host
+	Role      string
+	Ordinal   int32
+	State     string
+	Reason    string
+	Slot      int32
+	GPUs      int32
+	CreatedAt time.Time
+	AliveAt   *time.Time
+	EndedAt   *time.Time
+	HostState string
+	HostGone  bool
+	HostOrgID ids.Org
+	Region    string
+	Simulated bool
+	GPUsWell  bool
 }
 
+// A host is gone once nobody has heard of it for as long as a restart takes, which is for the gateway to judge, or when it may
+// no longer work here. One that is merely silent for a moment, or is being verified again after it came back, is not.
 func (q *Queries) ClusterNodes(ctx context.Context, db DBTX, clusterID ids.Cluster) ([]ClusterNodesRow, error) {
 	rows, err := db.Query(ctx, clusterNodes, clusterID)
 	if err != nil {
@@ -213,7 +217,7 @@ func (q *Queries) ClusterNodes(ctx context.Context, db DBTX, clusterID ids.Clust
 			&i.AliveAt,
 			&i.EndedAt,
 			&i.HostState,
-			&i.HostConnected,
+			&i.HostGone,
 			&i.HostOrgID,
 			&i.Region,
 			&i.Simulated,
@@ -819,7 +823,7 @@ const lockCluster = `-- name: LockCluster :one
 SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, b.regions, clock_timestamp()::timestamptz AS now
 FROM clusters c JOIN bookings b ON b.id = c.booking_id
 WHERE c.id = $1
-FOR UPDATE OF c
+FOR NO KEY UPDATE OF c
 `
 
 type LockClusterRow struct {
@@ -851,7 +855,7 @@ type LockClusterRow struct {
 	Now                time.Time
 }
 
-// The same, with the cluster's row locked until the transaction ends.
+// The same, with the cluster's row locked until the transaction ends, but not against rows that refer to it.
 func (q *Queries) LockCluster(ctx context.Context, db DBTX, id ids.Cluster) (LockClusterRow, error) {
 	row := db.QueryRow(ctx, lockCluster, id)
 	var i LockClusterRow
@@ -886,13 +890,25 @@ func (q *Queries) LockCluster(ctx context.Context, db DBTX, id ids.Cluster) (Loc
 	return i, err
 }
 
+const lockNodes = `-- name: LockNodes :exec
+SELECT FROM nodes WHERE cluster_id = $1 AND ended_at IS NULL ORDER BY id FOR NO KEY UPDATE
+`
+
+// In the order in which the gateway locks them.
+func (q *Queries) LockNodes(ctx context.Context, db DBTX, clusterID ids.Cluster) error {
+	_, err := db.Exec(ctx, lockNodes, clusterID)
+	return err
+}
+
 const markHostsLeased = `-- name: MarkHostsLeased :exec
+WITH ordered AS (SELECT id FROM hosts WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE)
 UPDATE hosts h SET state = CASE WHEN h.state = 'idle' THEN 'leased' ELSE 'idle' END
-WHERE h.id = ANY($1::uuid[]) AND h.state IN ('idle', 'leased')
+FROM ordered
+WHERE h.id = ordered.id AND h.state IN ('idle', 'leased')
   AND (h.state = 'leased') <> EXISTS (SELECT 1 FROM nodes n WHERE n.host_id = h.id AND n.ended_at IS NULL)
 `
 
-// Hosts go between idle and leased as their leases do.
+// Hosts go between idle and leased as their leases do. Like every statement on several hosts it locks them in the order of ids.
 func (q *Queries) MarkHostsLeased(ctx context.Context, db DBTX, hosts []uuid.UUID) error {
 	_, err := db.Exec(ctx, markHostsLeased, hosts)
 	return err
@@ -1212,20 +1228,17 @@ func (q *Queries) StartBilling(ctx context.Context, db DBTX, remaining time.Dura
 
 const stopBilling = `-- name: StopBilling :exec
 WITH closed AS (
-    UPDATE usage u SET
-        confirmed_at = CASE WHEN h.connected AND h.state IN ('idle', 'leased', 'draining') AND NOT h.id = ANY($1::uuid[])
-                            THEN clock_timestamp() ELSE u.confirmed_at END,
-        ended_at = clock_timestamp() -- the trigger sets it to what is confirmed
-    FROM leases l, hosts h
-    WHERE l.id = u.lease_id AND h.id = u.host_id AND l.cluster_id = $2 AND u.ended_at IS NULL
+    UPDATE usage u SET ended_at = clock_timestamp() -- the trigger sets it to what is confirmed
+    FROM leases l
+    WHERE l.id = u.lease_id AND l.cluster_id = $1 AND u.ended_at IS NULL
     RETURNING u.lease_id
 )
 UPDATE leases SET state = 'held' WHERE id IN (SELECT lease_id FROM closed) AND state = 'billing'
 `
 
-// Closes the open usage of a cluster: up to now on hosts that are well, where the last heartbeat confirmed it on the others.
-func (q *Queries) StopBilling(ctx context.Context, db DBTX, failedHosts []uuid.UUID, clusterID ids.Cluster) error {
-	_, err := db.Exec(ctx, stopBilling, failedHosts, clusterID)
+// Closes the open usage of a cluster where the hosts' heartbeats last confirmed it: what was not confirmed is not charged.
+func (q *Queries) StopBilling(ctx context.Context, db DBTX, clusterID ids.Cluster) error {
+	_, err := db.Exec(ctx, stopBilling, clusterID)
 	return err
 }
 
@@ -1270,9 +1283,13 @@ func (q *Queries) UpsertAsk(ctx context.Context, db DBTX, arg UpsertAskParams) (
 }
 
 const usedSlots = `-- name: UsedSlots :many
-SELECT slot FROM nodes WHERE ended_at IS NULL ORDER BY slot
+SELECT DISTINCT n.slot FROM nodes n JOIN clusters c ON c.id = n.cluster_id
+WHERE n.ended_at IS NULL OR c.ended_at IS NULL
+ORDER BY n.slot
 `
 
+// Those of live nodes, and of ended ones while their cluster lives: its Ray may list a failed node's address as alive for a
+// while, and the node in its place must not pass for it.
 func (q *Queries) UsedSlots(ctx context.Context, db DBTX) ([]int32, error) {
 	rows, err := db.Query(ctx, usedSlots)
 	if err != nil {
