@@ -28,6 +28,6 @@ export default tseslint.config(
   },
   {
     files: ["e2e/**/*.mjs", "*.js", "public/*.js"],
-    languageOptions: { globals: { process: "readonly", console: "readonly", URL: "readonly", document: "readonly", localStorage: "readonly", window: "readonly", Buffer: "readonly", setTimeout: "readonly" } },
+    languageOptions: { globals: { process: "readonly", console: "readonly", URL: "readonly", document: "readonly", localStorage: "readonly", window: "readonly", Buffer: "readonly", setTimeout: "readonly", clearTimeout: "readonly", navigator: "readonly" } },
   },
 );

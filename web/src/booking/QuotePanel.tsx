@@ -295,15 +295,16 @@ function Short({ org, quote, text, onFunded }: { org: string; quote: Quote; text
 }
 
 const CONDITION_WORDS: Record<string, string> = {
-  all: "All hosts",
   gpu_model: "with this GPU model",
   region: "in these regions",
+  open: "online and offered",
+  free: "with a free GPU",
   price: "within the price limit",
   gpus_per_node: "with enough free GPUs at once",
-  node_count: "enough for all nodes",
+  host: "not in use by this cluster",
 };
 
-const WHAT_BLOCKS: Record<string, string> = { gpu_model: "GPU model", region: "region", price: "price limit", gpus_per_node: "GPUs per node", node_count: "number of nodes" };
+const KNOWN_WORDS: Record<string, string> = { gpu_model: "GPU models", region: "regions" };
 
 function NoMatch({ spec, error, onRetry, busy, set }: { spec: BookingSpec; error: unknown; onRetry: () => void; busy: boolean; set: (change: BookingChange) => void }) {
   const carried = explanationOf(error);
@@ -321,7 +322,7 @@ function NoMatch({ spec, error, onRetry, busy, set }: { spec: BookingSpec; error
 }
 
 function Funnel({ explanation, set }: { explanation: Explanation; set: (change: BookingChange) => void }) {
-  const relax = relaxation(explanation.blocking);
+  const relaxations = relaxationsOf(explanation);
   return (
     <>
       <p>{explanation.summary}</p>
@@ -349,25 +350,34 @@ function Funnel({ explanation, set }: { explanation: Explanation; set: (change: 
       </table>
       {explanation.known !== undefined && explanation.known.length > 0 && (
         <p className="muted">
-          Known {WHAT_BLOCKS[explanation.blocking] ?? "values"}: {explanation.known.join(", ")}
+          There are these {KNOWN_WORDS[explanation.blocking] ?? "values"}: {explanation.known.join(", ")}
         </p>
       )}
-      {relax !== null && (
+      {relaxations.length > 0 && (
         <div className="line">
-          <Button size="small" onClick={() => set(relax.change)}>
-            {relax.word}
-          </Button>
+          {relaxations.map((relax) => (
+            <Button key={relax.word} size="small" onClick={() => set(relax.change)}>
+              {relax.word}
+            </Button>
+          ))}
         </div>
       )}
     </>
   );
 }
 
-/** The one-click change that lifts what blocks. */
-function relaxation(blocking: string): { word: string; change: BookingChange } | null {
-  if (blocking === "region") return { word: "Any region", change: { regions: undefined } };
-  if (blocking === "price") return { word: "No price limit", change: { max: undefined } };
-  if (blocking === "gpus_per_node") return { word: "1 GPU per node", change: { gpus: 1 } };
-  if (blocking === "node_count") return { word: "1 node", change: { nodes: 1 } };
-  return null;
+interface Relaxation {
+  word: string;
+  change: BookingChange;
+}
+
+/** One-click changes: what lifts the blocking condition, and as many nodes as there are hosts left for. */
+function relaxationsOf(explanation: Explanation): Relaxation[] {
+  const found: Relaxation[] = [];
+  if (explanation.blocking === "region") found.push({ word: "Any region", change: { regions: undefined } });
+  if (explanation.blocking === "price") found.push({ word: "No price limit", change: { max: undefined } });
+  if (explanation.blocking === "gpus_per_node") found.push({ word: "1 GPU per node", change: { gpus: 1 } });
+  const left = explanation.funnel.at(-1)?.hosts ?? 0;
+  if (left > 0) found.push({ word: left === 1 ? "1 node" : `${left} nodes`, change: { nodes: left } });
+  return found;
 }

@@ -94,14 +94,15 @@ export const quote = (change: Partial<api.Quote> = {}): api.Quote => ({
 });
 
 export const explanation: api.Explanation = {
-  blocking: "node_count",
-  summary: "Only 2 of 9 nodes with 1 free H100 are there in eu-west.",
+  blocking: "region",
+  summary: "9 nodes wanted, each on a host of its own, but only 2 of those are in eu-west.",
   funnel: [
     { condition: "gpu_model", hosts: 3, gpus: 10 },
     { condition: "region", hosts: 2, gpus: 2 },
+    { condition: "open", hosts: 2, gpus: 2 },
+    { condition: "free", hosts: 2, gpus: 2 },
     { condition: "price", hosts: 2, gpus: 2 },
     { condition: "gpus_per_node", hosts: 2, gpus: 2 },
-    { condition: "node_count", hosts: 2, gpus: 2 },
   ],
 };
 

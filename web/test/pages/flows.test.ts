@@ -2,7 +2,7 @@
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import * as answers from "./answers";
-import { launch, violations } from "./browser";
+import { launch, violations } from "../../e2e/browser.mjs";
 import { Refusal, Stage } from "./stage";
 
 const org = `/o/${answers.ORG}`;
@@ -186,13 +186,13 @@ describe("booking", () => {
 
   it("shows what blocks when nothing fits, and one change that lifts it", async () => {
     stage.on("POST /v1/quotes", ({ body }) => {
-      if ((body as { node_count: number }).node_count === 1) return answers.quote();
+      if ((body as { node_count: number }).node_count === 2) return answers.quote();
       throw new Refusal(409, "no_capacity", "Nothing fits.", answers.explanation);
     });
     await page.goto(`${address}${org}/new?model=H100&nodes=9`);
     await page.getByText(answers.explanation.summary).waitFor();
     expect(await violations(page)).toEqual([]);
-    await button("1 node").click();
+    await button("2 nodes").click();
     await button("Start, hold 3.80 USDC").waitFor();
   });
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import * as answers from "./answers";
-import { launch, overflow, violations } from "./browser";
+import { launch, overflow, violations } from "../../e2e/browser.mjs";
 import { Stage } from "./stage";
 
 const SHOTS = join(import.meta.dirname, "..", "..", "..", "var", "screenshots", "pages");

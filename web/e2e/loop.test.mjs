@@ -1,0 +1,224 @@
+// The whole loop on a real stack, as the three people see it: book, compute, release, pay out, reconcile.
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { request } from "node:http";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { launch, overflow, violations } from "./browser.mjs";
+import { stack } from "./stack.mjs";
+
+const SHOTS = join(import.meta.dirname, "..", "..", "var", "screenshots");
+const READY_MS = 180_000;
+const JOB_MS = 120_000;
+const CHAIN_MS = 90_000;
+
+const LOOKS = [
+  { theme: "light", width: 1280, height: 900 },
+  { theme: "dark", width: 360, height: 780 },
+];
+
+// Spreads one task over each GPU and prints how many nodes answered.
+const ENTRYPOINT = `python -c "
+import ray
+ray.init()
+node = ray.remote(num_gpus=1, scheduling_strategy='SPREAD')(lambda: __import__('time').sleep(2) or ray.get_runtime_context().get_node_id())
+print('nodes that computed:', len(set(ray.get([node.remote() for _ in range(2)]))))
+"`;
+
+/** @type {Awaited<ReturnType<typeof stack>>} */
+let running;
+/** @type {import("playwright-core").Browser} */
+let browser;
+/** What one step leaves for the next. */
+const found = { cluster: "", engineer: "", owner: "", finance: "" };
+
+before(async () => {
+  mkdirSync(SHOTS, { recursive: true });
+  running = await stack();
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await running?.stop();
+});
+
+/** Signs one of the three people in and returns their page. */
+async function signedIn(role, wants) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme: "light", permissions: ["clipboard-read", "clipboard-write"] });
+  const page = await context.newPage();
+  page.setDefaultTimeout(30_000);
+  page.on("pageerror", (error) => assert.fail(`the page threw: ${error.message}`));
+  await page.goto(running.url);
+  await page.getByRole("button", { name: wants }).click();
+  await page.getByRole("navigation", { name: "Sections" }).waitFor();
+  found[role] = new URL(page.url()).pathname.split("/").slice(0, 3).join("/");
+  return page;
+}
+
+/** Looks at the page as it is, in both themes and widths. */
+async function look(page, name) {
+  for (const { theme, width, height } of LOOKS) {
+    await page.setViewportSize({ width, height });
+    await page.emulateMedia({ colorScheme: theme, reducedMotion: "reduce" });
+    await page.evaluate(() => document.fonts.ready);
+    assert.deepEqual(await violations(page), [], `${name}, ${theme}, ${width} px`);
+    assert.equal(await overflow(page), 0, `${name} sticks out at ${width} px`);
+    await page.screenshot({ path: join(SHOTS, `${name}-${theme}-${width}.png`), fullPage: true });
+  }
+  await page.setViewportSize({ width: 1280, height: 900 });
+  await page.emulateMedia({ colorScheme: "light", reducedMotion: null });
+}
+
+/** Ray's job API refuses what looks like a browser, and fetch sends Sec-Fetch headers. */
+function submit(address, token, entrypoint) {
+  const url = new URL(`${address.replace(/\/$/, "")}/api/jobs/`);
+  return new Promise((resolve, reject) => {
+    const asked = request(url, { method: "POST", headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" } }, (response) => {
+      let body = "";
+      response.setEncoding("utf8").on("data", (chunk) => (body += chunk));
+      response.on("end", () => (response.statusCode === 200 ? resolve(JSON.parse(body)) : reject(new Error(`Ray answered ${response.statusCode}: ${body}`))));
+    });
+    asked.on("error", reject);
+    asked.end(JSON.stringify({ entrypoint }));
+  });
+}
+
+test("the sign-in page is accessible", async () => {
+  const page = await browser.newPage();
+  await page.goto(running.url);
+  await page.getByRole("button", { name: "books clusters" }).waitFor();
+  await look(page, "sign-in");
+  await page.close();
+});
+
+test("an engineer books a cluster, runs a job on it and releases it", async () => {
+  const page = await signedIn("engineer", "books clusters");
+
+  await page.goto(`${running.url}${found.engineer}/new`);
+  await page.getByRole("button", { name: /^Book / }).first().click();
+  const start = page.getByRole("button", { name: /^Start, hold / });
+  const faucet = page.getByRole("button", { name: /^Add 100 test / });
+  await start.or(faucet).waitFor();
+  if (await faucet.isVisible()) {
+    await faucet.click();
+    await start.waitFor({ timeout: CHAIN_MS });
+  }
+  await look(page, "book");
+  await start.click();
+
+  await page.getByRole("heading", { name: "Assembly" }).waitFor();
+  await page.screenshot({ path: join(SHOTS, "cluster-assembling-light-1280.png"), fullPage: true });
+  found.cluster = new URL(page.url()).pathname;
+  await page.getByText("Delivered as booked").waitFor({ timeout: READY_MS });
+
+  await page.getByRole("button", { name: "Create a token" }).click();
+  await page.getByRole("button", { name: /^Copy snippet/ }).click();
+  await page.getByRole("status").getByText("copied").waitFor();
+  const snippet = await page.evaluate(() => navigator.clipboard.readText());
+  const value = (name) => new RegExp(`export ${name}=(\\S+)`).exec(snippet)?.[1] ?? assert.fail(`${name} is not in the snippet`);
+  const { submission_id: job } = await submit(value("RAY_API_SERVER_ADDRESS"), value("RAY_AUTH_TOKEN"), ENTRYPOINT);
+
+  const row = page.getByRole("row").filter({ has: page.getByTitle(job) });
+  await row.getByRole("button", { name: /^Logs/ }).click();
+  await row.getByText("Succeeded").waitFor({ timeout: JOB_MS });
+  await page.getByRole("log").getByText("nodes that computed: 2").waitFor();
+  await look(page, "cluster-ready");
+
+  await page.getByRole("button", { name: "Release", exact: true }).click();
+  await page.getByRole("dialog").getByText("Returned").waitFor();
+  await look(page, "cluster-release");
+  await page.getByRole("button", { name: "Release cluster" }).click();
+  await page.getByText("This cluster was released").waitFor({ timeout: CHAIN_MS });
+  await page.getByText("Settled:").waitFor({ timeout: CHAIN_MS });
+  await look(page, "cluster-released");
+
+  for (const [path, name, sign] of [
+    ["clusters", "clusters", "Released"],
+    ["wallet", "wallet", "Deposit address"],
+    ["keys", "keys", "Your keys"],
+  ]) {
+    await page.goto(`${running.url}${found.engineer}/${path}`);
+    await page.getByText(sign).first().waitFor();
+    await page.getByText("Loading", { exact: true }).first().waitFor({ state: "detached" });
+    await look(page, name);
+  }
+  await page.context().close();
+});
+
+test("an API key is shown once and can be revoked", async () => {
+  const page = await signedIn("engineer", "books clusters");
+  await page.goto(`${running.url}${found.engineer}/keys`);
+  await page.getByRole("button", { name: "New key" }).click();
+  await page.getByLabel("Name").fill("browser test");
+  await page.getByRole("button", { name: "Create key" }).click();
+  await page.getByText(/^mst_[0-9A-Za-z]{20,}/).waitFor();
+  await page.reload();
+  await page.getByRole("row", { name: /browser test/ }).getByRole("button", { name: "Revoke" }).click();
+  assert.equal(await page.getByText(/^mst_[0-9A-Za-z]{20,}/).count(), 0);
+  await page.getByRole("button", { name: "Revoke key" }).click();
+  await page.getByRole("row", { name: /browser test/ }).waitFor({ state: "detached" });
+  await page.context().close();
+});
+
+test("an owner sees hosts that earn, and can add one", async () => {
+  const page = await signedIn("owner", "earns with hosts");
+  await page.goto(`${running.url}${found.owner}/hosts`);
+  await page.getByRole("table").getByRole("link").first().waitFor();
+  await look(page, "hosts");
+  await page.getByRole("table").getByRole("link").first().click();
+  await page.getByRole("heading", { name: "Machine" }).waitFor();
+  await look(page, "host");
+
+  await page.goto(`${running.url}${found.owner}/hosts/new`);
+  await page.getByLabel("Region").fill("eu-west");
+  await page.getByRole("button", { name: "Get the command" }).click();
+  await page.getByText(/muster-worker/).first().waitFor();
+  await look(page, "hosts-new");
+
+  await page.goto(`${running.url}${found.owner}/earnings`);
+  await page.getByText("Per host").waitFor();
+  await look(page, "earnings");
+  await page.context().close();
+});
+
+test("finance pays the owner on chain and reconciles without a difference", async () => {
+  const page = await signedIn("finance", "pays out and reconciles");
+  await page.goto(`${running.url}${found.finance}/finance/payouts`);
+  const draft = page.getByRole("button", { name: "Draft a payout" });
+  await page.getByText("Payees of the next payout").waitFor();
+  await look(page, "payouts");
+  await draft.click();
+  await page.getByRole("button", { name: "Approve" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Approve payout" }).click();
+  await page.locator(".page-head").getByText("Finalized").waitFor({ timeout: CHAIN_MS });
+  await look(page, "payout");
+
+  await page.goto(`${running.url}${found.finance}/finance/reconcile`);
+  await page.getByRole("button", { name: "Reconcile now" }).click();
+  await page.getByText("0 differences").waitFor({ timeout: CHAIN_MS });
+  await look(page, "reconciliation");
+  await page.goto(`${running.url}${found.finance}/finance/reconcile`);
+  await page.getByText("Clean").first().waitFor();
+  await look(page, "reconcile");
+  await page.context().close();
+});
+
+test("the owner sees the payout with its transaction", async () => {
+  const page = await signedIn("owner", "earns with hosts");
+  await page.goto(`${running.url}${found.owner}/earnings`);
+  const payouts = page.getByRole("region", { name: "Payouts" }).first();
+  await payouts.getByText("Finalized").first().waitFor();
+  await payouts.getByRole("button", { name: "Copy transaction signature" }).first().waitFor();
+  await look(page, "earnings-paid");
+  await page.context().close();
+});
+
+test("people do not see what is not theirs", async () => {
+  const page = await signedIn("owner", "earns with hosts");
+  await page.goto(`${running.url}${found.cluster.replace(found.engineer, found.owner)}`);
+  await page.getByRole("alert").waitFor();
+  await page.goto(`${running.url}${found.engineer}/clusters`);
+  await page.getByText("There is no such organisation").waitFor();
+  await page.context().close();
+});
