@@ -218,6 +218,7 @@ func (p *plane) amount(text string) money.Amount {
 
 func (p *plane) addScheduler() {
 	clusters := applier.New(p.pool, p.hub, p.ledger, p.box, p.config.RayVersion, p.log)
+	clusters.StartAtSlot(p.config.FirstSlot)
 	life := cluster.NewLifecycle(p.pool, p.hub, clusters, p.log)
 	p.addLed(leader.RoleScheduler, clusters.Run, life.Run)
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/internal/rayaddr"
 )
 
 // The roles of a musterd process.
@@ -46,6 +47,7 @@ type Config struct {
 	SealingKeyFile  string        `koanf:"sealing_key_file" help:"file of 32 random bytes that seal the secrets in the database; the same for all processes"`
 	ShutdownTimeout time.Duration `koanf:"shutdown_timeout" help:"how long open requests may take to finish at a stop"`
 	RayVersion      string        `koanf:"ray_version" help:"version of Ray that new clusters run"`
+	FirstSlot       int           `koanf:"first_slot" help:"where to begin looking for node addresses of the process runtime (0 to 219): lets several control planes share a machine"`
 	SignerSocket    string        `koanf:"signer_socket" help:"unix socket of musterd signer"`
 	Log             Log           `koanf:"log"`
 	API             API           `koanf:"api"`
@@ -244,6 +246,7 @@ func (c Config) Validate() error {
 	check(c.Chain.Mint != "", "chain.mint: name the mint of the token")
 	check(c.Chain.Treasury != "", "chain.treasury: name the treasury's wallet; `musterd signer init` prints it")
 	check(c.Chain.Decimals >= 0 && c.Chain.Decimals <= money.MaxDecimals, "chain.decimals: must be between 0 and %d", money.MaxDecimals)
+	check(c.FirstSlot >= 0 && c.FirstSlot < rayaddr.Slots, "first_slot: must be between 0 and %d", rayaddr.Slots-1)
 	check(c.Market.FeeBps >= 0 && c.Market.FeeBps <= 10_000, "market.fee_bps: must be between 0 and 10000")
 	for name, amount := range map[string]string{"payouts.minimum": c.Payouts.Minimum, "payouts.minimum_deposit": c.Payouts.MinimumDeposit} {
 		value, err := c.Currency().Parse(amount)

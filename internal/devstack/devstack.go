@@ -20,11 +20,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +35,7 @@ import (
 
 	"github.com/muster-gpu/muster/internal/config"
 	"github.com/muster-gpu/muster/internal/embeddedpg"
+	"github.com/muster-gpu/muster/internal/rayaddr"
 	"github.com/muster-gpu/muster/internal/seal"
 	"github.com/muster-gpu/muster/migrations"
 	"github.com/muster-gpu/muster/settlement/localchain"
@@ -46,6 +49,7 @@ const (
 	databaseName = "muster"
 	startBound   = 60 * time.Second
 	probeTimeout = 2 * time.Second
+	slotWindow   = 20 // nodes that one stack may have without meeting another
 )
 
 // Options say where things are. Root, Dir, Musterd, Worker and RayVenv are required.
@@ -82,7 +86,11 @@ type Stack struct {
 	orgs   organisations
 }
 
-type ports struct{ console, ops, agents, chain, socket int }
+type ports struct {
+	console, ops, agents, chain, socket int
+
+	slot int // the first of a run of rayaddr's slots that nothing else on this machine uses
+}
 
 // Up starts the stack. On failure it stops what it has started; the error says where the failed part's log is.
 func Up(ctx context.Context, options Options) (stack *Stack, err error) {
@@ -202,7 +210,40 @@ func (s *Stack) prepare(context.Context) error {
 		}
 		*p.port = port
 	}
+	s.ports.slot = freeSlots()
 	return nil
+}
+
+// freeSlots finds a run of slots that no other stack's Ray uses now. It begins anywhere, so that stacks that start together
+// rarely meet.
+func freeSlots() int {
+	windows := rayaddr.Slots / slotWindow
+	first := rand.IntN(windows)
+	for i := range windows {
+		slot := (first + i) % windows * slotWindow
+		if !slices.ContainsFunc(windowPorts(slot), taken) {
+			return slot
+		}
+	}
+	return first * slotWindow
+}
+
+// windowPorts are the ports that each of a window's nodes certainly listens on.
+func windowPorts(slot int) []int {
+	var all []int
+	for i := range slotWindow {
+		ports := rayaddr.PortsFrom(rayaddr.PortBase(slot+i), rayaddr.PortCount)
+		all = append(all, ports.GCS, ports.NodeManager, ports.ObjectManager)
+	}
+	return all
+}
+
+func taken(port int) bool {
+	listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return true
+	}
+	return listener.Close() != nil
 }
 
 // reservePort checks that a port can be listened on, or finds one that can.

@@ -105,7 +105,7 @@ func (t *tour) bare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ready, err := process.Bare(ctx, process.BareOptions{Ray: ray, Nodes: tourNodes, GPUsPerNode: tourGPUsPerNode})
+	ready, err := process.Bare(ctx, process.BareOptions{Ray: ray, Nodes: tourNodes, GPUsPerNode: tourGPUsPerNode, FirstSlot: t.ports.slot + slotWindow/2})
 	if err != nil {
 		return fmt.Errorf("start Ray by hand: %w", err)
 	}

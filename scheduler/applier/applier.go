@@ -58,6 +58,7 @@ type Applier struct {
 	escrow     Escrow
 	sealer     Sealer
 	rayVersion string
+	firstSlot  int32
 	log        *slog.Logger
 	mu         sync.Mutex // held from reading a snapshot until the commit
 }
@@ -68,6 +69,10 @@ func New(pool *pgxpool.Pool, hub *pgnotify.Hub, escrow Escrow, sealer Sealer, ra
 		pool: pool, queries: schedulerdb.New(), hub: hub, escrow: escrow, sealer: sealer, rayVersion: rayVersion, log: log,
 	}
 }
+
+// StartAtSlot says where to begin looking for free node addresses, so that several control planes can share a machine. Call it
+// before the applier is used.
+func (a *Applier) StartAtSlot(slot int) { a.firstSlot = int32(slot % rayaddr.Slots) }
 
 // Run decides bookings as they come, under one term of leadership, until ctx ends; what fails is tried again. The error is always
 // nil; it is there for leader.Elector.
@@ -357,7 +362,8 @@ func (a *Applier) freeSlots(ctx context.Context, tx pgx.Tx, wanted int) ([]int32
 		return nil, fmt.Errorf("read slots: %w", err)
 	}
 	free := make([]int32, 0, wanted)
-	for slot := int32(0); slot < rayaddr.Slots && len(free) < wanted; slot++ {
+	for i := int32(0); i < rayaddr.Slots && len(free) < wanted; i++ {
+		slot := (a.firstSlot + i) % rayaddr.Slots
 		if _, taken := slices.BinarySearch(used, slot); !taken {
 			free = append(free, slot)
 		}
