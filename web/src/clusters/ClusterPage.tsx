@@ -5,7 +5,7 @@ import type { Cluster, Node } from "../api/types";
 import { announce } from "../design/announce";
 import { GpuTiles, type Fill } from "../design/GpuTiles";
 import { Loaded, SafePanel } from "../design/Loaded";
-import { Empty, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time, Toned } from "../design/parts";
+import { Empty, LongText, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time, Toned } from "../design/parts";
 import { lookOf } from "../design/state";
 import { useFallbackPoll } from "../live/link";
 import { formatDuration } from "../time/time";
@@ -130,7 +130,7 @@ const FAULT_WORDS: Record<string, string> = {
 function Ended({ cluster }: { cluster: Cluster }) {
   return (
     <Notice tone={cluster.state === "failed" ? "bad" : "unknown"}>
-      <p>
+      <div>
         <span className="strong">{cluster.state === "failed" ? "This cluster failed" : "This cluster was released"}</span>
         {cluster.ended_at !== undefined && (
           <>
@@ -138,8 +138,8 @@ function Ended({ cluster }: { cluster: Cluster }) {
             at <Time at={cluster.ended_at} />
           </>
         )}
-        {cluster.end_reason !== undefined && cluster.end_reason !== "" && <>: {cluster.end_reason}</>}
-      </p>
+        {cluster.end_reason !== undefined && cluster.end_reason !== "" && <>: <LongText text={cluster.end_reason} /></>}
+      </div>
       <p className="muted">
         {cluster.fault_party !== undefined && <>On whose account: {FAULT_WORDS[cluster.fault_party] ?? cluster.fault_party}. </>}
         {cluster.settled_at !== undefined ? "Settled: what was not used is back in your balance." : "What was not used returns to your balance shortly."}
@@ -227,7 +227,11 @@ function Nodes({ nodes, gpuModel }: { nodes: Node[]; gpuModel: string }) {
               </th>
               <td>
                 <State machine="node" state={node.state} />
-                {node.reason !== undefined && node.reason !== "" && <div className="muted wide">{node.reason}</div>}
+                {node.reason !== undefined && node.reason !== "" && (
+                  <div className="muted reason">
+                    <LongText text={node.reason} />
+                  </div>
+                )}
               </td>
               <td className="nowrap">{node.gpus === 0 ? <span className="muted">CPU only</span> : <GpuTiles fills={Array.from({ length: node.gpus }, () => NODE_FILLS[node.state] ?? "none")} titles={Array.from({ length: node.gpus }, () => gpuModel)} />}</td>
               <td className="mono nowrap">{node.address}</td>
@@ -259,7 +263,7 @@ function EventsPanel({ org, id }: { org: string; id: string }) {
                   <span className="muted">
                     <Time at={event.at} clock />
                   </span>
-                  <span>{event.message}</span>
+                  <div><LongText text={event.message} /></div>
                 </li>
               ))}
             </ol>

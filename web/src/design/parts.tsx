@@ -132,6 +132,25 @@ export function CopyButton({ text, what }: { text: string; what: string }) {
   );
 }
 
+const LONG_CHARS = 200;
+
+/** A reason that may be a program's whole complaint: its first line, the rest on request. */
+export function LongText({ text }: { text: string }) {
+  const [first = "", ...rest] = text.split("\n");
+  if (rest.length === 0 && text.length <= LONG_CHARS) return <>{text}</>;
+  return (
+    <>
+      {first.slice(0, LONG_CHARS)}
+      <details>
+        <summary>Show all of it</summary>
+        <TableScroll label="The whole text">
+          <pre className="long-text">{text}</pre>
+        </TableScroll>
+      </details>
+    </>
+  );
+}
+
 const KEPT = 6;
 
 /** An id without its middle; the kind in front of it stays. */

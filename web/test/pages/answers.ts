@@ -169,6 +169,13 @@ export const assembling = (): api.Cluster => {
   };
 };
 
+/** Ended by a program's complaint of many lines. */
+export const failed = (): api.Cluster => {
+  const complaint = `ray ended by itself: exit status 1\n${Array.from({ length: 12 }, (_, n) => `  File "/opt/ray/lib/python3.11/site-packages/ray/_private/node.py", line ${n}, in start_head_processes`).join("\n")}`;
+  const whole = cluster({ state: "failed", billing: false, ended_at: ago(5), settled_at: ago(4), fault_party: "platform", end_reason: `The Ray head ended: ${complaint}` });
+  return { ...whole, nodes: (whole.nodes ?? []).map((node, n) => (n === 0 ? { ...node, state: "failed", reason: complaint } : { ...node, state: "stopped" })) };
+};
+
 export const jobs: api.Job[] = [
   { id: "raysubmit_mP4xWq2LrTfGhJ4c", status: "RUNNING", entrypoint: "python train.py --epochs 3", started_at: ago(65) },
   { id: "raysubmit_9sXwPq2Lr8TfGhJ4", status: "SUCCEEDED", entrypoint: 'python -c "import ray; ray.init(); print(ray.nodes())"', started_at: ago(190), ended_at: ago(170) },

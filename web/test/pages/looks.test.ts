@@ -28,6 +28,13 @@ const SCENES: Scene[] = [
   { name: "cluster-assembling", path: `${org}/clusters/${answers.CLUSTER}`, ready: "not billing yet", prepare: (stage) => stage.on("GET /v1/clusters/*", answers.assembling) },
   { name: "cluster-ready", path: `${org}/clusters/${answers.CLUSTER}?job=${answers.jobs[0]?.id ?? ""}`, ready: "step 60", act: (page) => page.getByRole("button", { name: "Create a token" }).click() },
   { name: "cluster-release", path: `${org}/clusters/${answers.CLUSTER}`, ready: "Delivered as booked", act: (page) => page.getByRole("button", { name: "Release" }).click() },
+  {
+    name: "cluster-failed",
+    path: `${org}/clusters/${answers.CLUSTER}`,
+    ready: "This cluster failed",
+    prepare: (stage) => stage.on("GET /v1/clusters/*", answers.failed),
+    act: (page) => page.getByText("Show all of it").first().click(),
+  },
   { name: "wallet", path: `${org}/wallet`, ready: "Hold for brisk-heron" },
   { name: "keys", path: `${org}/keys`, ready: "laptop" },
   { name: "hosts", path: `${org}/hosts`, ready: "basement" },
