@@ -43,10 +43,12 @@ func (p *Proxy) Dashboards() http.Handler {
 		header.Set("Content-Security-Policy", dashboardPolicy)
 		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Referrer-Policy", "same-origin")
+		header.Set("Cross-Origin-Opener-Policy", "same-origin")
+		header.Set("Cross-Origin-Resource-Policy", "same-origin")
 		cluster, ok := p.clusterOf(r.Host)
 		switch {
 		case !ok:
-			writeProblem(w, errs.New(errs.NotFound, "there is no such dashboard"))
+			writeProblem(w, r, errs.New(errs.NotFound, "there is no such dashboard"))
 		case r.URL.Path == enterPath:
 			p.enter(w, r, cluster)
 		default:
@@ -58,9 +60,13 @@ func (p *Proxy) Dashboards() http.Handler {
 // enter spends a ticket for a session.
 func (p *Proxy) enter(w http.ResponseWriter, r *http.Request, cluster ids.Cluster) {
 	w.Header().Set("Cache-Control", "no-store")
+	if r.Method != http.MethodGet { // a HEAD that only looks must not spend it
+		writeProblem(w, r, errs.New(errs.Invalid, "a dashboard's address is opened with GET"))
+		return
+	}
 	user, err := p.queries.SpendTicket(r.Context(), p.options.Pool, hash(r.URL.Query().Get("code")), cluster)
 	if errors.Is(err, pgx.ErrNoRows) {
-		writeProblem(w, errs.New(errs.Unauthenticated, "This address has been used or is older than 30 seconds: open the dashboard from the console again."))
+		writeProblem(w, r, errs.New(errs.Unauthenticated, "This address has been used or is older than %d seconds: open the dashboard from the console again.", int(ticketLifetime.Seconds())))
 		return
 	}
 	if err != nil {
@@ -81,32 +87,47 @@ func (p *Proxy) enter(w http.ResponseWriter, r *http.Request, cluster ids.Cluste
 
 // dashboard forwards to Ray what comes with a session, from its own pages.
 func (p *Proxy) dashboard(w http.ResponseWriter, r *http.Request, cluster ids.Cluster) {
-	cookie, err := r.Cookie(sessionCookie)
-	if err != nil {
-		writeProblem(w, errs.New(errs.Unauthenticated, "Open this dashboard from the console: its addresses work for whom they were made only."))
+	p.expectBody(w, r)
+	if err := checkRequest(r); err != nil {
+		writeProblem(w, r, err)
 		return
 	}
-	if err := errors.Join(checkRequest(r), p.checkOrigin(r)); err != nil {
-		writeProblem(w, errs.New(errs.Forbidden, "%w", err))
+	if err := p.checkOrigin(r); err != nil {
+		writeProblem(w, r, err)
 		return
 	}
-	target, err := p.authorise(r.Context(), cluster, kindSession, cookie.Value)
+	cookies := r.CookiesNamed(sessionCookie)
+	if len(cookies) != 1 { // of two, one was planted
+		writeProblem(w, r, errs.New(errs.Unauthenticated, "Open this dashboard from the console: its address alone opens nothing."))
+		return
+	}
+	target, err := p.authorise(r.Context(), cluster, kindSession, cookies[0].Value)
+	if errors.Is(err, errNoAccess) {
+		err = errs.New(errs.Unauthenticated, "This session has ended, or its cluster has: open the dashboard from the console again.")
+	}
 	if err != nil {
 		p.refuse(w, r, err)
 		return
 	}
-	p.forward(w, r, target, r.URL.EscapedPath())
+	p.forward(w, r, forwarding{target: target, path: r.URL.EscapedPath()})
 }
 
-// checkOrigin refuses other pages' writes and websockets. A websocket's GET is no write to the general check, so its Origin must
-// be exactly ours.
+// checkOrigin refuses what other pages make a browser send, reading included: some of Ray's GETs act, and other clusters'
+// dashboards are of the same site, so that its cookie comes along. Other pages may link to the dashboard's start, no further.
 func (p *Proxy) checkOrigin(r *http.Request) error {
-	if err := p.origins.Check(r); err != nil {
-		return err
+	link := r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Upgrade") == ""
+	switch site := r.Header.Get("Sec-Fetch-Site"); {
+	case site == "" || site == "same-origin" || site == "none" || link:
+	default:
+		return errs.New(errs.Forbidden, "another page sent this request: the dashboard answers its own pages only")
+	}
+	if p.origins.Check(r) != nil { // of browsers that send no Sec-Fetch-Site
+		return errs.New(errs.Forbidden, "another page sent this request: the dashboard answers its own pages only")
 	}
 	if r.Header.Get("Upgrade") == "" {
 		return nil
 	}
+	// A websocket's GET is no write to the check above, so its Origin must be exactly ours.
 	scheme := "http"
 	if p.secure {
 		scheme = "https"

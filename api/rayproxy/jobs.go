@@ -21,7 +21,8 @@ import (
 const (
 	callTimeout = 10 * time.Second
 	maxAnswer   = 8 << 20
-	maxLogs     = 256 << 10 // of a job's logs that are shown: the end
+	maxLogs     = 256 << 10 // of a job's logs that are shown: the end, in the bytes that Ray writes for them
+	maxRefusal  = 500
 )
 
 // validJobID keeps a job's id from being a path: Ray makes ids like raysubmit_..., and takes others from its users.
@@ -57,7 +58,7 @@ func millis(ms *int64) *time.Time {
 // Jobs lists a cluster's jobs, newest first.
 func (p *Proxy) Jobs(ctx context.Context, org ids.Org, cluster ids.Cluster) ([]apiv1.Job, error) {
 	var answer []rayJob
-	if err := p.call(ctx, org, cluster, http.MethodGet, "/api/jobs/", &answer); err != nil {
+	if err := p.call(ctx, org, cluster, http.MethodGet, "/api/jobs/", into(&answer)); err != nil {
 		return nil, err
 	}
 	jobs := make([]apiv1.Job, len(answer))
@@ -78,58 +79,130 @@ func started(j apiv1.Job) time.Time {
 // Job returns one job.
 func (p *Proxy) Job(ctx context.Context, org ids.Org, cluster ids.Cluster, id string) (apiv1.Job, error) {
 	var answer rayJob
-	err := p.callJob(ctx, org, cluster, http.MethodGet, id, "", &answer)
+	err := p.callJob(ctx, org, cluster, http.MethodGet, id, "", into(&answer))
 	return answer.job(), err
 }
 
 // JobLogs returns the end of what a job has printed, and whether there was more.
 func (p *Proxy) JobLogs(ctx context.Context, org ids.Org, cluster ids.Cluster, id string) (apiv1.JobLogs, error) {
+	end := &tail{limit: maxLogs}
+	if err := p.callJob(ctx, org, cluster, http.MethodGet, id, "/logs", func(body io.Reader) error {
+		_, err := io.Copy(end, body)
+		return err
+	}); err != nil {
+		return apiv1.JobLogs{}, err
+	}
 	var answer struct {
 		Logs string `json:"logs"`
 	}
-	if err := p.callJob(ctx, org, cluster, http.MethodGet, id, "/logs", &answer); err != nil {
-		return apiv1.JobLogs{}, err
+	if err := json.Unmarshal(end.document(), &answer); err != nil {
+		return apiv1.JobLogs{}, fmt.Errorf("read a job's logs: %w", err)
 	}
-	if len(answer.Logs) > maxLogs {
-		return apiv1.JobLogs{Logs: strings.ToValidUTF8(answer.Logs[len(answer.Logs)-maxLogs:], ""), Truncated: true}, nil
+	return apiv1.JobLogs{Logs: strings.ToValidUTF8(answer.Logs, ""), Truncated: end.cut}, nil
+}
+
+// tail keeps the end of Ray's answer {"logs": "..."}, which may be of any size. What is left of the text begins with a whole
+// character, not in the middle of an escape.
+type tail struct {
+	limit   int
+	kept    []byte
+	cut     bool
+	escaped bool // the last byte dropped was a backslash that belongs to the first one kept
+}
+
+// Write implements io.Writer.
+func (t *tail) Write(data []byte) (int, error) {
+	t.kept = append(t.kept, data...)
+	if len(t.kept) > 2*t.limit {
+		t.drop(len(t.kept) - t.limit)
 	}
-	return apiv1.JobLogs{Logs: answer.Logs}, nil
+	return len(data), nil
+}
+
+func (t *tail) drop(n int) {
+	for _, b := range t.kept[:n] {
+		t.escaped = b == '\\' && !t.escaped
+	}
+	t.kept, t.cut = append(t.kept[:0], t.kept[n:]...), true
+}
+
+// document is the answer with what is left of its text.
+func (t *tail) document() []byte {
+	if len(t.kept) > t.limit {
+		t.drop(len(t.kept) - t.limit)
+	}
+	if !t.cut {
+		return t.kept
+	}
+	if t.escaped {
+		t.drop(1)
+	}
+	return append([]byte(`{"logs": "`), t.kept...)
 }
 
 // StopJob asks a job to stop and returns it.
 func (p *Proxy) StopJob(ctx context.Context, org ids.Org, cluster ids.Cluster, id string) (apiv1.Job, error) {
-	if err := p.callJob(ctx, org, cluster, http.MethodPost, id, "/stop", nil); err != nil {
+	if err := p.callJob(ctx, org, cluster, http.MethodPost, id, "/stop", func(io.Reader) error { return nil }); err != nil {
 		return apiv1.Job{}, err
 	}
 	return p.Job(ctx, org, cluster, id)
 }
 
-func (p *Proxy) callJob(ctx context.Context, org ids.Org, cluster ids.Cluster, method, id, action string, answer any) error {
+func (p *Proxy) callJob(ctx context.Context, org ids.Org, cluster ids.Cluster, method, id, action string, read func(io.Reader) error) error {
 	if !validJobID.MatchString(id) {
 		return errs.New(errs.NotFound, "there is no job %q", id)
 	}
-	err := p.call(ctx, org, cluster, method, "/api/jobs/"+url.PathEscape(id)+action, answer)
-	var failed *rayError
-	if errors.As(err, &failed) && failed.status == http.StatusNotFound {
+	err := p.call(ctx, org, cluster, method, "/api/jobs/"+url.PathEscape(id)+action, read)
+	var refused *refusal
+	if errors.As(err, &refused) && refused.status == http.StatusNotFound {
 		return errs.New(errs.NotFound, "there is no job %s on cluster %s", id, cluster)
 	}
 	return err
 }
 
-// rayError is an answer of Ray's that is no success.
-type rayError struct {
+// refusal is an answer of Ray's that is no success.
+type refusal struct {
 	status int
 	text   string
 }
 
-func (e *rayError) Error() string { return fmt.Sprintf("Ray answered %d: %s", e.status, e.text) }
+// Error implements error.
+func (r *refusal) Error() string { return fmt.Sprintf("Ray answered %d: %s", r.status, r.text) }
+
+// Unwrap says what the refusal is to whoever asked us: Ray names what a request gets wrong in a line, and its own faults in a
+// stack trace that is not for them.
+func (r *refusal) Unwrap() error {
+	if r.status < http.StatusInternalServerError {
+		return errs.New(errs.Conflict, "Ray refuses: %s", r.text)
+	}
+	return errs.New(errs.Unavailable, "The cluster's Ray head answered with an error: try again in a few seconds.")
+}
+
+// into reads a whole answer of a bounded size.
+func into(answer any) func(io.Reader) error {
+	return func(body io.Reader) error {
+		document, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
+		if err != nil {
+			return err
+		}
+		if len(document) > maxAnswer {
+			return errs.New(errs.TooLarge, "Ray's answer is larger than %d MiB: ask Ray itself, with `muster cluster env`", maxAnswer>>20)
+		}
+		return json.Unmarshal(document, answer)
+	}
+}
 
 // call makes one request to a cluster's Ray for the API itself.
-func (p *Proxy) call(ctx context.Context, org ids.Org, cluster ids.Cluster, method, path string, answer any) error {
+func (p *Proxy) call(ctx context.Context, org ids.Org, cluster ids.Cluster, method, path string, read func(io.Reader) error) error {
 	target, err := p.lookup(ctx, org, cluster)
 	if err != nil {
 		return err
 	}
+	leave, err := p.running.enter(cluster)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, "http://"+target.authority()+path, nil)
@@ -140,21 +213,21 @@ func (p *Proxy) call(ctx context.Context, org ids.Org, cluster ids.Cluster, meth
 	response, err := p.transport.RoundTrip(request)
 	if err != nil {
 		p.options.Log.WarnContext(ctx, "Ray not reached", "cluster_id", cluster, "error", err)
-		return errs.New(errs.Unavailable, "The cluster's Ray head cannot be reached now: try again in a few seconds.")
+		return errUnreachable
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return errs.New(errs.Unavailable, "The cluster's Ray head broke off: try again in a few seconds.")
-	}
 	if response.StatusCode >= http.StatusBadRequest {
-		return &rayError{status: response.StatusCode, text: string(body[:min(len(body), 500)])}
+		text, _ := io.ReadAll(io.LimitReader(response.Body, maxRefusal))
+		p.options.Log.WarnContext(ctx, "Ray refused", "cluster_id", cluster, "path", path, "status", response.StatusCode, "text", string(text))
+		return &refusal{status: response.StatusCode, text: strings.ToValidUTF8(string(text), "")}
 	}
-	if answer == nil {
-		return nil
-	}
-	if err := json.Unmarshal(body, answer); err != nil {
-		return fmt.Errorf("read Ray's answer: %w", err)
+	if err := read(response.Body); err != nil {
+		var stated *errs.Error
+		if errors.As(err, &stated) {
+			return err
+		}
+		p.options.Log.WarnContext(ctx, "Ray's answer not read", "cluster_id", cluster, "path", path, "error", err)
+		return errs.New(errs.Unavailable, "The cluster's Ray head broke off or answered with nonsense: try again in a few seconds.")
 	}
 	return nil
 }

@@ -15,7 +15,10 @@
 // readers. User-Agent, Origin, Referer and Sec-Fetch-* do pass: Ray's own guard against hostile pages needs them.
 //
 // A credential is looked up with every request, together with its user's role and the cluster's state, so that a revoked one
-// stops working at once. Errors are answered as problem documents.
+// stops working at once; streams are looked at again while they run. Errors are answered as problem documents, or as plain text
+// where people read them as they are: in a browser, and in Ray's client, which prints the body of a 401 and 403.
+//
+// Bodies and answers are streamed, never held. What one client or cluster can tie up is bounded: see the limits in stream.go.
 package rayproxy
 
 import (
@@ -58,7 +61,8 @@ const (
 	maxUpload     = 100 << 20 // Ray's own limit for a package
 	maxIdleTunnel = 8         // per head
 	idleTunnel    = 30 * time.Second
-	headerTimeout = 30 * time.Second
+	headerTimeout = 2 * time.Minute // Ray's profiles and state queries take their time before they answer
+	maxRayHeader  = 64 << 10
 )
 
 // Dialer opens a connection to one of a node's ports; the agent gateway does.
@@ -89,17 +93,19 @@ type Proxy struct {
 	reverse   *httputil.ReverseProxy
 	origins   *http.CrossOriginProtection
 	secure    bool // dashboards are reached over https
+	running   inFlight
+	timing    timing
 }
 
 // New makes a proxy.
 func New(options Options) *Proxy {
 	p := &Proxy{
 		options: options, queries: raydb.New(), origins: http.NewCrossOriginProtection(),
-		secure: strings.HasPrefix(options.PublicURL, "https://"),
+		secure: strings.HasPrefix(options.PublicURL, "https://"), running: inFlight{count: map[ids.Cluster]int{}}, timing: defaultTiming,
 	}
 	p.transport = &http.Transport{
 		DialContext: p.dial, MaxIdleConnsPerHost: maxIdleTunnel, IdleConnTimeout: idleTunnel, ResponseHeaderTimeout: headerTimeout,
-		DisableCompression: true,
+		MaxResponseHeaderBytes: maxRayHeader, DisableCompression: true,
 	}
 	p.reverse = &httputil.ReverseProxy{
 		Transport: p.transport, Rewrite: p.rewrite, ModifyResponse: cleanResponse, ErrorHandler: p.unreachable,
@@ -115,13 +121,17 @@ type target struct {
 	node    ids.Node
 	host    ids.Host
 	port    int
-	token   string // Ray's own
+	token   string   // Ray's own
+	user    ids.User // whose credential it was; none for the API's own calls
 }
 
 func (p *Proxy) target(row raydb.TargetRow) (target, error) {
 	token, err := p.options.Unsealer.Unseal(row.RayTokenSealed)
 	if err != nil {
 		return target{}, err
+	}
+	if token == "" {
+		return target{}, fmt.Errorf("cluster %s has no Ray token", row.ID)
 	}
 	ports := rayaddr.PortsFrom(rayaddr.PortBase(int(row.Slot)), rayaddr.PortCount)
 	return target{cluster: row.ID, node: row.NodeID, host: row.HostID, port: ports.Dashboard, token: token}, nil
@@ -164,17 +174,21 @@ func (p *Proxy) lookup(ctx context.Context, org ids.Org, cluster ids.Cluster) (t
 	return p.target(row)
 }
 
-// authorise finds the cluster that a credential of ours opens.
+// errNoAccess is of a credential that opens nothing. It does not say why: that would tell strangers about other people's clusters.
+var errNoAccess = errors.New("the credential does not open the cluster")
+
+// authorise finds the cluster that a credential of ours opens, or errNoAccess.
 func (p *Proxy) authorise(ctx context.Context, cluster ids.Cluster, kind, secret string) (target, error) {
 	row, err := p.queries.TargetByAccess(ctx, p.options.Pool, hash(secret), kind, cluster)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return target{}, errs.New(errs.Unauthenticated,
-			"This credential does not open cluster %s: it is unknown, has expired, or the cluster has ended. `muster cluster env %s` makes a new one.", cluster, cluster)
+		return target{}, errNoAccess
 	}
 	if err != nil {
 		return target{}, fmt.Errorf("check credential: %w", err)
 	}
-	return p.target(raydb.TargetRow(row))
+	t, err := p.target(raydb.TargetRow{ID: row.ID, RayTokenSealed: row.RayTokenSealed, NodeID: row.NodeID, HostID: row.HostID, Slot: row.Slot})
+	t.user = row.UserID
+	return t, err
 }
 
 // Token makes a short-lived token for programs, with what stock Ray wants in its environment. The cluster's Ray must be running

@@ -1,6 +1,6 @@
 -- name: Target :one
 -- A cluster with its live head, as an organisation sees it.
-SELECT c.id, c.org_id, c.state, c.ray_token_sealed, n.id AS node_id, n.host_id, n.slot
+SELECT c.id, c.ray_token_sealed, n.id AS node_id, n.host_id, n.slot
 FROM clusters c
 JOIN nodes n ON n.cluster_id = c.id AND n.role = 'head' AND n.ended_at IS NULL
 WHERE c.id = @id AND c.org_id = @org_id AND c.ended_at IS NULL;
@@ -10,12 +10,20 @@ SELECT state FROM clusters WHERE id = @id AND org_id = @org_id;
 
 -- name: TargetByAccess :one
 -- The same, for whoever holds a good credential of ours for the cluster and may still use it.
-SELECT c.id, c.org_id, c.state, c.ray_token_sealed, n.id AS node_id, n.host_id, n.slot
+SELECT c.id, a.user_id, c.ray_token_sealed, n.id AS node_id, n.host_id, n.slot
 FROM ray_accesses a
 JOIN clusters c ON c.id = a.cluster_id AND c.ended_at IS NULL
 JOIN nodes n ON n.cluster_id = c.id AND n.role = 'head' AND n.ended_at IS NULL
 JOIN memberships m ON m.org_id = c.org_id AND m.user_id = a.user_id AND m.roles && ARRAY['engineer', 'admin']
 WHERE a.secret_hash = @secret_hash AND a.kind = @kind AND a.cluster_id = @cluster_id AND a.expires_at > now();
+
+-- name: StillAllowed :one
+-- Whether a stream that was let through may go on: its credential may expire meanwhile, its user's right and its cluster may not.
+SELECT EXISTS (
+    SELECT FROM clusters c
+    JOIN memberships m ON m.org_id = c.org_id AND m.user_id = @user_id AND m.roles && ARRAY['engineer', 'admin']
+    WHERE c.id = @cluster_id AND c.ended_at IS NULL
+);
 
 -- name: InsertAccess :one
 INSERT INTO ray_accesses (id, cluster_id, user_id, kind, secret_hash, expires_at)

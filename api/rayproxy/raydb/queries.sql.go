@@ -75,8 +75,24 @@ func (q *Queries) SpendTicket(ctx context.Context, db DBTX, secretHash []byte, c
 	return user_id, err
 }
 
+const stillAllowed = `-- name: StillAllowed :one
+SELECT EXISTS (
+    SELECT FROM clusters c
+    JOIN memberships m ON m.org_id = c.org_id AND m.user_id = $1 AND m.roles && ARRAY['engineer', 'admin']
+    WHERE c.id = $2 AND c.ended_at IS NULL
+)
+`
+
+// Whether a stream that was let through may go on: its credential may expire meanwhile, its user's right and its cluster may not.
+func (q *Queries) StillAllowed(ctx context.Context, db DBTX, userID ids.User, clusterID ids.Cluster) (bool, error) {
+	row := db.QueryRow(ctx, stillAllowed, userID, clusterID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const target = `-- name: Target :one
-SELECT c.id, c.org_id, c.state, c.ray_token_sealed, n.id AS node_id, n.host_id, n.slot
+SELECT c.id, c.ray_token_sealed, n.id AS node_id, n.host_id, n.slot
 FROM clusters c
 JOIN nodes n ON n.cluster_id = c.id AND n.role = 'head' AND n.ended_at IS NULL
 WHERE c.id = $1 AND c.org_id = $2 AND c.ended_at IS NULL
@@ -84,8 +100,6 @@ WHERE c.id = $1 AND c.org_id = $2 AND c.ended_at IS NULL
 
 type TargetRow struct {
 	ID             ids.Cluster
-	OrgID          ids.Org
-	State          string
 	RayTokenSealed []byte
 	NodeID         ids.Node
 	HostID         ids.Host
@@ -98,8 +112,6 @@ func (q *Queries) Target(ctx context.Context, db DBTX, iD ids.Cluster, orgID ids
 	var i TargetRow
 	err := row.Scan(
 		&i.ID,
-		&i.OrgID,
-		&i.State,
 		&i.RayTokenSealed,
 		&i.NodeID,
 		&i.HostID,
@@ -109,7 +121,7 @@ func (q *Queries) Target(ctx context.Context, db DBTX, iD ids.Cluster, orgID ids
 }
 
 const targetByAccess = `-- name: TargetByAccess :one
-SELECT c.id, c.org_id, c.state, c.ray_token_sealed, n.id AS node_id, n.host_id, n.slot
+SELECT c.id, a.user_id, c.ray_token_sealed, n.id AS node_id, n.host_id, n.slot
 FROM ray_accesses a
 JOIN clusters c ON c.id = a.cluster_id AND c.ended_at IS NULL
 JOIN nodes n ON n.cluster_id = c.id AND n.role = 'head' AND n.ended_at IS NULL
@@ -119,8 +131,7 @@ WHERE a.secret_hash = $1 AND a.kind = $2 AND a.cluster_id = $3 AND a.expires_at 
 
 type TargetByAccessRow struct {
 	ID             ids.Cluster
-	OrgID          ids.Org
-	State          string
+	UserID         ids.User
 	RayTokenSealed []byte
 	NodeID         ids.Node
 	HostID         ids.Host
@@ -133,8 +144,7 @@ func (q *Queries) TargetByAccess(ctx context.Context, db DBTX, secretHash []byte
 	var i TargetByAccessRow
 	err := row.Scan(
 		&i.ID,
-		&i.OrgID,
-		&i.State,
+		&i.UserID,
 		&i.RayTokenSealed,
 		&i.NodeID,
 		&i.HostID,
