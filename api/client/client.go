@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -59,10 +60,10 @@ func CodeOf(err error) string {
 }
 
 // New makes a client for the API at base, such as "https://muster.example". key may be empty for what anyone may read; org may
-// be empty for a key, which belongs to one organisation.
+// be empty for a key, which belongs to one organisation. A nil transport is Go's own.
 func New(base, key, org string, transport http.RoundTripper) (*Client, error) {
 	parsed, err := url.Parse(base)
-	if err != nil || parsed.Host == "" {
+	if err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
 		return nil, fmt.Errorf("%q is not an address such as https://muster.example", base)
 	}
 	if transport == nil {
@@ -98,9 +99,12 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 		return fmt.Errorf("cannot reach Muster at %s: %w", c.base, err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
 	if err != nil {
 		return fmt.Errorf("%s %s: read the answer: %w", method, path, err)
+	}
+	if len(body) > maxResponse {
+		return fmt.Errorf("%s %s: the answer is longer than %d MiB", method, path, maxResponse>>20)
 	}
 	if response.StatusCode >= http.StatusBadRequest {
 		return problem(response, body)
@@ -117,10 +121,11 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 // Request makes an authenticated request, for callers that stream.
 func (c *Client) Request(ctx context.Context, method, path string, query url.Values, in any) (*http.Request, error) {
 	address := c.base.JoinPath(path)
-	if query == nil {
-		query = url.Values{}
-	}
+	query = maps.Clone(query)
 	if c.org != "" && !query.Has("org") {
+		if query == nil {
+			query = url.Values{}
+		}
 		query.Set("org", c.org)
 	}
 	address.RawQuery = query.Encode()
