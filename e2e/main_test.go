@@ -66,7 +66,7 @@ func up(dir string) (err error) {
 		return err
 	}
 	shared.bin = filepath.Join(dir, "bin")
-	build := exec.Command("go", "build", "-o", shared.bin+string(filepath.Separator), "./cmd/muster", "./cmd/musterd", "./cmd/muster-worker")
+	build := exec.Command("go", "build", "-o", shared.bin+string(filepath.Separator), "./cmd/musterd", "./cmd/muster-worker")
 	build.Dir = shared.root
 	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, output)
@@ -129,6 +129,9 @@ func waitForCluster(t *testing.T, id ids.Cluster, bound time.Duration, wanted fu
 			return false, err.Error()
 		}
 		cluster = now
+		if !wanted(now) && now.EndedAt != nil && now.SettledAt != nil {
+			t.Fatalf("cluster %s has ended: %s: %s", id, now.State, now.EndReason)
+		}
 		return wanted(now), fmt.Sprintf("cluster %s is %s %s", id, now.State, now.EndReason)
 	})
 	return cluster

@@ -361,6 +361,7 @@ func (s *Stack) environment(sealing string) []string {
 		"SEALING_KEY_FILE":        sealing,
 		"SIGNER_SOCKET":           s.signerSocket(),
 		"RAY_VERSION":             RayVersion,
+		"FIRST_SLOT":              strconv.Itoa(s.ports.slot),
 		"API__LISTEN":             fmt.Sprintf("127.0.0.1:%d", s.ports.console),
 		"API__OPS_LISTEN":         fmt.Sprintf("127.0.0.1:%d", s.ports.ops),
 		"API__PUBLIC_URL":         s.ConsoleURL(),

@@ -66,7 +66,7 @@ func (s *Stack) startHost(ctx context.Context, tokens *fleet.Tokens, h host, lib
 		return err
 	}
 	arguments := []string{
-		"run", "--state-dir", state, "--server", fmt.Sprintf("127.0.0.1:%d", s.ports.agents), "--ray-venv", s.options.RayVenv,
+		"run", "--name", h.name, "--state-dir", state, "--server", fmt.Sprintf("127.0.0.1:%d", s.ports.agents), "--ray-venv", s.options.RayVenv,
 		"--stop-nodes-on-exit",
 	}
 	environment := os.Environ()
