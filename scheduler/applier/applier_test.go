@@ -108,6 +108,26 @@ func TestARefusalDropsThatBookingAlone(t *testing.T) {
 	}
 }
 
+func TestABookingThatCannotBeDecidedHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	w := schedulertest.New(t)
+	w.AddHead()
+	w.AddHost("H100", 2, 1_000_000, "eu")
+	broken, sound := w.Quote(schedulertest.Spec(1, 1)), w.Quote(schedulertest.Spec(1, 1))
+	w.Exec(`UPDATE bookings SET requested_at = now() - interval '1 minute', plan = '{}' WHERE id = $1`, broken.ID)
+	w.Exec(`UPDATE bookings SET requested_at = now() WHERE id = $1`, sound.ID)
+	decided, err := w.Applier.Apply(t.Context(), schedulertest.Term)
+	if err != nil || decided != 1 {
+		t.Fatalf("decided %d, %v; want one", decided, err)
+	}
+	if accepted := w.Count(`SELECT count(*) FROM bookings WHERE id = $1 AND state = 'accepted'`, sound.ID); accepted != 1 {
+		t.Error("the sound booking behind it was not accepted")
+	}
+	if left := w.Count(`SELECT count(*) FROM bookings WHERE id = $1 AND state = 'quoted'`, broken.ID); left != 1 {
+		t.Error("the broken booking does not wait any more")
+	}
+}
+
 func TestTheLastGPUGoesToOne(t *testing.T) {
 	t.Parallel()
 	w := schedulertest.New(t)

@@ -157,6 +157,84 @@ func TestOneFailedNodeIsReplacedWhileTheRestRun(t *testing.T) {
 	}
 }
 
+func TestARestartOfAgentsOrControlPlaneChangesNothing(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Ready(schedulertest.Spec(2, 2))
+	// Nobody has been heard for a while, and the summary is as old; the gateway has not judged any host lost.
+	w.Exec(`UPDATE hosts SET connected = false, last_seen_at = now() - interval '14 seconds'`)
+	w.Exec(`UPDATE ray_summaries SET observed_at = now() - interval '14 seconds'`)
+	w.Look()
+	// A host that comes back is verified again before it counts as leased.
+	w.Exec(`ALTER TABLE hosts DISABLE TRIGGER hosts_transition`)
+	w.Exec(`UPDATE hosts SET connected = true, last_seen_at = now(), state = 'verifying'`)
+	w.Look()
+	if detail, open := w.Get(id), w.Count(`SELECT count(*) FROM usage WHERE ended_at IS NULL`); detail.State != "ready" || open != 4 {
+		t.Errorf("the cluster is %s with %d leases billed:%s", detail.State, open, w.Timeline(id))
+	}
+}
+
+func TestBillingEndsWhereHeartbeatsConfirmedIt(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Ready(schedulertest.Spec(2, 1))
+	w.Exec(`UPDATE usage SET confirmed_at = started_at + interval '1 minute' WHERE host_id = (SELECT host_id FROM nodes WHERE ordinal = 1)`)
+	w.Exec(`UPDATE usage SET confirmed_at = started_at + interval '2 minutes' WHERE host_id = (SELECT host_id FROM nodes WHERE ordinal = 2)`)
+	if err := w.Clusters.Release(t.Context(), w.Customer, id); err != nil {
+		t.Fatal(err)
+	}
+	w.Look()
+	if billed := w.Count(`SELECT sum(extract(epoch FROM ended_at - started_at))::bigint FROM usage`); billed != 180 {
+		t.Errorf("%d seconds are billed, want the 180 that were confirmed", billed)
+	}
+}
+
+func TestAReplacementDoesNotTakeTheAddressThatRayStillLists(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Ready(schedulertest.Spec(2, 2))
+	victim := w.Get(id).Nodes[2]
+	w.Exec(`UPDATE hosts SET state = 'lost' WHERE id = $1`, victim.HostID)
+	// Ray has not noticed yet: the summary, fresh, lists the failed node as alive.
+	w.Look()
+	w.Exec(`UPDATE nodes SET state = 'starting' WHERE state = 'planned'`)
+	w.Look()
+	if detail := w.Get(id); detail.State != "degraded" {
+		t.Errorf("with the failed node's entry in Ray the cluster is %s:%s", detail.State, w.Timeline(id))
+	}
+	if shared := w.Count(`SELECT count(*) FROM nodes WHERE slot = $1`, victim.Slot); shared != 1 {
+		t.Errorf("%d nodes of the cluster have had the slot", shared)
+	}
+	w.AgentsStart(id)
+	w.Look()
+	if err := w.Clusters.Release(t.Context(), w.Customer, id); err != nil {
+		t.Fatal(err)
+	}
+	w.Look()
+	w.AgentsStop(id)
+	w.Look()
+	w.Exec(`UPDATE hosts SET state = 'verifying' WHERE state = 'lost'`)
+	w.Exec(`UPDATE hosts SET state = 'idle' WHERE state = 'verifying'`)
+	again := w.Book(schedulertest.Spec(2, 2))
+	if slots := w.Count(`SELECT max(slot) FROM nodes WHERE cluster_id = $1`, again); slots != 2 {
+		t.Errorf("after the release its slots are not used again: the highest is %d", slots)
+	}
+}
+
+func TestTheTimeThatIsLeftIsWhatABrokenClusterGetsAgain(t *testing.T) {
+	t.Parallel()
+	w, _ := world(t)
+	id := w.Ready(schedulertest.Spec(2, 2))
+	w.Exec(`UPDATE usage SET confirmed_at = started_at + interval '40 minutes'`)
+	w.Exec(`UPDATE hosts SET state = 'lost' WHERE id = $1`, w.Get(id).Nodes[2].HostID)
+	w.Look()
+	w.AgentsStart(id)
+	w.Look()
+	if open := w.Count(`SELECT count(*) FROM usage WHERE ended_at IS NULL AND limit_at = started_at + interval '20 minutes'`); open != 4 {
+		t.Errorf("%d leases are billed for at most the 20 minutes left, want 4:%s", open, w.Timeline(id))
+	}
+}
+
 func TestAFailedHeadEndsTheClusterOnThePlatform(t *testing.T) {
 	t.Parallel()
 	w, _ := world(t)

@@ -244,7 +244,8 @@ func (v View) complete() bool {
 	for _, n := range v.live() {
 		planned[n.Address] = true
 		ray, known := v.rayNode(n.Address)
-		if !known || !ray.Alive || n.State == NodePlanned || (!n.Head && ray.GPUs != v.GPUsPerNode) || ray.Head != n.Head {
+		begun := n.State == NodeStarting || n.State == NodeRunning || n.State == NodeAlive
+		if !begun || !known || !ray.Alive || ray.Head != n.Head || (!n.Head && ray.GPUs != v.GPUsPerNode) {
 			return false
 		}
 	}
