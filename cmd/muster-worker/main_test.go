@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/pgnotify"
@@ -34,10 +36,10 @@ type noSecrets struct{}
 
 func (noSecrets) Unseal([]byte) (string, error) { return "", nil }
 
-// startControlPlane runs a gateway until the test ends and returns its address and a join token.
-func startControlPlane(t *testing.T) (address, token string) {
+// startControlPlane runs a gateway until the test ends and returns its database, its address and a join token.
+func startControlPlane(t *testing.T) (pool *pgxpool.Pool, address, token string) {
 	t.Helper()
-	pool := testkit.DB(t)
+	pool = testkit.DB(t)
 	authority, err := fleet.OpenAuthority(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -67,18 +69,22 @@ func startControlPlane(t *testing.T) (address, token string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return gateway.Addr(), token
+	return pool, gateway.Addr(), token
 }
 
 func TestJoinEnrolsOnceAndStatusShowsIt(t *testing.T) {
 	t.Parallel()
-	address, token := startControlPlane(t)
+	pool, address, token := startControlPlane(t)
 	dir := filepath.Join(t.TempDir(), "state")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := invoke(ctx, "join", "--server", address, "--token", token, "--state-dir", dir)
+	out, err := invoke(ctx, "join", "--server", address, "--token", token, "--state-dir", dir, "--name", "ridge 2")
 	if err != nil || !strings.Contains(out, "This machine is host host_") || !strings.Contains(out, "muster-worker run --state-dir "+dir) {
 		t.Fatalf("%s, %v", out, err)
+	}
+	var name string
+	if err = pool.QueryRow(ctx, `SELECT name FROM hosts`).Scan(&name); err != nil || name != "ridge 2" {
+		t.Errorf("the host is called %q, %v", name, err)
 	}
 	again, err := invoke(ctx, "join", "--server", address, "--token", token, "--state-dir", dir)
 	if err != nil || again != out {
@@ -111,6 +117,10 @@ func TestMistakesAreExplained(t *testing.T) {
 	}{
 		"nothing to join":  {[]string{"join", "--state-dir", enrolled}, "give --server HOST:PORT and a join token"},
 		"damaged token":    {[]string{"join", "--state-dir", enrolled, "--server", "127.0.0.1:1", "--token", "mjt_x"}, "damaged or incomplete"},
+		"empty name":       {[]string{"join", "--state-dir", enrolled, "--name", ""}, "name is empty"},
+		"long name":        {[]string{"run", "--state-dir", enrolled, "--name", strings.Repeat("é", 81)}, "has 81 characters"},
+		"name of control":  {[]string{"run", "--state-dir", enrolled, "--name", "a\tb"}, "printable characters"},
+		"padded name":      {[]string{"run", "--state-dir", enrolled, "--name", " a"}, `write "a"`},
 		"no Ray":           {[]string{"run", "--state-dir", enrolled, "--ray-venv", enrolled}, "there is no Ray in"},
 		"log level":        {[]string{"run", "--state-dir", enrolled, "--log-level", "loud"}, "not a log level"},
 		"probe arguments":  {[]string{"probe", "--nonsense"}, "probe's arguments"},

@@ -27,11 +27,14 @@ const runtimeDir = "runtime"
 // runtimeName is what an inventory calls the process runtime.
 const runtimeName = "process"
 
+const nameFlag = "name"
+
 // settings are the flags of join and run.
 type settings struct {
 	stateDir string
 	server   string
 	token    string
+	name     string
 	logLevel string
 
 	nvmlLibrary       string
@@ -47,6 +50,14 @@ type settings struct {
 
 func (s *settings) addRunFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	flags.StringVar(&s.name, nameFlag, "", "what people see as this host's name, for several agents on one machine (default: the machine's name)")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if !cmd.Flags().Changed(nameFlag) {
+			s.name = agent.DefaultName()
+			return nil
+		}
+		return agent.CheckName(s.name)
+	}
 	flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&s.nvmlLibrary, "nvml-library", "", "load this NVML library instead of the system's libnvidia-ml.so.1")
 	flags.BoolVar(&s.noGPUs, "no-gpus", false, "do not look for GPUs: a host for Ray heads")
@@ -57,6 +68,8 @@ func (s *settings) addRunFlags(cmd *cobra.Command) {
 	flags.IntVar(&s.nodeCPUs, "node-cpus", 0, "logical CPUs that each GPU node offers (default: all)")
 	flags.BoolVar(&s.stopNodesOnExit, "stop-nodes-on-exit", false, "stop all Ray nodes when muster-worker ends, instead of leaving them for the next one")
 }
+
+func (s *settings) self() agent.Self { return agent.Self{Name: s.name, Version: version()} }
 
 func addStateFlag(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "state-dir", defaultStateDir(), "where this host's identity and records are kept")
@@ -152,7 +165,7 @@ func (s *settings) enrol(ctx context.Context, state *agent.State) (agent.Identit
 	if s.server == "" || token == "" {
 		return identity, errs.New(errs.Invalid, "to enrol this machine give --server HOST:PORT and a join token")
 	}
-	return agent.Enrol(ctx, state, s.server, token, version())
+	return agent.Enrol(ctx, state, s.server, token, s.self())
 }
 
 // run wires the parts and works until ctx ends.
@@ -177,7 +190,7 @@ func (s *settings) run(ctx context.Context, state *agent.State) error {
 		return err
 	}
 	worker, err := agent.New(agent.Options{
-		State: state, Runtime: nodes, Prober: prober, Version: version(), Log: log, InventoryInterval: s.inventoryInterval,
+		State: state, Runtime: nodes, Prober: prober, Self: s.self(), Log: log, InventoryInterval: s.inventoryInterval,
 	})
 	if err != nil {
 		return err

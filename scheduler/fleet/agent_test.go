@@ -138,7 +138,7 @@ func (w *worker) enrol(token string) agent.Identity {
 		w.b.t.Fatal(err)
 	}
 	defer func() { _ = state.Close() }()
-	identity, err := agent.Enrol(w.b.t.Context(), state, w.b.gateway.Addr(), token, "test")
+	identity, err := agent.Enrol(w.b.t.Context(), state, w.b.gateway.Addr(), token, agent.Self{Version: "test"})
 	if err != nil {
 		w.b.t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func (w *worker) start() {
 		w.b.t.Fatal(err)
 	}
 	running, err := agent.New(agent.Options{
-		State: state, Runtime: w.runtime, Prober: w.prober, Version: "test", InventoryInterval: 50 * time.Millisecond, Now: w.now,
+		State: state, Runtime: w.runtime, Prober: w.prober, Self: agent.Self{Version: "test"}, InventoryInterval: 50 * time.Millisecond, Now: w.now,
 	})
 	if err != nil {
 		w.b.t.Fatal(err)
@@ -291,7 +291,7 @@ func TestAgentTrustsThePinnedAuthorityOnly(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	// The token is one control plane's, the address another's.
-	if _, err = agent.Enrol(ctx, state, other.gateway.Addr(), b.token(b.org, fleet.KindGPU), "test"); err == nil {
+	if _, err = agent.Enrol(ctx, state, other.gateway.Addr(), b.token(b.org, fleet.KindGPU), agent.Self{Version: "test"}); err == nil {
 		t.Fatal("the token was shown to a stranger")
 	}
 	if hosts := query[int](other, `SELECT count(*) FROM hosts`); hosts != 0 {
@@ -334,7 +334,7 @@ func TestFlappingAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = agent.Enrol(t.Context(), state, relay.address(), b.token(b.org, fleet.KindGPU), "test"); err != nil {
+	if _, err = agent.Enrol(t.Context(), state, relay.address(), b.token(b.org, fleet.KindGPU), agent.Self{Version: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	if err = state.Close(); err != nil {

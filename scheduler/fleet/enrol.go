@@ -27,7 +27,7 @@ const (
 	// weeks returns by itself. The handshake has proved its key.
 	rejoinWindow = 30 * 24 * time.Hour
 
-	maxHostName      = 80
+	maxHostName      = 80 // characters
 	maxMachineID     = 128
 	maxVersionLength = 64
 	keyConstraint    = "hosts_key_fingerprint_key"
@@ -218,7 +218,10 @@ func requestHash(der []byte) []byte {
 
 // hostName is what people see: the host's own name for itself, or the end of its id.
 func hostName(name string, host ids.Host) string {
-	name = clip(strings.TrimSpace(name), maxHostName)
+	name = clip(strings.TrimSpace(name), maxHostName*utf8.UTFMax)
+	if letters := []rune(name); len(letters) > maxHostName {
+		name = strings.TrimSpace(string(letters[:maxHostName]))
+	}
 	if name == "" {
 		text := host.String()
 		return text[len(text)-8:]

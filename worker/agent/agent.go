@@ -52,7 +52,7 @@ type Options struct {
 	State   *State
 	Runtime Runtime
 	Prober  Prober
-	Version string
+	Self    Self
 	Log     *slog.Logger
 
 	InventoryInterval time.Duration    // default DefaultInventoryInterval

@@ -106,14 +106,14 @@ func TestDamagedIdentityIsNotTakenForNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Enrolling over it would throw the host's key away.
-	if _, err := Enrol(t.Context(), state, "127.0.0.1:1", jointoken.New(jointoken.Pin{}).Text(), "test"); err == nil {
+	if _, err := Enrol(t.Context(), state, "127.0.0.1:1", jointoken.New(jointoken.Pin{}).Text(), Self{Version: "test"}); err == nil {
 		t.Error("enrolled over a damaged identity")
 	}
 }
 
 func TestEnrolRefusesADamagedTokenBeforeItDials(t *testing.T) {
 	t.Parallel()
-	if _, err := Enrol(t.Context(), openState(t), "127.0.0.1:1", "mjt_nonsense", "test"); errs.CodeOf(err) != errs.Invalid {
+	if _, err := Enrol(t.Context(), openState(t), "127.0.0.1:1", "mjt_nonsense", Self{Version: "test"}); errs.CodeOf(err) != errs.Invalid {
 		t.Errorf("%v", err)
 	}
 }

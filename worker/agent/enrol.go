@@ -20,7 +20,7 @@ const (
 
 // Enrol spends a join token and saves the identity that it buys. A host that has one already keeps it, and the token is left alone.
 // An attempt whose answer was lost may be repeated. Errors are domain errors with what the control plane said.
-func Enrol(ctx context.Context, state *State, server, tokenText, version string) (Identity, error) {
+func Enrol(ctx context.Context, state *State, server, tokenText string, self Self) (Identity, error) {
 	identity, err := state.Load()
 	if err != nil || identity.Enrolled() {
 		return identity, err
@@ -36,7 +36,7 @@ func Enrol(ctx context.Context, state *State, server, tokenText, version string)
 	if err = state.Save(identity); err != nil { // before it is sent, so that the same request can be sent again
 		return identity, err
 	}
-	answer, err := askToEnrol(ctx, identity, token, tokenText, version)
+	answer, err := askToEnrol(ctx, identity, token, tokenText, self)
 	if err != nil {
 		return identity, err
 	}
@@ -51,15 +51,14 @@ func Enrol(ctx context.Context, state *State, server, tokenText, version string)
 	return identity, state.Save(identity)
 }
 
-func askToEnrol(ctx context.Context, identity Identity, token jointoken.Token, text, version string) (*agentpb.EnrolResponse, error) {
+func askToEnrol(ctx context.Context, identity Identity, token jointoken.Token, text string, self Self) (*agentpb.EnrolResponse, error) {
 	connection, err := dial(identity.Server, token.Pin(), nil, time.Now)
 	if err != nil {
 		return nil, err
 	}
 	defer connection.Close() //nolint:errcheck // nothing is in flight
-	hostname, _ := os.Hostname()
 	request := &agentpb.EnrolRequest{
-		JoinToken: text, CertificateRequest: identity.Request, MachineId: machineID(), Hostname: hostname, AgentVersion: version,
+		JoinToken: text, CertificateRequest: identity.Request, MachineId: machineID(), Hostname: self.Name, AgentVersion: self.Version,
 	}
 	for attempt := 1; ; attempt++ {
 		attemptCtx, cancel := context.WithTimeout(ctx, enrolTimeout)

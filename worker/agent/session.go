@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -73,9 +72,9 @@ func (a *Agent) serve(ctx context.Context, connection *grpc.ClientConn) error {
 
 // greet exchanges Hello and Welcome and returns the heartbeat interval.
 func (s *session) greet(cancel context.CancelFunc) (time.Duration, error) {
-	hostname, _ := os.Hostname()
 	err := s.stream.Send(&agentpb.AgentMessage{Body: &agentpb.AgentMessage_Hello{Hello: &agentpb.Hello{
-		ProtocolVersion: protocolVersion, AgentVersion: s.agent.options.Version, MachineId: machineID(), Hostname: hostname, BootId: bootID(),
+		ProtocolVersion: protocolVersion, AgentVersion: s.agent.options.Self.Version, MachineId: machineID(),
+		Hostname: s.agent.options.Self.Name, BootId: bootID(),
 	}}})
 	if err != nil && !errors.Is(err, io.EOF) { // Recv tells why the stream has ended
 		return 0, err
