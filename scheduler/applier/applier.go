@@ -319,28 +319,27 @@ type nodeToWrite struct {
 	slot     int32
 }
 
-// writeNode writes one GPU node with a lease for each of its GPUs.
+// writeNode writes one GPU node with a lease for each of its GPUs. The caller undoes what was written before an error.
 func (a *Applier) writeNode(ctx context.Context, tx pgx.Tx, n nodeToWrite) error {
-	gpus, err := a.queries.FreeGPUs(ctx, tx, n.host, n.model, n.gpus)
-	if err != nil {
-		return fmt.Errorf("read free GPUs: %w", err)
-	}
-	if len(gpus) < int(n.gpus) {
-		return errs.New(errs.NoCapacity, "The GPUs have gone: ask for a new quote.")
-	}
 	node := ids.New[ids.Node]()
 	if err := a.queries.InsertNode(ctx, tx, schedulerdb.InsertNodeParams{
 		ID: node, ClusterID: n.cluster, HostID: n.host, Role: "gpu", Ordinal: n.ordinal, Slot: n.slot, GPUs: n.gpus,
 	}); err != nil {
 		return fmt.Errorf("write node: %w", err)
 	}
-	for _, gpu := range gpus {
-		if err := a.queries.InsertLease(ctx, tx, schedulerdb.InsertLeaseParams{
-			ID: ids.New[ids.Lease](), ClusterID: n.cluster, NodeID: node, GPUID: gpu, CustomerOrgID: n.customer,
-			PricePerGPUHour: n.price, FeeBps: n.feeBps,
-		}); err != nil {
-			return fmt.Errorf("write lease: %w", err)
-		}
+	leases := make([]uuid.UUID, n.gpus)
+	for i := range leases {
+		leases[i] = uuid.UUID(ids.New[ids.Lease]())
+	}
+	leased, err := a.queries.LeaseGPUs(ctx, tx, schedulerdb.LeaseGPUsParams{
+		Ids: leases, ClusterID: n.cluster, NodeID: node, HostID: n.host, Model: n.model, CustomerOrgID: n.customer,
+		PricePerGPUHour: n.price, FeeBps: n.feeBps,
+	})
+	if err != nil {
+		return fmt.Errorf("write leases: %w", err)
+	}
+	if leased < int64(n.gpus) {
+		return errs.New(errs.NoCapacity, "The GPUs have gone: ask for a new quote.")
 	}
 	return nil
 }
@@ -384,7 +383,8 @@ type Replacement struct {
 }
 
 // Replace places and writes one node of a running cluster inside the caller's transaction, which must hold the cluster's row
-// and have asserted the term. Without a host that fits it returns NoCapacity. The caller must hold Lock until it commits.
+// and have asserted the term. Without a host that fits it returns NoCapacity and has written nothing. The caller must hold Lock
+// until it commits.
 func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, r Replacement) (ids.Host, error) {
 	hosts, err := market.Snapshot(ctx, a.queries, tx)
 	if err != nil {
@@ -402,10 +402,13 @@ func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, r Replacement) (ids.Ho
 		return ids.Host{}, err
 	}
 	host := plan.Hosts[0]
-	if err := a.writeNode(ctx, tx, nodeToWrite{
-		cluster: r.Cluster.ID, customer: r.Cluster.OrgID, host: host.ID, model: r.Cluster.GPUModel, ordinal: r.Ordinal,
-		gpus: r.Cluster.GPUsPerNode, price: host.Price, feeBps: r.Cluster.FeeBps, slot: slots[0],
-	}); err != nil {
+	err = pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
+		return a.writeNode(ctx, savepoint, nodeToWrite{
+			cluster: r.Cluster.ID, customer: r.Cluster.OrgID, host: host.ID, model: r.Cluster.GPUModel, ordinal: r.Ordinal,
+			gpus: r.Cluster.GPUsPerNode, price: host.Price, feeBps: r.Cluster.FeeBps, slot: slots[0],
+		})
+	})
+	if err != nil {
 		return ids.Host{}, err
 	}
 	return host.ID, a.wakeHosts(ctx, tx, []uuid.UUID{uuid.UUID(host.ID)})

@@ -336,8 +336,9 @@ func (s *Service) GetQuote(ctx context.Context, org ids.Org, id ids.Booking) (Qu
 func (s *Service) Accept(ctx context.Context, org ids.Org, id ids.Booking, clusterName string) (Quote, error) {
 	decided, unsubscribe := s.hub.Subscribe(pgnotify.ChannelDecided)
 	defer unsubscribe()
-	if err := s.request(ctx, org, id, clusterName); err != nil {
-		return Quote{}, err
+	// Of a quote that is unknown, expired or decided already it does nothing: reading it tells which.
+	if err := s.queries.RequestBooking(ctx, s.pool, clusterName, id, org); err != nil {
+		return Quote{}, fmt.Errorf("request booking: %w", err)
 	}
 	bound := time.NewTimer(acceptTimeout)
 	defer bound.Stop()
@@ -374,21 +375,6 @@ func worthReading(ctx context.Context, id ids.Booking, decided <-chan string, po
 			}
 		}
 	}
-}
-
-// request marks the quote as accepted by the customer and wakes the applier, in one transaction.
-func (s *Service) request(ctx context.Context, org ids.Org, id ids.Booking, clusterName string) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		_, err := s.queries.RequestBooking(ctx, tx, clusterName, id, org)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil // unknown, expired or decided already: reading it tells which
-		}
-		if err != nil {
-			return fmt.Errorf("request booking: %w", err)
-		}
-		_, err = tx.Exec(ctx, "SELECT pg_notify($1, '')", pgnotify.ChannelBookings)
-		return err
-	})
 }
 
 func (q Quote) outcome() error {

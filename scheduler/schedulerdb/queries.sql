@@ -5,7 +5,6 @@
 -- caller from state and active, so that an explanation can tell the two apart.
 SELECT h.id, h.org_id, h.state, h.connected, h.region, h.site, h.simulated, a.active, a.price_per_gpu_hour,
        g.model, g.memory_mib,
-       array_agg(g.uuid ORDER BY g.ordinal)::text[] AS gpu_uuids,
        count(*)::int AS gpus,
        count(*) FILTER (WHERE g.healthy AND l.id IS NULL)::int AS free_gpus
 FROM hosts h
@@ -14,14 +13,6 @@ JOIN gpus g ON g.host_id = h.id
 LEFT JOIN leases l ON l.gpu_id = g.id AND l.state <> 'closed'
 WHERE h.kind = 'gpu' AND h.state <> 'retired'
 GROUP BY h.id, a.id, g.model, g.memory_mib;
-
--- name: FreeGPUs :many
--- The GPUs of a host that a new lease may take, in NVML's order.
-SELECT g.id FROM gpus g
-WHERE g.host_id = @host_id AND g.model = @model AND g.healthy
-  AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.gpu_id = g.id AND l.state <> 'closed')
-ORDER BY g.ordinal
-LIMIT @wanted;
 
 -- name: HeadHosts :many
 -- Operator hosts that can take a Ray head, least loaded first.
@@ -53,12 +44,15 @@ SELECT b.*, c.id AS cluster_id, clock_timestamp()::timestamptz AS read_at
 FROM bookings b LEFT JOIN clusters c ON c.booking_id = b.id
 WHERE b.id = @id AND b.org_id = @org_id;
 
--- name: RequestBooking :one
--- Accepts a quote that is still open; asking twice changes nothing.
-UPDATE bookings SET requested_at = coalesce(requested_at, now()),
-    cluster_name = CASE WHEN requested_at IS NULL AND @cluster_name::text <> '' THEN @cluster_name ELSE cluster_name END
-WHERE id = @id AND org_id = @org_id AND state = 'quoted' AND (requested_at IS NOT NULL OR expires_at > now())
-RETURNING id;
+-- name: RequestBooking :exec
+-- Accepts a quote that is still open, and wakes the applier; asking twice changes nothing.
+WITH requested AS (
+    UPDATE bookings SET requested_at = coalesce(requested_at, now()),
+        cluster_name = CASE WHEN requested_at IS NULL AND @cluster_name::text <> '' THEN @cluster_name ELSE cluster_name END
+    WHERE id = @id AND org_id = @org_id AND state = 'quoted' AND (requested_at IS NOT NULL OR expires_at > now())
+    RETURNING id
+)
+SELECT pg_notify('muster_bookings', '') FROM requested;
 
 -- name: ExpireQuotes :execrows
 UPDATE bookings SET state = 'expired', decided_at = now()
@@ -106,10 +100,17 @@ VALUES (@id, @org_id, @booking_id, @created_by, @name, @gpu_model, @node_count, 
 INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus)
 VALUES (@id, @cluster_id, @host_id, @role, @ordinal, @slot, @gpus);
 
--- name: InsertLease :exec
+-- name: LeaseGPUs :execrows
+-- Leases for a node the first free GPUs of a host, in NVML's order, one under each of the ids.
 INSERT INTO leases (id, cluster_id, node_id, host_id, gpu_id, customer_org_id, owner_org_id, price_per_gpu_hour, fee_bps)
-SELECT @id, @cluster_id, @node_id, g.host_id, g.id, @customer_org_id, h.org_id, @price_per_gpu_hour, @fee_bps
-FROM gpus g JOIN hosts h ON h.id = g.host_id WHERE g.id = @gpu_id;
+SELECT (@ids::uuid[])[free.place], @cluster_id, @node_id, free.host_id, free.id, @customer_org_id, free.org_id, @price_per_gpu_hour, @fee_bps
+FROM (
+    SELECT g.id, g.host_id, h.org_id, row_number() OVER (ORDER BY g.ordinal) AS place
+    FROM gpus g JOIN hosts h ON h.id = g.host_id
+    WHERE g.host_id = @host_id AND g.model = @model AND g.healthy
+      AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.gpu_id = g.id AND l.state <> 'closed')
+) free
+WHERE free.place <= cardinality(@ids::uuid[]);
 
 -- name: MarkHostsLeased :exec
 -- Hosts go between idle and leased as their leases do. Like every statement on several hosts it locks them in the order of ids.

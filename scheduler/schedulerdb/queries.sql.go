@@ -255,35 +255,6 @@ func (q *Queries) ExpireQuotes(ctx context.Context, db DBTX) (int64, error) {
 	return result.RowsAffected(), nil
 }
 
-const freeGPUs = `-- name: FreeGPUs :many
-SELECT g.id FROM gpus g
-WHERE g.host_id = $1 AND g.model = $2 AND g.healthy
-  AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.gpu_id = g.id AND l.state <> 'closed')
-ORDER BY g.ordinal
-LIMIT $3
-`
-
-// The GPUs of a host that a new lease may take, in NVML's order.
-func (q *Queries) FreeGPUs(ctx context.Context, db DBTX, hostID ids.Host, model string, wanted int32) ([]ids.GPU, error) {
-	rows, err := db.Query(ctx, freeGPUs, hostID, model, wanted)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ids.GPU{}
-	for rows.Next() {
-		var id ids.GPU
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const getBooking = `-- name: GetBooking :one
 SELECT b.id, b.org_id, b.created_by, b.state, b.gpu_model, b.node_count, b.gpus_per_node, b.regions, b.duration_ms, b.max_price_per_gpu_hour, b.fee_bps, b.plan, b.hold_base_units, b.quoted_at, b.expires_at, b.cluster_name, b.requested_at, b.decided_at, b.refusal_code, b.refusal, b.refusal_details, c.id AS cluster_id, clock_timestamp()::timestamptz AS read_at
 FROM bookings b LEFT JOIN clusters c ON c.booking_id = b.id
@@ -525,35 +496,6 @@ func (q *Queries) InsertEvent(ctx context.Context, db DBTX, arg InsertEventParam
 	return err
 }
 
-const insertLease = `-- name: InsertLease :exec
-INSERT INTO leases (id, cluster_id, node_id, host_id, gpu_id, customer_org_id, owner_org_id, price_per_gpu_hour, fee_bps)
-SELECT $1, $2, $3, g.host_id, g.id, $4, h.org_id, $5, $6
-FROM gpus g JOIN hosts h ON h.id = g.host_id WHERE g.id = $7
-`
-
-type InsertLeaseParams struct {
-	ID              ids.Lease
-	ClusterID       ids.Cluster
-	NodeID          ids.Node
-	CustomerOrgID   ids.Org
-	PricePerGPUHour money.Amount
-	FeeBps          int32
-	GPUID           ids.GPU
-}
-
-func (q *Queries) InsertLease(ctx context.Context, db DBTX, arg InsertLeaseParams) error {
-	_, err := db.Exec(ctx, insertLease,
-		arg.ID,
-		arg.ClusterID,
-		arg.NodeID,
-		arg.CustomerOrgID,
-		arg.PricePerGPUHour,
-		arg.FeeBps,
-		arg.GPUID,
-	)
-	return err
-}
-
 const insertNode = `-- name: InsertNode :exec
 INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -671,6 +613,47 @@ func (q *Queries) LatestReceipt(ctx context.Context, db DBTX, clusterID ids.Clus
 	var i LatestReceiptRow
 	err := row.Scan(&i.MadeAt, &i.Document, &i.Sha256)
 	return i, err
+}
+
+const leaseGPUs = `-- name: LeaseGPUs :execrows
+INSERT INTO leases (id, cluster_id, node_id, host_id, gpu_id, customer_org_id, owner_org_id, price_per_gpu_hour, fee_bps)
+SELECT ($1::uuid[])[free.place], $2, $3, free.host_id, free.id, $4, free.org_id, $5, $6
+FROM (
+    SELECT g.id, g.host_id, h.org_id, row_number() OVER (ORDER BY g.ordinal) AS place
+    FROM gpus g JOIN hosts h ON h.id = g.host_id
+    WHERE g.host_id = $7 AND g.model = $8 AND g.healthy
+      AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.gpu_id = g.id AND l.state <> 'closed')
+) free
+WHERE free.place <= cardinality($1::uuid[])
+`
+
+type LeaseGPUsParams struct {
+	Ids             []uuid.UUID
+	ClusterID       ids.Cluster
+	NodeID          ids.Node
+	CustomerOrgID   ids.Org
+	PricePerGPUHour money.Amount
+	FeeBps          int32
+	HostID          ids.Host
+	Model           string
+}
+
+// Leases for a node the first free GPUs of a host, in NVML's order, one under each of the ids.
+func (q *Queries) LeaseGPUs(ctx context.Context, db DBTX, arg LeaseGPUsParams) (int64, error) {
+	result, err := db.Exec(ctx, leaseGPUs,
+		arg.Ids,
+		arg.ClusterID,
+		arg.NodeID,
+		arg.CustomerOrgID,
+		arg.PricePerGPUHour,
+		arg.FeeBps,
+		arg.HostID,
+		arg.Model,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const leasedGPUs = `-- name: LeasedGPUs :many
@@ -1001,7 +984,6 @@ const placementHosts = `-- name: PlacementHosts :many
 
 SELECT h.id, h.org_id, h.state, h.connected, h.region, h.site, h.simulated, a.active, a.price_per_gpu_hour,
        g.model, g.memory_mib,
-       array_agg(g.uuid ORDER BY g.ordinal)::text[] AS gpu_uuids,
        count(*)::int AS gpus,
        count(*) FILTER (WHERE g.healthy AND l.id IS NULL)::int AS free_gpus
 FROM hosts h
@@ -1024,7 +1006,6 @@ type PlacementHostsRow struct {
 	PricePerGPUHour money.Amount
 	Model           string
 	MemoryMiB       int64
-	GPUUUIDs        []string
 	GPUs            int32
 	FreeGPUs        int32
 }
@@ -1053,7 +1034,6 @@ func (q *Queries) PlacementHosts(ctx context.Context, db DBTX) ([]PlacementHosts
 			&i.PricePerGPUHour,
 			&i.Model,
 			&i.MemoryMiB,
-			&i.GPUUUIDs,
 			&i.GPUs,
 			&i.FreeGPUs,
 		); err != nil {
@@ -1153,19 +1133,20 @@ func (q *Queries) RefuseBooking(ctx context.Context, db DBTX, refusalCode *strin
 	return err
 }
 
-const requestBooking = `-- name: RequestBooking :one
-UPDATE bookings SET requested_at = coalesce(requested_at, now()),
-    cluster_name = CASE WHEN requested_at IS NULL AND $1::text <> '' THEN $1 ELSE cluster_name END
-WHERE id = $2 AND org_id = $3 AND state = 'quoted' AND (requested_at IS NOT NULL OR expires_at > now())
-RETURNING id
+const requestBooking = `-- name: RequestBooking :exec
+WITH requested AS (
+    UPDATE bookings SET requested_at = coalesce(requested_at, now()),
+        cluster_name = CASE WHEN requested_at IS NULL AND $1::text <> '' THEN $1 ELSE cluster_name END
+    WHERE id = $2 AND org_id = $3 AND state = 'quoted' AND (requested_at IS NOT NULL OR expires_at > now())
+    RETURNING id
+)
+SELECT pg_notify('muster_bookings', '') FROM requested
 `
 
-// Accepts a quote that is still open; asking twice changes nothing.
-func (q *Queries) RequestBooking(ctx context.Context, db DBTX, clusterName string, iD ids.Booking, orgID ids.Org) (ids.Booking, error) {
-	row := db.QueryRow(ctx, requestBooking, clusterName, iD, orgID)
-	var id ids.Booking
-	err := row.Scan(&id)
-	return id, err
+// Accepts a quote that is still open, and wakes the applier; asking twice changes nothing.
+func (q *Queries) RequestBooking(ctx context.Context, db DBTX, clusterName string, iD ids.Booking, orgID ids.Org) error {
+	_, err := db.Exec(ctx, requestBooking, clusterName, iD, orgID)
+	return err
 }
 
 const requestRelease = `-- name: RequestRelease :one
