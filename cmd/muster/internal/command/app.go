@@ -37,20 +37,20 @@ const (
 
 // App is the surroundings of a run.
 type App struct {
-	In                   io.Reader
-	Out, Err             io.Writer
-	InTTY, OutTTY        bool
-	ErrTTY               bool
-	Width                int // of the terminal on standard output
-	Getenv               func(string) string
-	Now                  func() time.Time
-	Transport            http.RoundTripper
-	Hostname             string
-	Version              string
-	Poll                 time.Duration // between looks at something that is waited for
-	flags                globalFlags
-	file                 contexts.File
-	path                 string
+	In            io.Reader
+	Out, Err      io.Writer
+	InTTY, OutTTY bool
+	ErrTTY        bool
+	Width         int // of the terminal on standard output
+	Getenv        func(string) string
+	Now           func() time.Time
+	Transport     http.RoundTripper
+	Hostname      string
+	Version       string
+	Poll          time.Duration // between looks at something that is waited for
+	flags         globalFlags
+	file          contexts.File
+	path          string
 }
 
 type globalFlags struct {
@@ -154,7 +154,7 @@ func first(texts ...string) string {
 type target struct{ server, key, org, context string }
 
 // target takes each setting from the flag, else the environment, else the context. A context's key goes to the context's own
-// server only, and a key of the environment is not mixed with a context's organisation.
+// server only. A key belongs to one organisation, so a context's need not be sent.
 func (a *App) target() (target, error) {
 	name := first(a.flags.context, a.Getenv(envContext), a.file.Current)
 	stored, found := a.file.Contexts[name]
@@ -168,13 +168,25 @@ func (a *App) target() (target, error) {
 	if t.server != stored.Server {
 		t.context = ""
 	} else if t.key == "" {
-		t.key, t.org = stored.Key, first(t.org, stored.Org)
+		t.key = stored.Key
 	}
 	return t, nil
 }
 
-// anonymous is a client for what anyone may read; it uses the key where there is one.
-func (a *App) anonymous() (*client.Client, error) {
+// public is a client for what anyone may read. That belongs to no organisation.
+func (a *App) public() (*client.Client, error) {
+	t, err := a.target()
+	if err != nil {
+		return nil, err
+	}
+	if t.server == "" {
+		return nil, errNoServer
+	}
+	return client.New(t.server, t.key, "", a.transport())
+}
+
+// anyClient is a client for any request, with the key where there is one.
+func (a *App) anyClient() (*client.Client, error) {
 	t, err := a.target()
 	if err != nil {
 		return nil, err
@@ -218,7 +230,9 @@ func (a *App) errPrinter() output.Printer {
 func (a *App) mayColor() bool { return a.Getenv("NO_COLOR") == "" && a.Getenv("TERM") != "dumb" }
 
 // say tells people something beside the answer.
-func (a *App) say(format string, arguments ...any) { _, _ = fmt.Fprintf(a.Err, format+"\n", arguments...) }
+func (a *App) say(format string, arguments ...any) {
+	_, _ = fmt.Fprintf(a.Err, format+"\n", arguments...)
+}
 
 // list reads all pages of a list.
 func list[T any](ctx context.Context, api *client.Client, path string, query url.Values) ([]T, error) {

@@ -91,7 +91,7 @@ func (a *App) printClusters(clusters []apiv1.Cluster) error {
 	for i, c := range clusters {
 		rows[i] = []output.Cell{
 			output.Text(c.Name), output.State(c.State), output.Text(shape(c)), output.Text(printer.Age(c.CreatedAt)), output.Text(c.ID.String()),
-			output.Text(c.RayVersion), output.Text(yesNo(c.Billing)), output.Text(output.Time(c.ReadyAt)), output.Text(first(c.EndReason, "-")),
+			output.Text(c.RayVersion), output.Text(yesNo(c.Billing)), output.Text(output.Time(c.ReadyAt)), output.Text(first(firstLine(c.EndReason), "-")),
 		}
 	}
 	return printer.Print(clusters, namesOf(clusters, clusterKey), func(p *output.Page) {
@@ -153,13 +153,13 @@ func (a *App) printCluster(c apiv1.Cluster) error {
 			output.Fact{Label: "Ray", Value: output.Text(c.RayVersion)},
 			output.Fact{Label: "Created", Value: output.Text(printer.When(&created))}, output.Fact{Label: "Ready", Value: output.Text(printer.When(c.ReadyAt))},
 			output.Fact{Label: "Booked until", Value: output.Text(printer.When(c.EndsAt))}, output.Fact{Label: "Ended", Value: output.Text(printer.When(c.EndedAt))},
-			output.Fact{Label: "Because", Value: output.Text(ended(c))}, output.Fact{Label: "Settled", Value: output.Text(printer.When(c.SettledAt))},
+			output.Fact{Label: "Because", Value: output.Text(a.brief(ended(c)))}, output.Fact{Label: "Settled", Value: output.Text(printer.When(c.SettledAt))},
 			output.Fact{Label: "Replaced nodes", Value: output.Text(positive(c.Replacements))},
 			output.Fact{Label: "Booking", Value: output.Text(c.BookingID.String()), Wide: true},
 		)
 		if len(c.Nodes) > 0 {
 			p.Title("Nodes")
-			p.Table(nodeColumns, nodeRows(c.Nodes))
+			p.Table(nodeColumns, a.nodeRows(c.Nodes))
 		}
 		if len(c.Phases) > 0 {
 			p.Title("Assembly")
@@ -185,10 +185,26 @@ func simulated(is bool) string {
 }
 
 func ended(c apiv1.Cluster) string {
-	if c.FaultParty == "" {
+	if c.FaultParty == "" || c.FaultParty == "customer" {
 		return c.EndReason
 	}
-	return fmt.Sprintf("%s (on account of: %s)", first(c.EndReason, "it ended"), c.FaultParty)
+	return fmt.Sprintf("On account of: %s. %s", c.FaultParty, c.EndReason)
+}
+
+// brief is the first line of what may be many; -o wide shows all.
+func (a *App) brief(text string) string {
+	if a.printer().Format == output.Wide {
+		return text
+	}
+	return firstLine(text)
+}
+
+func firstLine(text string) string {
+	line, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	if rest != "" {
+		line += " ..."
+	}
+	return line
 }
 
 func positive(n int) string {
@@ -203,7 +219,7 @@ var nodeColumns = []output.Column{
 	{Head: "HOST", Wide: true}, {Head: "ADDRESS", Wide: true}, {Head: "REASON", Shrink: true},
 }
 
-func nodeRows(nodes []apiv1.Node) [][]output.Cell {
+func (a *App) nodeRows(nodes []apiv1.Node) [][]output.Cell {
 	rows := make([][]output.Cell, len(nodes))
 	for i, n := range nodes {
 		role := n.Role
@@ -213,7 +229,7 @@ func nodeRows(nodes []apiv1.Node) [][]output.Cell {
 		rows[i] = []output.Cell{
 			output.Text(role), output.State(n.State), output.Text(strconv.Itoa(n.GPUs)), output.Text(n.Region),
 			output.Text(first(output.OptionalMoney(n.PricePerGPUHour), "-")), output.Text(n.ID.String()), output.Text(n.HostID.String()),
-			output.Text(n.Address), output.Text(n.Reason),
+			output.Text(n.Address), output.Text(a.brief(n.Reason)),
 		}
 	}
 	return rows
@@ -222,7 +238,11 @@ func nodeRows(nodes []apiv1.Node) [][]output.Cell {
 func phaseTable(p *output.Page, phases []apiv1.Phase, now time.Time) {
 	rows := make([][]output.Cell, len(phases))
 	for i, phase := range phases {
-		rows[i] = []output.Cell{output.State(phase.State), output.Text(lasted(phase, now)), output.Text(output.Time(&phase.EnteredAt))}
+		took := lasted(phase, now)
+		if phase.State == stateReleased || phase.State == stateFailed {
+			took = ""
+		}
+		rows[i] = []output.Cell{output.State(phase.State), output.Text(took), output.Text(output.Time(&phase.EnteredAt))}
 	}
 	p.Table([]output.Column{{Head: "STATE"}, {Head: "FOR", Right: true}, {Head: "SINCE"}}, rows)
 }
@@ -299,10 +319,10 @@ func (a *App) waitForCluster(ctx context.Context, api *client.Client, id ids.Clu
 	view.end()
 	switch name := first(cluster.Name, id.String()); {
 	case errors.Is(err, context.Canceled):
-		return cluster, fail(exitUsage, "detached: the cluster goes on. Come back with `muster cluster wait %s`, end it with `muster cluster down %s`", name, name)
+		return cluster, fail(exitUsage, "detached: the cluster goes on. Come back with `muster cluster wait %s --for %s`, end it with `muster cluster down %s`", name, state, name)
 	case errors.Is(err, errTimedOut):
-		return cluster, fail(exitTimeout, "after %s the cluster is %s, not %s. It goes on: `muster cluster wait %s`",
-			output.Duration(timeout), strings.ReplaceAll(cluster.State, "_", " "), state, name)
+		return cluster, fail(exitTimeout, "after %s the cluster is %s, not %s. It goes on: `muster cluster wait %s --for %s`",
+			output.Duration(timeout), strings.ReplaceAll(cluster.State, "_", " "), state, name, state)
 	}
 	return cluster, err
 }
@@ -311,7 +331,7 @@ func reached(c apiv1.Cluster, state string) (bool, error) {
 	over := c.State == stateReleased || c.State == stateFailed
 	switch {
 	case state == stateReady && over:
-		return false, fail(exitFailed, "the cluster ended before it was ready: %s. `muster cluster events %s` tells how", first(ended(c), c.State), c.ID)
+		return false, fail(exitFailed, "the cluster ended before it was ready. %s\n`muster cluster get %s -o wide` tells all", firstLine(first(ended(c), c.State)), c.ID)
 	case state == stateReleased:
 		return over, nil
 	case state == stateSettled:
@@ -390,7 +410,9 @@ func (a *App) clusterEvents() *cobra.Command {
 	var follow bool
 	var since time.Duration
 	cmd := a.clusterCommand("events", "Show what happened to a cluster, oldest first", "muster cluster events demo --follow",
-		func(ctx context.Context, api *client.Client, id ids.Cluster) error { return a.showEvents(ctx, api, id, since, follow) })
+		func(ctx context.Context, api *client.Client, id ids.Cluster) error {
+			return a.showEvents(ctx, api, id, since, follow)
+		})
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the cluster has ended, or Ctrl-C")
 	cmd.Flags().DurationVar(&since, "since", 0, "only what happened in this time, such as 30m")
 	return cmd
@@ -458,7 +480,7 @@ func eventsAfter(ctx context.Context, api *client.Client, id ids.Cluster, after 
 func (a *App) printEvents(events []apiv1.ClusterEvent, withHead bool) error {
 	rows := make([][]output.Cell, len(events))
 	for i, e := range events {
-		rows[i] = []output.Cell{output.Text(output.Time(&e.At)), output.Text(e.Kind), output.State(e.State), output.Text(e.Message)}
+		rows[i] = []output.Cell{output.Text(output.Time(&e.At)), output.Text(e.Kind), output.State(e.State), output.Text(a.brief(e.Message))}
 	}
 	names := namesOf(events, func(e apiv1.ClusterEvent) string { return strconv.FormatInt(e.Seq, 10) })
 	return a.printer().Print(events, names, func(p *output.Page) {

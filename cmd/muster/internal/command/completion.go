@@ -35,7 +35,7 @@ func completeFrom[T any](a *App, position int, path func(arguments []string) str
 		if position >= 0 && len(arguments) != position || a.load() != nil {
 			return nil, nothing
 		}
-		api, err := a.anonymous()
+		api, err := a.public()
 		if err != nil {
 			return nil, nothing
 		}

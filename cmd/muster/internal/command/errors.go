@@ -190,7 +190,7 @@ func unknownCommand(cmd *cobra.Command, wrong string) error {
 	return usageError(cmd, "%s", text)
 }
 
-// finish makes wrong arguments of every command usage errors, and indents the examples as cobra does the rest.
+// finish makes wrong arguments and flags of every command usage errors, and indents the examples as cobra does the rest.
 func finish(root *cobra.Command) {
 	root.Args = cobra.ArbitraryArgs
 	root.RunE = func(cmd *cobra.Command, arguments []string) error {
@@ -211,6 +211,12 @@ func finish(root *cobra.Command) {
 				}
 				return nil
 			}
+		}
+		cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
+				return usageError(cmd, "%v", err)
+			}
+			return nil
 		}
 		for _, sub := range cmd.Commands() {
 			visit(sub)

@@ -172,7 +172,7 @@ func (a *App) upload(ctx context.Context, ray *rayjobs.Client, upload *rayjobs.P
 	if err != nil {
 		return fmt.Errorf("upload the working directory: %w", err)
 	}
-	size := fmt.Sprintf("%d files, %.1f MiB", upload.Files, float64(len(upload.Zip))/(1<<20))
+	size := fmt.Sprintf("%d files, %.1f KiB", upload.Files, float64(len(upload.Zip))/(1<<10))
 	if sent {
 		a.say("Uploaded the working directory: %s in %s.", size, output.Duration(a.Now().Sub(began)))
 	} else {
@@ -259,7 +259,9 @@ func (a *App) jobEnd(cluster ids.Cluster, job apiv1.Job, id string, timeout time
 	}
 	switch job.Status {
 	case jobFailed:
-		return fail(exitJobFailed, "job %s failed: %s", id, first(job.Message, "Ray gives no reason"))
+		// Ray puts the end of the output behind the reason.
+		reason, _, _ := strings.Cut(firstLine(job.Message), ", last available logs")
+		return fail(exitJobFailed, "job %s failed: %s\nIts output: `muster job logs %s %s`", id, first(reason, "Ray gives no reason"), cluster, id)
 	case jobStopped:
 		return fail(exitJobStopped, "job %s was stopped", id)
 	}
@@ -270,7 +272,9 @@ func (a *App) jobEnd(cluster ids.Cluster, job apiv1.Job, id string, timeout time
 }
 
 func getJobs(ctx context.Context, api *client.Client, cluster ids.Cluster) ([]apiv1.Job, error) {
-	return list[apiv1.Job](ctx, api, "/v1/clusters/"+cluster.String()+"/jobs", nil)
+	var jobs apiv1.List[apiv1.Job]
+	err := api.Get(ctx, "/v1/clusters/"+cluster.String()+"/jobs", nil, &jobs)
+	return jobs.Items, err
 }
 
 func getJob(ctx context.Context, api *client.Client, cluster ids.Cluster, id string) (apiv1.Job, error) {
@@ -406,6 +410,7 @@ func (a *App) jobStop() *cobra.Command {
 			if err := api.Do(ctx, http.MethodPost, "/v1/clusters/"+cluster.String()+"/jobs/"+job.ID+"/stop", nil, nil, nil, &job); err != nil {
 				return err
 			}
+			a.say("Asked job %s to stop.", job.ID)
 			return a.printJobs([]apiv1.Job{job})
 		})
 }

@@ -21,7 +21,7 @@ func (a *App) offerLs() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls", Short: "List GPU models, where they are and what they cost", Example: "muster offer ls --gpu H100", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := a.anonymous()
+			api, err := a.public()
 			if err != nil {
 				return err
 			}
@@ -32,11 +32,11 @@ func (a *App) offerLs() *cobra.Command {
 			if region != "" {
 				query.Set("region", region)
 			}
-			offers, err := list[apiv1.Offer](cmd.Context(), api, "/v1/offers", query)
-			if err != nil {
+			var offers apiv1.List[apiv1.Offer]
+			if err := api.Get(cmd.Context(), "/v1/offers", query, &offers); err != nil {
 				return err
 			}
-			return a.printOffers(offers)
+			return a.printOffers(offers.Items)
 		},
 	}
 	cmd.Flags().StringVar(&model, "gpu", "", "only this GPU model")
@@ -106,7 +106,7 @@ func (a *App) offerWhy() *cobra.Command {
 }
 
 func (a *App) explainOffer(ctx context.Context, spec apiv1.BookingSpec) error {
-	api, err := a.anonymous()
+	api, err := a.public()
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (a *App) explainOffer(ctx context.Context, spec apiv1.BookingSpec) error {
 		return err
 	}
 	if err := a.printer().Print(explanation, []string{first(explanation.Blocking, "fits")}, func(p *output.Page) {
-		p.Line("%s", explanation.Summary)
+		p.Line("%s", first(explanation.Summary, "It fits."))
 		p.Line("")
 		funnel(p, explanation)
 	}); err != nil || explanation.Blocking == "" {

@@ -87,12 +87,12 @@ func (a *App) payoutGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printPayout(cmd.Context(), api, payout)
+			return a.printPayout(cmd.Context(), payout)
 		},
 	}
 }
 
-func (a *App) printPayout(ctx context.Context, api *client.Client, o apiv1.Payout) error {
+func (a *App) printPayout(ctx context.Context, o apiv1.Payout) error {
 	return a.printer().Print(o, []string{payoutKey(o)}, func(p *output.Page) {
 		p.Facts(
 			output.Fact{Label: "Payout", Value: output.Text(o.ID.String())}, output.Fact{Label: "Batch", Value: output.Text(o.BatchID.String())},
@@ -100,15 +100,15 @@ func (a *App) printPayout(ctx context.Context, api *client.Client, o apiv1.Payou
 			output.Fact{Label: "State", Value: output.State(o.State)}, output.Fact{Label: "Wallet", Value: output.Text(o.Address)},
 			output.Fact{Label: "Token account", Value: output.Text(o.TokenAccount)}, output.Fact{Label: "Signature", Value: output.Text(o.Signature)},
 			output.Fact{Label: "Final", Value: output.Text(a.printer().When(o.FinalizedAt))},
-			output.Fact{Label: "Explorer", Value: output.Text(explorer(ctx, api, o.Signature))},
+			output.Fact{Label: "Explorer", Value: output.Text(a.explorer(ctx, o.Signature))},
 		)
 	})
 }
 
 // explorer is where a transaction can be looked at, if the network has such a place.
-func explorer(ctx context.Context, api *client.Client, signature string) string {
-	var network apiv1.Network
-	if signature == "" || api.Get(ctx, "/v1/network", nil, &network) != nil {
+func (a *App) explorer(ctx context.Context, signature string) string {
+	network, err := a.network(ctx)
+	if signature == "" || err != nil {
 		return ""
 	}
 	return strings.ReplaceAll(network.ExplorerTransaction, "{signature}", signature)

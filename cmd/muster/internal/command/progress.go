@@ -8,6 +8,8 @@ import (
 	"github.com/muster-gpu/muster/cmd/muster/internal/output"
 )
 
+const stateWidth = 12
+
 // progress shows how a cluster comes about: on a terminal as one block that is drawn anew, elsewhere a line for each change.
 type progress struct {
 	app   *App
@@ -37,21 +39,27 @@ func (v *progress) draw(c apiv1.Cluster) {
 	printer := v.app.errPrinter()
 	v.drawn = 0
 	for i, phase := range c.Phases {
-		last := i == len(c.Phases)-1
-		mark, note := output.Cell{Text: "+", Tone: output.Good}, ""
-		if last && phase.State != stateReady {
-			mark, note = output.Cell{Text: ">", Tone: output.Busy}, nodesAlive(c)
-		}
-		state := output.State(phase.State)
-		took := lasted(phase, printer.Now)
-		if phase.State == stateReady {
-			took = ""
-		}
-		fmt.Fprintf(&block, "%s %s%s %8s%s\n", output.Paint(mark, printer.Color), output.Paint(state, printer.Color),
-			strings.Repeat(" ", max(12-len(state.Text), 0)), took, note)
+		block.WriteString(phaseLine(printer, phase, c, i == len(c.Phases)-1))
 		v.drawn++
 	}
 	_, _ = fmt.Fprint(v.app.Err, block.String())
+}
+
+func phaseLine(printer output.Printer, phase apiv1.Phase, c apiv1.Cluster, isLast bool) string {
+	mark, state := output.Cell{Text: "+", Tone: output.Good}, output.State(phase.State)
+	took, note := lasted(phase, printer.Now), ""
+	switch {
+	case phase.State == stateReady:
+		took = ""
+	case phase.State == stateFailed:
+		mark, took = output.Cell{Text: "x", Tone: output.Bad}, ""
+	case isLast:
+		mark, note = output.Cell{Text: ">", Tone: output.Busy}, nodesAlive(c)
+	default:
+		state.Tone = output.Plain
+	}
+	padding := strings.Repeat(" ", max(stateWidth-len(state.Text), 0))
+	return strings.TrimRight(fmt.Sprintf("%s %s%s %8s%s", output.Paint(mark, printer.Color), output.Paint(state, printer.Color), padding, took, note), " ") + "\n"
 }
 
 // end leaves the block as it is.

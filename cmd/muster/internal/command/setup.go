@@ -36,7 +36,7 @@ func (a *App) version() *cobra.Command {
 		Use: "version", GroupID: groupSetup, Short: "Show the versions of this program and of the server", Example: "muster version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			view := versionView{Version: a.Version, Go: runtime.Version()}
-			if api, err := a.anonymous(); err == nil {
+			if api, err := a.public(); err == nil {
 				ctx, cancel := context.WithTimeout(cmd.Context(), serverVersionBound)
 				defer cancel()
 				view.Server = api.Base()
@@ -107,7 +107,7 @@ func (a *App) readData(data string) (string, error) {
 }
 
 func (a *App) raw(ctx context.Context, method, path, body, idempotencyKey string) error {
-	api, err := a.anonymous()
+	api, err := a.anyClient()
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (a *App) up(ctx context.Context, flags upFlags) error {
 	if err := a.printCluster(cluster); err != nil {
 		return err
 	}
-	a.say("\nNext:\n  muster job submit %s --follow -- python job.py\n  eval \"$(muster cluster env %s)\"   # then `ray job submit` and the like\n  muster cluster down %s",
+	a.say("\nNext:\n  muster job submit %s --working-dir . --follow -- python job.py\n  eval \"$(muster cluster env %s)\"   # then `ray job submit` and the like\n  muster cluster down %s",
 		cluster.Name, cluster.Name, cluster.Name)
 	return nil
 }

@@ -140,9 +140,19 @@ func (a *App) walletDeposit() *cobra.Command {
 	return cmd
 }
 
+// network says which chain and token the server uses.
+func (a *App) network(ctx context.Context) (network apiv1.Network, err error) {
+	api, err := a.public()
+	if err != nil {
+		return network, err
+	}
+	err = api.Get(ctx, "/v1/network", nil, &network)
+	return network, err
+}
+
 func (a *App) deposit(ctx context.Context, api *client.Client, flags depositFlags) error {
-	var network apiv1.Network
-	if err := api.Get(ctx, "/v1/network", nil, &network); err != nil {
+	network, err := a.network(ctx)
+	if err != nil {
 		return err
 	}
 	known, err := list[apiv1.Deposit](ctx, api, "/v1/wallet/deposits", nil)

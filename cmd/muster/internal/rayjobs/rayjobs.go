@@ -157,7 +157,19 @@ func refusal(status int, content []byte) error {
 	if json.Unmarshal(content, &problem) == nil && problem.Detail != "" {
 		return &Error{Status: status, Text: problem.Detail}
 	}
-	return &Error{Status: status, Text: strings.TrimSpace(string(content[:min(len(content), shownErrorText)]))}
+	return &Error{Status: status, Text: withoutTraceback(strings.TrimSpace(string(content)))}
+}
+
+// withoutTraceback takes what people want to know from a Python traceback: the text of the innermost exception.
+func withoutTraceback(text string) string {
+	if strings.HasPrefix(text, "Traceback ") {
+		for line := range strings.SplitSeq(text, "\n") {
+			if kind, message, found := strings.Cut(line, "Error: "); found && !strings.ContainsAny(kind, " \"") && !strings.Contains(message, "Traceback ") {
+				return message
+			}
+		}
+	}
+	return text[:min(len(text), shownErrorText)]
 }
 
 // Follow writes what a job prints to out as it comes, without the first skip bytes, and returns how much the job has printed
