@@ -110,7 +110,7 @@ test("an engineer books a cluster, runs a job on it and releases it", async () =
   await page.getByRole("heading", { name: "Assembly" }).waitFor();
   await page.screenshot({ path: join(SHOTS, "cluster-assembling-light-1280.png"), fullPage: true });
   found.cluster = new URL(page.url()).pathname;
-  await page.getByText("Delivered as booked").waitFor({ timeout: READY_MS });
+  await page.getByText("Delivered as booked", { exact: true }).waitFor({ timeout: READY_MS });
 
   await page.getByRole("button", { name: "Create a token" }).click();
   await page.getByRole("button", { name: /^Copy snippet/ }).click();

@@ -257,7 +257,10 @@ function EventsPanel({ org, id }: { org: string; id: string }) {
           events.length === 0 ? (
             <Empty>Nothing has happened yet.</Empty>
           ) : (
-            <ol className="events">
+            // A region that scrolls must be reachable by keyboard.
+            // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+            <div className="events" role="region" aria-label="Events, newest first" tabIndex={0}>
+            <ol>
               {[...events].reverse().map((event) => (
                 <li key={event.seq}>
                   <span className="muted">
@@ -267,6 +270,7 @@ function EventsPanel({ org, id }: { org: string; id: string }) {
                 </li>
               ))}
             </ol>
+            </div>
           )
         }
       </Loaded>

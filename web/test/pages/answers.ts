@@ -181,6 +181,8 @@ export const jobs: api.Job[] = [
   { id: "raysubmit_9sXwPq2Lr8TfGhJ4", status: "SUCCEEDED", entrypoint: 'python -c "import ray; ray.init(); print(ray.nodes())"', started_at: ago(190), ended_at: ago(170) },
 ];
 
+const manyEvents = (): api.ClusterEvent[] => Array.from({ length: 30 }, (_, n) => ({ seq: n + 10, cluster_id: CLUSTER, at: ago(200 - n), kind: "node", message: `Node changed, ${n}` }));
+
 export const events: api.ClusterEvent[] = [
   { seq: 1, cluster_id: CLUSTER, at: ago(260), kind: "state", state: "reserved", message: "2 nodes reserved in eu-west; 3.80 USDC held" },
   { seq: 2, cluster_id: CLUSTER, at: ago(258), kind: "state", state: "head_up", message: "The Ray head answers" },
@@ -321,7 +323,7 @@ export function fullAnswers(person: api.Me): Record<string, Answer> {
     "POST /v1/explain": () => explanation,
     "GET /v1/clusters": () => list([cluster(), cluster({ id: id("cl", 2), name: "calm-otter", state: "released", billing: false })]),
     "GET /v1/clusters/*": () => cluster(),
-    "GET /v1/clusters/*/events": () => list(events),
+    "GET /v1/clusters/*/events": () => list([...events, ...manyEvents()]),
     "GET /v1/clusters/*/jobs": () => list(jobs),
     "GET /v1/clusters/*/jobs/*/logs": (): api.JobLogs => ({ logs: Array.from({ length: 60 }, (_, n) => `epoch 1 step ${n + 1} loss ${(2 / (n + 1)).toFixed(4)}`).join("\n"), truncated: false }),
     "POST /v1/clusters/*/ray-token": (): api.RayToken => ({ token: "mrt_secret", expires_at: ahead(3_600), env: { RAY_API_SERVER_ADDRESS: `http://localhost:8080/v1/clusters/${CLUSTER}/ray`, RAY_AUTH_MODE: "token", RAY_AUTH_TOKEN: "mrt_secret" } }),
