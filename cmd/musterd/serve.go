@@ -157,7 +157,10 @@ func newPlane(ctx context.Context, settings config.Config, log *slog.Logger) (*p
 	if p.chain, err = chain.New(chain.Config{URL: settings.Chain.RPCURL, WebsocketURL: settings.Chain.WebsocketURL}); err != nil {
 		return nil, err
 	}
-	return p, p.addChainServices()
+	if err := p.addChainServices(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func openPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
@@ -278,7 +281,7 @@ func (p *plane) addListeners(ctx context.Context) error {
 // listen serves HTTP until its context ends, then lets open requests finish.
 func (p *plane) listen(address string, server *http.Server) lifecycle.Func {
 	return func(ctx context.Context, ready func()) error {
-		listener, err := net.Listen("tcp", address)
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 		if err != nil {
 			return err
 		}
@@ -434,7 +437,7 @@ func (p *plane) every(interval time.Duration, what string, do func(context.Conte
 			case <-ticker.C:
 			}
 			if err := do(ctx); err != nil && ctx.Err() == nil {
-				p.log.WarnContext(ctx, what, "error", err)
+				p.log.WarnContext(ctx, "housekeeping failed", "task", what, "error", err)
 			}
 		}
 	}

@@ -187,7 +187,7 @@ func (s *Stack) path(elements ...string) string {
 	return filepath.Join(append([]string{s.options.Dir}, elements...)...)
 }
 
-func (s *Stack) prepare(context.Context) error {
+func (s *Stack) prepare(ctx context.Context) error {
 	for _, dir := range []string{"logs", "keys", "signer", "hosts", "nvml"} {
 		if err := os.MkdirAll(s.path(dir), 0o750); err != nil {
 			return err
@@ -204,24 +204,24 @@ func (s *Stack) prepare(context.Context) error {
 		{&s.ports.ops, 0, ""},
 		{&s.ports.socket, 0, ""},
 	} {
-		port, err := reservePort(p.wanted)
+		port, err := reservePort(ctx, p.wanted)
 		if err != nil {
 			return fmt.Errorf("port %d is taken: is another stack running? choose another with %s (0 takes any free one): %w", p.wanted, p.flag, err)
 		}
 		*p.port = port
 	}
-	s.ports.slot = freeSlots()
+	s.ports.slot = freeSlots(ctx)
 	return nil
 }
 
 // freeSlots finds a run of slots that no other stack's Ray uses now. It begins anywhere, so that stacks that start together
 // rarely meet.
-func freeSlots() int {
+func freeSlots(ctx context.Context) int {
 	windows := rayaddr.Slots / slotWindow
-	first := rand.IntN(windows)
+	first := rand.IntN(windows) //nolint:gosec // it only spreads stacks, nothing is secret about it
 	for i := range windows {
 		slot := (first + i) % windows * slotWindow
-		if !slices.ContainsFunc(windowPorts(slot), taken) {
+		if !slices.ContainsFunc(windowPorts(slot), func(port int) bool { return taken(ctx, port) }) {
 			return slot
 		}
 	}
@@ -238,8 +238,8 @@ func windowPorts(slot int) []int {
 	return all
 }
 
-func taken(port int) bool {
-	listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+func taken(ctx context.Context, port int) bool {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", fmt.Sprintf(":%d", port))
 	if err != nil {
 		return true
 	}
@@ -247,13 +247,16 @@ func taken(port int) bool {
 }
 
 // reservePort checks that a port can be listened on, or finds one that can.
-func reservePort(wanted int) (int, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(wanted)))
+func reservePort(ctx context.Context, wanted int) (int, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(wanted)))
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err := errors.Join(err, listener.Close()); err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(port)
 }
 
 func (s *Stack) startPostgres(ctx context.Context) error {
@@ -287,8 +290,8 @@ func (s *Stack) databaseURL() string {
 func (s *Stack) migrate(ctx context.Context) error { return migrations.Up(ctx, s.databaseURL()) }
 
 func (s *Stack) startChain(ctx context.Context) error {
-	err := s.start("localnet", func() *exec.Cmd {
-		return exec.Command("node", filepath.Join(s.options.Root, "deploy", "localnet", "server.js"),
+	err := s.start("localnet", func(ctx context.Context) *exec.Cmd {
+		return exec.CommandContext(ctx, "node", filepath.Join(s.options.Root, "deploy", "localnet", "server.js"),
 			"--state", s.path("localnet"), "--port", strconv.Itoa(s.ports.chain), "--ws-port", strconv.Itoa(s.ports.socket))
 	})
 	if err != nil {
@@ -317,8 +320,8 @@ func (s *Stack) startSigner(ctx context.Context) error {
 	if err := s.chain.Policy().WriteFile(policy); err != nil {
 		return err
 	}
-	err := s.start("signer", func() *exec.Cmd {
-		return exec.Command(s.options.Musterd, "signer", "serve", "--socket", s.signerSocket(), "--key", s.path("signer", "treasury.key"),
+	err := s.start("signer", func(ctx context.Context) *exec.Cmd {
+		return exec.CommandContext(ctx, s.options.Musterd, "signer", "serve", "--socket", s.signerSocket(), "--key", s.path("signer", "treasury.key"),
 			"--policy", policy, "--journal", s.path("signer", "journal"))
 	})
 	if err != nil {
@@ -342,8 +345,8 @@ func (s *Stack) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	environment := append(os.Environ(), s.environment(sealing)...)
-	err := s.start("musterd", func() *exec.Cmd {
-		cmd := exec.Command(s.options.Musterd, "serve")
+	err := s.start("musterd", func(ctx context.Context) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, s.options.Musterd, "serve")
 		cmd.Env = environment
 		return cmd
 	})
@@ -390,7 +393,7 @@ func (s *Stack) environment(sealing string) []string {
 }
 
 // start adds a part and starts it.
-func (s *Stack) start(name string, command func() *exec.Cmd) error {
+func (s *Stack) start(name string, command func(context.Context) *exec.Cmd) error {
 	p := newPart(s.path("logs"), name, s.log, command)
 	if err := p.start(); err != nil {
 		return err

@@ -87,8 +87,8 @@ func (s *Stack) startHost(ctx context.Context, tokens *fleet.Tokens, h host, lib
 		}
 		environment = append(environment, "MUSTER_JOIN_TOKEN="+secret)
 	}
-	return s.start(h.name, func() *exec.Cmd {
-		cmd := exec.Command(s.options.Worker, arguments...)
+	return s.start(h.name, func(ctx context.Context) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, s.options.Worker, arguments...)
 		cmd.Env = environment
 		return cmd
 	})

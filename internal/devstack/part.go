@@ -22,7 +22,7 @@ const (
 // part is a child process that is started again whenever it ends by itself, until it is stopped.
 type part struct {
 	name    string
-	command func() *exec.Cmd
+	command func(context.Context) *exec.Cmd
 	logFile string
 	log     *slog.Logger
 
@@ -33,7 +33,7 @@ type part struct {
 	begun   chan error    // the outcome of the first start
 }
 
-func newPart(dir, name string, log *slog.Logger, command func() *exec.Cmd) *part {
+func newPart(dir, name string, log *slog.Logger, command func(context.Context) *exec.Cmd) *part {
 	return &part{
 		name: name, command: command, logFile: filepath.Join(dir, name+".log"), log: log.With("part", name),
 		done: make(chan struct{}), begun: make(chan error, 1),
@@ -81,7 +81,8 @@ func (p *part) spawn(first bool) (*exec.Cmd, *os.File, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open log of %s: %w", p.name, err)
 	}
-	cmd := p.command()
+	// The child outlives the step that starts it: stop ends it, not a context.
+	cmd := p.command(context.Background())
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	// A group of its own keeps the terminal's Ctrl-C from it: the stack stops its parts in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
