@@ -2,8 +2,9 @@
 //
 // A setting comes from, in falling order of precedence: a command-line flag (--api.listen), an environment variable
 // (MUSTER_API__LISTEN: upper case, two underscores between levels), the YAML file named by --config or MUSTER_CONFIG, and its
-// default. Names that no setting has are errors wherever they stand, so that a misspelt one cannot be overlooked. Sample writes
-// a file with every setting, its default and its meaning; deploy/musterd.yaml is that file.
+// default. In flags and files, names that no setting has are errors, so that a misspelt one cannot be overlooked; in the environment
+// they are not looked at, because other programs of Muster have variables with the same prefix. Sample writes a file with every
+// setting, its default and its meaning; deploy/musterd.yaml is that file.
 package config
 
 import (

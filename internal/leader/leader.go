@@ -96,11 +96,11 @@ func (e *Elector) serve(ctx context.Context, term int64, lead func(context.Conte
 	select {
 	case err := <-done:
 		cancel()
-		<-lost
+		log.DebugContext(ctx, "renewals have ended", "why", <-lost)
 		if ctx.Err() == nil {
 			log.WarnContext(ctx, "what is led has ended, giving the lead back", "error", err)
-		} else if err != nil && !errors.Is(err, context.Canceled) {
-			log.WarnContext(ctx, "what is led ended with an error", "error", err)
+		} else {
+			logUnlessCanceled(ctx, log, err)
 		}
 		e.giveBack(ctx, term)
 	case err := <-lost:
@@ -108,12 +108,16 @@ func (e *Elector) serve(ctx context.Context, term int64, lead func(context.Conte
 		if ctx.Err() == nil {
 			log.WarnContext(ctx, "lost the lead", "error", err)
 		}
-		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			log.WarnContext(ctx, "what is led ended with an error", "error", err)
-		}
+		logUnlessCanceled(ctx, log, <-done)
 		if ctx.Err() != nil {
 			e.giveBack(ctx, term)
 		}
+	}
+}
+
+func logUnlessCanceled(ctx context.Context, log *slog.Logger, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		log.WarnContext(ctx, "what was led ended with an error", "error", err)
 	}
 }
 

@@ -360,10 +360,10 @@ func TestALeaderThatWasPausedPastItsLeadCannotWrite(t *testing.T) {
 	var once sync.Once
 	release := sync.OnceFunc(func() { close(goOn) })
 	t.Cleanup(release)
-	pause := func(context.Context) error {
+	pause := func(ctx context.Context) error {
 		once.Do(func() { close(paused) })
 		<-goOn
-		return nil
+		return ctx.Err()
 	}
 	db.exec.Store(&pause)
 	receive(t, paused, "the pause")

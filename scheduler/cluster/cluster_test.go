@@ -6,25 +6,24 @@ import (
 	"time"
 
 	"github.com/muster-gpu/muster/internal/errs"
-	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/scheduler/cluster"
 	"github.com/muster-gpu/muster/scheduler/schedulertest"
 )
 
-// world has a head and three like hosts, of which a booking of two nodes takes the two cheaper.
-func world(t *testing.T) (w *schedulertest.World, hosts [3]ids.Host) {
+// world has a head and three like hosts, of which a booking of two nodes leaves one.
+func world(t *testing.T) *schedulertest.World {
 	t.Helper()
-	w = schedulertest.New(t)
+	w := schedulertest.New(t)
 	w.AddHead()
-	for i := range hosts {
-		hosts[i] = w.AddHost("H100", 2, 1_000_000, "eu")
+	for range 3 {
+		w.AddHost("H100", 2, 1_000_000, "eu")
 	}
-	return w, hosts
+	return w
 }
 
 func TestBillingStartsWithTheDeliveryReceiptOnly(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Book(schedulertest.Spec(2, 2))
 	w.Exec(`UPDATE nodes SET state = 'starting' WHERE cluster_id = $1`, id)
 	w.Look()
@@ -58,7 +57,7 @@ func TestBillingStartsWithTheDeliveryReceiptOnly(t *testing.T) {
 
 func TestAnUnplannedNodeInRayKeepsAClusterFromReady(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Book(schedulertest.Spec(1, 1))
 	w.AgentsStart(id)
 	w.Exec(`UPDATE ray_summaries SET nodes = nodes || '[{"address":"127.77.9.9","alive":true,"gpus":1}]'::jsonb`)
@@ -70,7 +69,7 @@ func TestAnUnplannedNodeInRayKeepsAClusterFromReady(t *testing.T) {
 
 func TestReleaseStopsBillingAndFreesTheHosts(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Ready(schedulertest.Spec(2, 2))
 	if err := w.Clusters.Release(t.Context(), w.Customer, id); err != nil {
 		t.Fatal(err)
@@ -95,7 +94,7 @@ func TestReleaseStopsBillingAndFreesTheHosts(t *testing.T) {
 
 func TestTheBookedTimeEndsTheCluster(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Ready(schedulertest.Spec(1, 1))
 	// Two hours of heartbeats confirm no more than the hour that was booked.
 	w.Exec(`UPDATE usage SET confirmed_at = started_at + interval '2 hours'`)
@@ -124,7 +123,7 @@ func TestOneFailedNodeIsReplacedWhileTheRestRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, _ := world(t)
+			w := world(t)
 			id := w.Ready(schedulertest.Spec(2, 2))
 			victim := w.Get(id).Nodes[2]
 			confirmed := w.Count(`SELECT count(*) FROM usage WHERE host_id = $1 AND ended_at IS NULL`, victim.HostID)
@@ -159,7 +158,7 @@ func TestOneFailedNodeIsReplacedWhileTheRestRun(t *testing.T) {
 
 func TestARestartOfAgentsOrControlPlaneChangesNothing(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Ready(schedulertest.Spec(2, 2))
 	// Nobody has been heard for a while, and the summary is as old; the gateway has not judged any host lost.
 	w.Exec(`UPDATE hosts SET connected = false, last_seen_at = now() - interval '14 seconds'`)
@@ -176,7 +175,7 @@ func TestARestartOfAgentsOrControlPlaneChangesNothing(t *testing.T) {
 
 func TestBillingEndsWhereHeartbeatsConfirmedIt(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Ready(schedulertest.Spec(2, 1))
 	w.Exec(`UPDATE usage SET confirmed_at = started_at + interval '1 minute' WHERE host_id = (SELECT host_id FROM nodes WHERE ordinal = 1)`)
 	w.Exec(`UPDATE usage SET confirmed_at = started_at + interval '2 minutes' WHERE host_id = (SELECT host_id FROM nodes WHERE ordinal = 2)`)
@@ -191,7 +190,7 @@ func TestBillingEndsWhereHeartbeatsConfirmedIt(t *testing.T) {
 
 func TestAReplacementDoesNotTakeTheAddressThatRayStillLists(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Ready(schedulertest.Spec(2, 2))
 	victim := w.Get(id).Nodes[2]
 	w.Exec(`UPDATE hosts SET state = 'lost' WHERE id = $1`, victim.HostID)
@@ -223,7 +222,7 @@ func TestAReplacementDoesNotTakeTheAddressThatRayStillLists(t *testing.T) {
 
 func TestTheTimeThatIsLeftIsWhatABrokenClusterGetsAgain(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Ready(schedulertest.Spec(2, 2))
 	w.Exec(`UPDATE usage SET confirmed_at = started_at + interval '40 minutes'`)
 	w.Exec(`UPDATE hosts SET state = 'lost' WHERE id = $1`, w.Get(id).Nodes[2].HostID)
@@ -237,7 +236,7 @@ func TestTheTimeThatIsLeftIsWhatABrokenClusterGetsAgain(t *testing.T) {
 
 func TestAFailedHeadEndsTheClusterOnThePlatform(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Ready(schedulertest.Spec(2, 1))
 	w.Exec(`UPDATE nodes SET state = 'failed', ended_at = now(), reason = 'the head crashed' WHERE role = 'head'`)
 	w.Look()
@@ -251,7 +250,7 @@ func TestAFailedHeadEndsTheClusterOnThePlatform(t *testing.T) {
 
 func TestNodesThatKeepFailingEndTheCluster(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	for range 3 {
 		w.AddHost("H100", 2, 1_000_000, "eu")
 	}
@@ -272,7 +271,7 @@ func TestNodesThatKeepFailingEndTheCluster(t *testing.T) {
 
 func TestDeadlines(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Book(schedulertest.Spec(1, 1))
 	w.Exec(`UPDATE nodes SET state = 'starting' WHERE state = 'planned'`)
 	w.Look()
@@ -291,7 +290,7 @@ func TestDeadlines(t *testing.T) {
 
 func TestTheSchemaRefusesToJump(t *testing.T) {
 	t.Parallel()
-	w, _ := world(t)
+	w := world(t)
 	id := w.Book(schedulertest.Spec(1, 1))
 	for _, sql := range []string{
 		`UPDATE clusters SET state = 'ready' WHERE id = $1`,
