@@ -229,9 +229,25 @@ func cleanResponse(response *http.Response) error {
 			response.Header.Del(name)
 		}
 	}
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		response.Body = &bodyOnly{response.Body, response}
+	}
 	response.Trailer = nil
 	relocate(response, f)
 	return nil
+}
+
+// bodyOnly is an answer's body without the trailers, which come when it has been read.
+type bodyOnly struct {
+	io.ReadCloser
+	response *http.Response
+}
+
+// Close implements io.Closer.
+func (b *bodyOnly) Close() error {
+	err := b.ReadCloser.Close()
+	b.response.Trailer = nil
+	return err
 }
 
 // relocate puts a redirect within Ray into our names.

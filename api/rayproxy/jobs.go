@@ -59,6 +59,10 @@ func millis(ms *int64) *time.Time {
 func (p *Proxy) Jobs(ctx context.Context, org ids.Org, cluster ids.Cluster) ([]apiv1.Job, error) {
 	var answer []rayJob
 	if err := p.call(ctx, org, cluster, http.MethodGet, "/api/jobs/", into(&answer)); err != nil {
+		var refused *refusal
+		if errors.As(err, &refused) {
+			return nil, refused.stated()
+		}
 		return nil, err
 	}
 	jobs := make([]apiv1.Job, len(answer))
@@ -101,12 +105,16 @@ func (p *Proxy) JobLogs(ctx context.Context, org ids.Org, cluster ids.Cluster, i
 	return apiv1.JobLogs{Logs: strings.ToValidUTF8(answer.Logs, ""), Truncated: end.cut}, nil
 }
 
+// logsKey is how Ray's answer begins.
+const logsKey = `{"logs": "`
+
 // tail keeps the end of Ray's answer {"logs": "..."}, which may be of any size. What is left of the text begins with a whole
 // character, not in the middle of an escape.
 type tail struct {
 	limit   int
 	kept    []byte
 	cut     bool
+	dropped int
 	escaped bool // the last byte dropped was a backslash that belongs to the first one kept
 }
 
@@ -123,7 +131,7 @@ func (t *tail) drop(n int) {
 	for _, b := range t.kept[:n] {
 		t.escaped = b == '\\' && !t.escaped
 	}
-	t.kept, t.cut = append(t.kept[:0], t.kept[n:]...), true
+	t.kept, t.cut, t.dropped = append(t.kept[:0], t.kept[n:]...), true, t.dropped+n
 }
 
 // document is the answer with what is left of its text.
@@ -134,10 +142,13 @@ func (t *tail) document() []byte {
 	if !t.cut {
 		return t.kept
 	}
+	if t.dropped < len(logsKey) { // what is kept begins with the rest of it
+		t.drop(len(logsKey) - t.dropped)
+	}
 	if t.escaped {
 		t.drop(1)
 	}
-	return append([]byte(`{"logs": "`), t.kept...)
+	return append([]byte(logsKey), t.kept...)
 }
 
 // StopJob asks a job to stop and returns it.
@@ -154,10 +165,14 @@ func (p *Proxy) callJob(ctx context.Context, org ids.Org, cluster ids.Cluster, m
 	}
 	err := p.call(ctx, org, cluster, method, "/api/jobs/"+url.PathEscape(id)+action, read)
 	var refused *refusal
-	if errors.As(err, &refused) && refused.status == http.StatusNotFound {
+	switch {
+	case !errors.As(err, &refused):
+		return err
+	case refused.status == http.StatusNotFound:
 		return errs.New(errs.NotFound, "there is no job %s on cluster %s", id, cluster)
+	default:
+		return refused.stated()
 	}
-	return err
 }
 
 // refusal is an answer of Ray's that is no success.
@@ -169,11 +184,11 @@ type refusal struct {
 // Error implements error.
 func (r *refusal) Error() string { return fmt.Sprintf("Ray answered %d: %s", r.status, r.text) }
 
-// Unwrap says what the refusal is to whoever asked us: Ray names what a request gets wrong in a line, and its own faults in a
-// stack trace that is not for them.
-func (r *refusal) Unwrap() error {
+// stated is what whoever asked us is told: Ray names what a request gets wrong in a line, and its own faults in a stack trace
+// that is not for them.
+func (r *refusal) stated() error {
 	if r.status < http.StatusInternalServerError {
-		return errs.New(errs.Conflict, "Ray refuses: %s", r.text)
+		return errs.New(errs.Conflict, "Ray refuses: %s", strings.TrimSpace(r.text))
 	}
 	return errs.New(errs.Unavailable, "The cluster's Ray head answered with an error: try again in a few seconds.")
 }

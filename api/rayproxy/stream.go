@@ -152,7 +152,10 @@ type socket struct {
 
 // Read implements net.Conn.
 func (s *socket) Read(data []byte) (int, error) {
-	n, err := s.buffered.Read(data)
+	if s.buffered.Buffered() > 0 {
+		return s.buffered.Read(data)
+	}
+	n, err := s.Conn.Read(data) // not through the buffer: behind it, the server would end the request when the client closes its half
 	if errors.Is(err, io.EOF) {
 		s.expectEnd()
 	}
