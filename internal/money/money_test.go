@@ -62,3 +62,29 @@ func TestAccruedNeverDrifts(t *testing.T) {
 		}
 	})
 }
+
+func TestShareIsRoundedDownAndNeverMoreThanTheWhole(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		amount money.Amount
+		bps    int
+		want   money.Amount
+	}{{10_000, 250, 250}, {39, 250, 0}, {40, 250, 1}, {1<<63 - 1, 10_000, 1<<63 - 1}, {7, 0, 0}} {
+		if got := money.Share(c.amount, c.bps); got != c.want {
+			t.Errorf("%d basis points of %d are %d, want %d", c.bps, c.amount, got, c.want)
+		}
+	}
+	for name, outside := range map[string]func(){
+		"a negative amount": func() { money.Share(-1, 1) }, "more than all": func() { money.Share(1, 10_001) },
+		"an overflow": func() { money.Accrued(1<<62, 1<<40) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s was taken", name)
+				}
+			}()
+			outside()
+		}()
+	}
+}

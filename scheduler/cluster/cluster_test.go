@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,16 @@ func TestReleaseStopsBillingAndFreesTheHosts(t *testing.T) {
 	}
 	if leases, leased := w.Count(`SELECT count(*) FROM leases WHERE state <> 'closed'`), w.Count(`SELECT count(*) FROM hosts WHERE state = 'leased'`); leases != 0 || leased != 0 {
 		t.Errorf("%d leases are open and %d hosts leased", leases, leased)
+	}
+	if err := w.Clusters.Release(t.Context(), w.Customer, id); err != nil || w.Get(id).Version != detail.Version {
+		t.Errorf("releasing it again gave %v and version %d instead of %d", err, w.Get(id).Version, detail.Version)
+	}
+	states := make([]string, len(detail.Phases))
+	for i, phase := range detail.Phases {
+		states[i] = phase.State
+	}
+	if want := []string{"reserved", "preparing", "head_up", "joining", "ready", "draining", "released"}; !slices.Equal(states, want) {
+		t.Errorf("it passed %q, want %q", states, want)
 	}
 	if err := w.Clusters.Release(t.Context(), w.AddOrg("Another"), id); errs.CodeOf(err) != errs.NotFound {
 		t.Errorf("another organisation's release gave %v", err)

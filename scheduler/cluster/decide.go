@@ -81,6 +81,7 @@ const (
 	headDeadline    = 90 * time.Second
 	joinDeadline    = 120 * time.Second
 	silenceDeadline = 5 * time.Minute // without a summary by Ray while nodes join
+	joiningLimit    = 10 * time.Minute
 	drainDeadline   = 60 * time.Second
 	degradedLimit   = 10 * time.Minute
 	maxReplacements = 3
@@ -184,6 +185,8 @@ func (v View) headFailure(head Node, ok bool) string {
 		return "The Ray head did not start in time."
 	case v.State == Joining && v.Ray == nil && v.Now.Sub(v.PhaseAt) > silenceDeadline:
 		return "The Ray head did not say which nodes have joined."
+	case v.State == Joining && v.Now.Sub(v.PhaseAt) > joiningLimit:
+		return "The nodes did not come together as booked in time."
 	case v.State == Degraded && v.Now.Sub(v.PhaseAt) > degradedLimit:
 		return "The cluster could not be made whole again in time."
 	}

@@ -118,6 +118,7 @@ func TestDecide(t *testing.T) {
 		{"Ray says nothing", cluster.Joining, list(noRay), nothing},
 		{"Ray still says nothing", cluster.Joining, list(noRay, after(3*time.Minute)), nothing},
 		{"Ray never says anything", cluster.Joining, list(noRay, after(5*time.Minute+time.Second)), platform("did not say")},
+		{"never as booked", cluster.Joining, list(stranger, after(10*time.Minute+time.Second)), platform("as booked in time")},
 		{"Ray lists one as dead", cluster.Joining, list(rayOf(first, dead)), nothing},
 		{"one does not join in time", cluster.Joining, list(rayOf(first, dead), after(121*time.Second)), want{fail: []int{first}}},
 		{"one brings too few GPUs", cluster.Joining, list(rayOf(first, oneGPU)), want{fail: []int{first}}},

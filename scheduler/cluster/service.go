@@ -139,18 +139,15 @@ func (s *Service) fillNodes(ctx context.Context, detail *Detail) error {
 
 // fillPhases reads the states passed from the timeline.
 func (s *Service) fillPhases(ctx context.Context, detail *Detail) error {
-	events, err := s.queries.ClusterEvents(ctx, s.pool, detail.ID, detail.OrgID, 0, MaxPage)
+	phases, err := s.queries.ClusterPhases(ctx, s.pool, detail.ID)
 	if err != nil {
 		return fmt.Errorf("read timeline: %w", err)
 	}
-	for _, e := range events {
-		if e.State == nil {
-			continue
-		}
+	for _, phase := range phases {
 		if n := len(detail.Phases); n > 0 {
-			detail.Phases[n-1].EndedAt = &e.At
+			detail.Phases[n-1].EndedAt = &phase.At
 		}
-		detail.Phases = append(detail.Phases, Phase{State: *e.State, EnteredAt: e.At})
+		detail.Phases = append(detail.Phases, Phase{State: phase.State, EnteredAt: phase.At})
 	}
 	return nil
 }
@@ -165,27 +162,45 @@ func (s *Service) Release(ctx context.Context, org ids.Org, id ids.Cluster) erro
 		if err != nil {
 			return fmt.Errorf("request release: %w", err)
 		}
-		_, err = tx.Exec(ctx, "SELECT pg_notify($1, '')", pgnotify.ChannelScheduler)
-		return err
+		if _, err = tx.Exec(ctx, "SELECT pg_notify($1, '')", pgnotify.ChannelScheduler); err != nil {
+			return fmt.Errorf("wake the scheduler: %w", err)
+		}
+		return nil
 	})
 }
 
 // Events returns a cluster's timeline after a sequence number, oldest first.
 func (s *Service) Events(ctx context.Context, org ids.Org, id ids.Cluster, after int64, limit int) ([]schedulerdb.ClusterEvent, error) {
-	if _, err := s.queries.GetCluster(ctx, s.pool, id, org); errors.Is(err, pgx.ErrNoRows) {
+	_, err := s.queries.GetCluster(ctx, s.pool, id, org)
+	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, notFound(id)
 	}
-	return s.queries.ClusterEvents(ctx, s.pool, id, org, after, int32(min(max(limit, 1), MaxPage)))
+	if err != nil {
+		return nil, fmt.Errorf("read cluster: %w", err)
+	}
+	events, err := s.queries.ClusterEvents(ctx, s.pool, id, org, after, int32(min(max(limit, 1), MaxPage)))
+	if err != nil {
+		return nil, fmt.Errorf("read timeline: %w", err)
+	}
+	return events, nil
 }
 
 // OrgEvents returns what happened to any of an organisation's clusters after a sequence number, oldest first.
 func (s *Service) OrgEvents(ctx context.Context, org ids.Org, after int64, limit int) ([]schedulerdb.OrgEventsRow, error) {
-	return s.queries.OrgEvents(ctx, s.pool, org, after, int32(min(max(limit, 1), MaxPage)))
+	events, err := s.queries.OrgEvents(ctx, s.pool, org, after, int32(min(max(limit, 1), MaxPage)))
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return events, nil
 }
 
 // LastEvent returns the newest sequence number of an organisation, where a new stream begins.
 func (s *Service) LastEvent(ctx context.Context, org ids.Org) (int64, error) {
-	return s.queries.LastOrgEvent(ctx, s.pool, org)
+	seq, err := s.queries.LastOrgEvent(ctx, s.pool, org)
+	if err != nil {
+		return 0, fmt.Errorf("read the last event: %w", err)
+	}
+	return seq, nil
 }
 
 func notFound(id ids.Cluster) error { return errs.New(errs.NotFound, "there is no cluster %s", id) }

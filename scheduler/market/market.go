@@ -395,10 +395,13 @@ func (s *Service) SetAsk(ctx context.Context, org ids.Org, host ids.Host, price 
 	changed, err := s.queries.UpsertAsk(ctx, s.pool, schedulerdb.UpsertAskParams{
 		ID: ids.New[ids.Ask](), HostID: host, OrgID: org, PricePerGPUHour: price, Active: active,
 	})
-	if err == nil && changed == 0 {
+	if err != nil {
+		return fmt.Errorf("store ask: %w", err)
+	}
+	if changed == 0 {
 		return errs.New(errs.NotFound, "there is no GPU host %s", host)
 	}
-	return err
+	return nil
 }
 
 // Asks returns an owner's asks by host.

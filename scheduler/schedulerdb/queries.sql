@@ -246,7 +246,10 @@ WHERE l.cluster_id = @cluster_id AND l.state <> 'closed'
 ORDER BY n.ordinal, g.ordinal;
 
 -- name: RequestRelease :one
-UPDATE clusters SET release_requested_at = coalesce(release_requested_at, now()), version = version + 1
+-- Of a cluster that has ended, or is to be released already, nothing changes.
+UPDATE clusters SET
+    release_requested_at = CASE WHEN ended_at IS NULL THEN coalesce(release_requested_at, now()) ELSE release_requested_at END,
+    version = version + (ended_at IS NULL AND release_requested_at IS NULL)::int
 WHERE id = @id AND org_id = @org_id
 RETURNING id;
 
@@ -273,6 +276,9 @@ SELECT made_at, document, sha256 FROM delivery_receipts WHERE cluster_id = @clus
 SELECT e.* FROM cluster_events e
 WHERE e.cluster_id = @cluster_id AND e.org_id = @org_id AND e.seq > @after
 ORDER BY e.seq LIMIT @page;
+
+-- name: ClusterPhases :many
+SELECT coalesce(state, '')::text AS state, at FROM cluster_events WHERE cluster_id = @cluster_id AND kind = 'state' ORDER BY seq;
 
 -- name: OrgEvents :many
 SELECT sqlc.embed(e), c.version FROM cluster_events e JOIN clusters c ON c.id = e.cluster_id

@@ -233,6 +233,35 @@ func (q *Queries) ClusterNodes(ctx context.Context, db DBTX, clusterID ids.Clust
 	return items, nil
 }
 
+const clusterPhases = `-- name: ClusterPhases :many
+SELECT coalesce(state, '')::text AS state, at FROM cluster_events WHERE cluster_id = $1 AND kind = 'state' ORDER BY seq
+`
+
+type ClusterPhasesRow struct {
+	State string
+	At    time.Time
+}
+
+func (q *Queries) ClusterPhases(ctx context.Context, db DBTX, clusterID ids.Cluster) ([]ClusterPhasesRow, error) {
+	rows, err := db.Query(ctx, clusterPhases, clusterID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ClusterPhasesRow{}
+	for rows.Next() {
+		var i ClusterPhasesRow
+		if err := rows.Scan(&i.State, &i.At); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const countReplacement = `-- name: CountReplacement :exec
 UPDATE clusters SET replacements = replacements + 1, version = version + 1 WHERE id = $1
 `
@@ -1150,11 +1179,14 @@ func (q *Queries) RequestBooking(ctx context.Context, db DBTX, clusterName strin
 }
 
 const requestRelease = `-- name: RequestRelease :one
-UPDATE clusters SET release_requested_at = coalesce(release_requested_at, now()), version = version + 1
+UPDATE clusters SET
+    release_requested_at = CASE WHEN ended_at IS NULL THEN coalesce(release_requested_at, now()) ELSE release_requested_at END,
+    version = version + (ended_at IS NULL AND release_requested_at IS NULL)::int
 WHERE id = $1 AND org_id = $2
 RETURNING id
 `
 
+// Of a cluster that has ended, or is to be released already, nothing changes.
 func (q *Queries) RequestRelease(ctx context.Context, db DBTX, iD ids.Cluster, orgID ids.Org) (ids.Cluster, error) {
 	row := db.QueryRow(ctx, requestRelease, iD, orgID)
 	var id ids.Cluster
