@@ -160,6 +160,7 @@ func newPlane(ctx context.Context, settings config.Config, log *slog.Logger) (*p
 	if err := p.addChainServices(); err != nil {
 		return nil, err
 	}
+	p.showShared()
 	return p, nil
 }
 
@@ -223,10 +224,12 @@ func (p *plane) addScheduler() {
 	clusters := applier.New(p.pool, p.hub, p.ledger, p.box, p.config.RayVersion, p.log)
 	clusters.StartAtSlot(p.config.FirstSlot)
 	life := cluster.NewLifecycle(p.pool, p.hub, clusters, p.log)
+	p.showScheduler(clusters, life)
 	p.addLed(leader.RoleScheduler, clusters.Run, life.Run)
 }
 
 func (p *plane) addSettlement() {
+	p.showSettlement()
 	p.addLed(leader.RoleSettlement, p.meter.Run, p.deposits.Run, p.payouts.Run, p.reconcile.Run)
 }
 

@@ -60,6 +60,7 @@ type Applier struct {
 	rayVersion string
 	firstSlot  int32
 	log        *slog.Logger
+	metrics    metrics
 	mu         sync.Mutex // held from reading a snapshot until the commit
 }
 
@@ -67,6 +68,7 @@ type Applier struct {
 func New(pool *pgxpool.Pool, hub *pgnotify.Hub, escrow Escrow, sealer Sealer, rayVersion string, log *slog.Logger) *Applier {
 	return &Applier{
 		pool: pool, queries: schedulerdb.New(), hub: hub, escrow: escrow, sealer: sealer, rayVersion: rayVersion, log: log,
+		metrics: newMetrics(),
 	}
 }
 
@@ -106,7 +108,7 @@ func (a *Applier) Apply(ctx context.Context, term int64) (int, error) {
 	defer cancel()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	decided := 0
+	var decided []ids.Booking
 	err := pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error {
 		if err := a.queries.AssertLeader(ctx, tx, leader.RoleScheduler, term); err != nil {
 			return err
@@ -124,13 +126,14 @@ func (a *Applier) Apply(ctx context.Context, term int64) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("apply bookings: %w", err)
 	}
-	return decided, nil
+	a.observe(ctx, decided)
+	return len(decided), nil
 }
 
-func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedulerdb.Booking) (decided int, err error) {
+func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedulerdb.Booking) (decided []ids.Booking, err error) {
 	hosts, err := market.Snapshot(ctx, a.queries, tx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, booking := range bookings {
 		var plan []market.Line
@@ -143,18 +146,18 @@ func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedule
 		switch {
 		case errors.As(err, &refusal):
 			if err := a.refuse(ctx, tx, booking.ID, refusal); err != nil {
-				return 0, err
+				return nil, err
 			}
 		case err != nil && (ctx.Err() != nil || tx.Conn().IsClosed()):
-			return 0, err
+			return nil, err
 		case err != nil:
 			a.log.WarnContext(ctx, "booking not decided, it will be tried again", "booking_id", booking.ID, "error", err)
 			continue
 		}
-		decided++
+		decided = append(decided, booking.ID)
 		take(hosts, booking, plan)
 		if _, err := tx.Exec(ctx, "SELECT pg_notify($1, $2)", pgnotify.ChannelDecided, uuid.UUID(booking.ID).String()); err != nil {
-			return 0, fmt.Errorf("tell the waiting: %w", err)
+			return nil, fmt.Errorf("tell the waiting: %w", err)
 		}
 	}
 	return decided, nil

@@ -57,11 +57,12 @@ type Lifecycle struct {
 	hub      *pgnotify.Hub
 	replacer Replacer
 	log      *slog.Logger
+	metrics  metrics
 }
 
 // NewLifecycle makes a lifecycle.
 func NewLifecycle(pool *pgxpool.Pool, hub *pgnotify.Hub, replacer Replacer, log *slog.Logger) *Lifecycle {
-	return &Lifecycle{pool: pool, queries: schedulerdb.New(), hub: hub, replacer: replacer, log: log}
+	return &Lifecycle{pool: pool, queries: schedulerdb.New(), hub: hub, replacer: replacer, log: log, metrics: newMetrics()}
 }
 
 // Run looks after all live clusters under one term of leadership until ctx ends.
@@ -117,6 +118,7 @@ func (l *Lifecycle) step(ctx context.Context, term int64, id ids.Cluster) (moved
 		return false, err // nearly always: no lock was taken, nothing written
 	}
 	defer l.replacer.Lock()()
+	var before loaded
 	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
 		if err := l.queries.AssertLeader(ctx, tx, leader.RoleScheduler, term); err != nil {
 			return err
@@ -125,9 +127,13 @@ func (l *Lifecycle) step(ctx context.Context, term int64, id ids.Cluster) (moved
 		if err != nil {
 			return err
 		}
+		before = view
 		moved, err = l.apply(ctx, tx, view, Decide(view.View))
 		return err
 	})
+	if err == nil && moved {
+		l.observe(ctx, before)
+	}
 	return moved, err
 }
 

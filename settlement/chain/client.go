@@ -10,6 +10,7 @@ import (
 
 	"github.com/gagliardetto/solana-go"
 	"github.com/gagliardetto/solana-go/rpc"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -40,6 +41,7 @@ type Client struct {
 	rpc          *rpc.Client
 	websocketURL string
 	pageSize     int // of an account's history
+	failures     *prometheus.CounterVec
 }
 
 // New makes a client. It does not connect; the error is about the configuration.
@@ -54,8 +56,10 @@ func New(config Config) (*Client, error) {
 	if config.Timeout == 0 {
 		config.Timeout = DefaultTimeout
 	}
+	failures := newFailures()
 	return &Client{
-		rpc:          rpc.NewWithCustomRPCClient(newCaller(config.URL, config.Timeout)),
+		failures:     failures,
+		rpc:          rpc.NewWithCustomRPCClient(newCaller(config.URL, config.Timeout, failures)),
 		websocketURL: config.WebsocketURL,
 		pageSize:     signaturesPerPage,
 	}, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gagliardetto/solana-go/rpc"
 	"github.com/gagliardetto/solana-go/rpc/jsonrpc"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Bounds of every call.
@@ -38,9 +39,11 @@ var writes = map[string]bool{"sendTransaction": true, "requestAirdrop": true}
 type caller struct {
 	next   rpc.JSONRPCClient
 	budget *retryBudget
+
+	failures *prometheus.CounterVec
 }
 
-func newCaller(endpoint string, timeout time.Duration) *caller {
+func newCaller(endpoint string, timeout time.Duration, failures *prometheus.CounterVec) *caller {
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, MaxConnsPerHost: maxConnections, MaxIdleConnsPerHost: maxConnections,
 		IdleConnTimeout: time.Minute, TLSHandshakeTimeout: timeout, ForceAttemptHTTP2: true,
@@ -48,7 +51,7 @@ func newCaller(endpoint string, timeout time.Duration) *caller {
 	doer := &statusDoer{client: &http.Client{Timeout: timeout, Transport: transport}}
 	return &caller{
 		next:   jsonrpc.NewClientWithOpts(endpoint, &jsonrpc.RPCClientOpts{HTTPClient: doer}),
-		budget: &retryBudget{tokens: retryBudgetMax},
+		budget: &retryBudget{tokens: retryBudgetMax}, failures: failures,
 	}
 }
 
@@ -58,6 +61,9 @@ func (c *caller) CallForInto(ctx context.Context, out any, method string, params
 	for attempt := 1; ; attempt++ {
 		err := c.next.CallForInto(ctx, out, method, params)
 		typedErr := typed(ctx, method, err)
+		if kind := kindOf(typedErr); kind != "" {
+			c.failures.WithLabelValues(kind).Inc()
+		}
 		if typedErr == nil || writes[method] || attempt == maxAttempts || !worthRepeating(typedErr) || !c.budget.spend() {
 			return typedErr
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/leader"
@@ -68,6 +69,8 @@ type Service struct {
 	log     *slog.Logger
 	mint    chain.Address
 	account chain.Address // the treasury's token account of the mint
+
+	arrivals *prometheus.CounterVec
 }
 
 // New makes a service. The error is about the configuration.
@@ -83,7 +86,9 @@ func New(pool *pgxpool.Pool, book *ledger.Ledger, client Chain, source AddressSo
 	if err != nil {
 		return nil, err
 	}
-	return &Service{pool: pool, ledger: book, chain: client, source: source, config: config, log: log, mint: mint, account: account}, nil
+	return &Service{
+		pool: pool, ledger: book, chain: client, source: source, config: config, log: log, mint: mint, account: account, arrivals: newArrivals(),
+	}, nil
 }
 
 // Minimum is the least that is credited; less is dust.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-gpu/muster/internal/ids"
@@ -217,6 +219,10 @@ func TestEverythingElseGoesIntoSuspense(t *testing.T) {
 		t.Errorf("%d of the foreign token are on the chain, says the ledger", got)
 	}
 	b.wantSound()
+	arrivals, _ := b.Collectors()[0].(*prometheus.CounterVec)
+	if counted := testutil.ToFloat64(arrivals.WithLabelValues("suspense")); counted != 3 {
+		t.Errorf("%v arrivals in suspense are counted, want 3", counted)
+	}
 
 	list, err := b.Suspense(t.Context(), ids.Deposit{}, 0)
 	if err != nil {

@@ -114,13 +114,13 @@ func (s *Service) judge(w watched, m chain.Movement) arrival {
 
 // record writes an arrival's row and entry, unless another process has.
 func (s *Service) record(ctx context.Context, f fence, w watched, m chain.Movement) error {
-	a := s.judge(w, m)
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	a, inserted := s.judge(w, m), false
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := f.check(ctx, tx); err != nil {
 			return err
 		}
-		inserted, err := insertDeposit(ctx, tx, a)
-		if err != nil || !inserted {
+		var err error
+		if inserted, err = insertDeposit(ctx, tx, a); err != nil || !inserted {
 			return err
 		}
 		if a.Received() > math.MaxInt64 {
@@ -130,6 +130,10 @@ func (s *Service) record(ctx context.Context, f fence, w watched, m chain.Moveme
 		_, err = s.bookOf(w).Post(ctx, tx, a.entry())
 		return err
 	})
+	if err == nil && inserted {
+		s.arrivals.WithLabelValues(a.disposition).Inc()
+	}
+	return err
 }
 
 func (a arrival) entry() ledger.Entry {

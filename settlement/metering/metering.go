@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/leader"
@@ -33,11 +34,12 @@ type Meter struct {
 	ledger   *ledger.Ledger
 	log      *slog.Logger
 	interval time.Duration
+	charges  prometheus.Counter
 }
 
 // New makes a meter that charges in the ledger's currency.
 func New(pool *pgxpool.Pool, book *ledger.Ledger, interval time.Duration, log *slog.Logger) *Meter {
-	return &Meter{pool: pool, ledger: book, interval: interval, log: log}
+	return &Meter{pool: pool, ledger: book, interval: interval, log: log, charges: newCharges()}
 }
 
 // Run charges every interval, as the settlement leader of a term, until ctx ends or the term has passed. Failures are logged and
@@ -120,7 +122,8 @@ func (m *Meter) unsettled(ctx context.Context, after ids.Cluster) ([]ids.Cluster
 }
 
 func (m *Meter) settle(ctx context.Context, term *int64, clusterIDs []ids.Cluster) error {
-	return pgx.BeginFunc(ctx, m.pool, func(tx pgx.Tx) error {
+	posted := 0
+	err := pgx.BeginFunc(ctx, m.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, advisoryLock); err != nil {
 			return fmt.Errorf("wait for another pass: %w", err)
 		}
@@ -134,21 +137,28 @@ func (m *Meter) settle(ctx context.Context, term *int64, clusterIDs []ids.Cluste
 			return err
 		}
 		for _, c := range clusters {
-			if err := m.settleOne(ctx, tx, c); err != nil {
+			charges, err := m.settleOne(ctx, tx, c)
+			if err != nil {
 				return err
 			}
+			posted += charges
 		}
 		return nil
 	})
+	if err == nil {
+		m.charges.Add(float64(posted))
+	}
+	return err
 }
 
-func (m *Meter) settleOne(ctx context.Context, tx pgx.Tx, c *metered) error {
+// settleOne returns how many charges it posted.
+func (m *Meter) settleOne(ctx context.Context, tx pgx.Tx, c *metered) (charges int, err error) {
 	dues, charged, beyond := c.dues()
 	if beyond > 0 && (len(dues) > 0 || c.over()) {
 		m.log.ErrorContext(ctx, "usage costs more than the hold and was cut off", "cluster_id", c.id, "hold", c.hold, "beyond", beyond)
 	}
 	if len(dues) == 0 && !c.over() {
-		return nil
+		return 0, nil
 	}
 	entries := make([]ledger.Entry, 0, len(dues)+1)
 	for _, d := range dues {
@@ -162,17 +172,17 @@ func (m *Meter) settleOne(ctx context.Context, tx pgx.Tx, c *metered) error {
 	for len(entries) > 0 {
 		n := min(len(entries), ledger.MaxEntries)
 		if _, err := m.ledger.PostAll(ctx, tx, entries[:n]); err != nil {
-			return err
+			return 0, err
 		}
 		entries = entries[n:]
 	}
 	if err := recordCharges(ctx, tx, c.id, dues); err != nil {
-		return err
+		return 0, err
 	}
 	if c.over() {
-		return m.markSettled(ctx, tx, c, charged)
+		return len(dues), m.markSettled(ctx, tx, c, charged)
 	}
-	return nil
+	return len(dues), nil
 }
 
 // readMetered reads clusters, their leases and usage in one statement, hence at one moment.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
@@ -331,6 +332,9 @@ func TestStatementJoinsADaysChargesAndPages(t *testing.T) {
 				t.Errorf("the charge is %+v", line)
 			}
 		}
+	}
+	if counted := testutil.ToFloat64(b.Collectors()[0]); counted != 5 {
+		t.Errorf("%v charges are counted, want 5", counted)
 	}
 	// deposit; hold and release on both accounts; the charges, unless midnight UTC passed between them
 	if charges != 1 || len(lines) != 6 || sums[ledger.CustomerAvailable] != 19_995_000 || sums[ledger.CustomerHeld] != 0 {
