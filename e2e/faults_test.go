@@ -37,7 +37,7 @@ func kill(t *testing.T, part string) {
 // the payout happens once, and the ledger balances.
 func TestKillingEveryPartLosesNothing(t *testing.T) {
 	cluster := book(t, 2, 1)
-	for _, part := range []string{"musterd", "fjord", "ridge", "head", "signer", "postgres", "localnet"} {
+	for _, part := range []string{"musterd", "scheduler", "settlement", "fjord", "ridge", "head", "signer", "postgres", "localnet"} {
 		kill(t, part)
 		after := waitForCluster(t, cluster.ID, settleBound, func(c apiv1.Cluster) bool { return c.State == "ready" && c.Billing })
 		if after.Replacements != 0 {
@@ -45,6 +45,8 @@ func TestKillingEveryPartLosesNothing(t *testing.T) {
 		}
 	}
 	waitForHosts(t)
+	// Metering goes on: heartbeats confirm time again, and settlement charges it.
+	waitForCluster(t, cluster.ID, settleBound, func(c apiv1.Cluster) bool { return number(t, c.Cost.Charged) > 0 })
 	released := release(t, cluster.ID)
 	payEveryoneUnderFire(t)
 	checkBooks(t)
@@ -80,7 +82,7 @@ func payEveryoneUnderFire(t *testing.T) {
 		if err := finance.Post(t.Context(), path+"/approve", nil, nil); err != nil {
 			t.Fatalf("approve: %v", err)
 		}
-		for _, part := range []string{"musterd", "signer", "postgres"} {
+		for _, part := range []string{"settlement", "signer", "postgres", "musterd"} {
 			kill(t, part)
 		}
 		testkit.Eventually(t, settleBound, func() (bool, string) {

@@ -80,7 +80,8 @@ func up(dir string) (err error) {
 	shared.stack, err = devstack.Up(ctx, devstack.Options{
 		Root: shared.root, Dir: filepath.Join(dir, "stack"), Musterd: filepath.Join(shared.bin, "musterd"),
 		Worker: filepath.Join(shared.bin, "muster-worker"), RayVenv: shared.venv, Cache: filepath.Join(shared.root, ".cache"),
-		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Split: true,
+		Log:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	return err
 }
@@ -130,7 +131,7 @@ func waitForCluster(t *testing.T, id ids.Cluster, bound time.Duration, wanted fu
 		}
 		cluster = now
 		if !wanted(now) && now.EndedAt != nil && now.SettledAt != nil {
-			t.Fatalf("cluster %s has ended: %s: %s", id, now.State, now.EndReason)
+			t.Fatalf("cluster %s has ended: %s: %s%s", id, now.State, now.EndReason, timeline(t, now))
 		}
 		return wanted(now), fmt.Sprintf("cluster %s is %s %s", id, now.State, now.EndReason)
 	})
@@ -146,4 +147,21 @@ func release(t *testing.T, id ids.Cluster) apiv1.Cluster {
 		return err == nil, fmt.Sprint(err)
 	})
 	return waitForCluster(t, id, settleBound, func(c apiv1.Cluster) bool { return c.SettledAt != nil })
+}
+
+// timeline is a cluster's events and nodes as text, for failure messages.
+func timeline(t *testing.T, cluster apiv1.Cluster) (text string) {
+	t.Helper()
+	var events apiv1.List[apiv1.ClusterEvent]
+	path := "/v1/clusters/" + cluster.ID.String() + "/events"
+	if err := as(t, shared.stack.People().Engineer).Get(t.Context(), path, nil, &events); err != nil {
+		return err.Error()
+	}
+	for _, e := range events.Items {
+		text += fmt.Sprintf("\n  %s %s", e.At.Format(time.TimeOnly), e.Message)
+	}
+	for _, n := range cluster.Nodes {
+		text += fmt.Sprintf("\n  node %d %s %s: %s", n.Ordinal, n.Role, n.State, n.Reason)
+	}
+	return text
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 
 	"github.com/muster-gpu/muster/api"
@@ -48,6 +50,7 @@ import (
 const (
 	partStop        = 10 * time.Second
 	connectTimeout  = 30 * time.Second
+	readyTimeout    = 3 * time.Second
 	depositInterval = time.Second
 	meterInterval   = time.Second
 	purgeInterval   = time.Hour
@@ -265,9 +268,7 @@ func holder() string {
 // addListeners adds the agents' gateway, the API and the ops listener. The last serves every role.
 func (p *plane) addListeners(ctx context.Context) error {
 	if !p.config.Has(config.RoleAPI) {
-		mux := http.NewServeMux()
-		mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-		p.parts.Add("ops listener", partStop, p.listen(p.config.API.OpsListen, &http.Server{Handler: mux, ReadHeaderTimeout: partStop}))
+		p.parts.Add("ops listener", partStop, p.listen(p.config.API.OpsListen, &http.Server{Handler: p.ops(), ReadHeaderTimeout: partStop}))
 		return nil
 	}
 	server, gateway, err := p.newAPI(ctx)
@@ -279,6 +280,23 @@ func (p *plane) addListeners(ctx context.Context) error {
 	p.parts.Add("API's own work", partStop, server.Run)
 	p.parts.Add("API", p.config.ShutdownTimeout+partStop, p.listen(p.config.API.Listen, server.HTTPServer(server.Handler())))
 	return nil
+}
+
+// ops is the operators' listener of a process without an API, which brings one of its own.
+func (p *plane) ops() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+		defer cancel()
+		if err := p.pool.Ping(ctx); err != nil {
+			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
+	return mux
 }
 
 // listen serves HTTP until its context ends, then lets open requests finish.

@@ -66,6 +66,7 @@ type Options struct {
 	AgentPort   int    // of the gateway; 0: any free one
 	ChainPort   int    // of the chain's JSON-RPC; 0: any free one
 	DatabaseURL string // an existing PostgreSQL instead of an embedded one
+	Split       bool   // run the control plane's roles in a process each
 
 	Progress func(step string, took time.Duration) // called after each step; may be nil
 	Log      *slog.Logger
@@ -87,7 +88,8 @@ type Stack struct {
 }
 
 type ports struct {
-	console, ops, agents, chain, socket int
+	console, agents, chain, socket int
+	ops                            [3]int // one a process of the control plane
 
 	slot int // the first of a run of rayaddr's slots that nothing else on this machine uses
 }
@@ -156,7 +158,7 @@ func (s *Stack) ConsoleURL() string {
 }
 
 // OpsURL is where metrics and health are.
-func (s *Stack) OpsURL() string { return fmt.Sprintf("http://127.0.0.1:%d", s.ports.ops) }
+func (s *Stack) OpsURL() string { return fmt.Sprintf("http://127.0.0.1:%d", s.ports.ops[0]) }
 
 // RPCURL is the chain's JSON-RPC address.
 func (s *Stack) RPCURL() string { return fmt.Sprintf("http://127.0.0.1:%d", s.ports.chain) }
@@ -170,7 +172,8 @@ func (s *Stack) Pool() *pgxpool.Pool { return s.pool }
 // Chain gives tests the development chain's keys.
 func (s *Stack) Chain() *localchain.Chain { return s.chain }
 
-// Pid is the process id of a part: "postgres", "localnet", "signer", "musterd", or a host's name. It is 0 for an unknown one.
+// Pid is the process id of a part: "postgres", "localnet", "signer", "musterd" (with Options.Split
+// also "scheduler" and "settlement"), or a host's name. It is 0 for an unknown one.
 func (s *Stack) Pid(part string) int {
 	if part == "postgres" && s.postgres != nil {
 		return s.postgres.Pid()
@@ -201,7 +204,9 @@ func (s *Stack) prepare(ctx context.Context) error {
 		{&s.ports.console, s.options.Port, "--port"},
 		{&s.ports.agents, s.options.AgentPort, "--agent-port"},
 		{&s.ports.chain, s.options.ChainPort, "--chain-port"},
-		{&s.ports.ops, 0, ""},
+		{&s.ports.ops[0], 0, ""},
+		{&s.ports.ops[1], 0, ""},
+		{&s.ports.ops[2], 0, ""},
 		{&s.ports.socket, 0, ""},
 	} {
 		port, err := reservePort(ctx, p.wanted)
@@ -345,15 +350,43 @@ func (s *Stack) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	environment := append(os.Environ(), s.environment(sealing)...)
-	err := s.start("musterd", func(ctx context.Context) *exec.Cmd {
-		cmd := exec.CommandContext(ctx, s.options.Musterd, "serve")
+	for _, process := range s.controlPlane() {
+		if err := s.startMusterd(ctx, process, environment); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// musterd is one process of the control plane.
+type musterd struct {
+	name  string
+	roles []string
+	ops   int // port of its ops listener
+}
+
+func (s *Stack) controlPlane() []musterd {
+	if !s.options.Split {
+		return []musterd{{"musterd", []string{config.RoleAPI, config.RoleScheduler, config.RoleSettlement}, s.ports.ops[0]}}
+	}
+	return []musterd{
+		{"musterd", []string{config.RoleAPI}, s.ports.ops[0]},
+		{"scheduler", []string{config.RoleScheduler}, s.ports.ops[1]},
+		{"settlement", []string{config.RoleSettlement}, s.ports.ops[2]},
+	}
+}
+
+func (s *Stack) startMusterd(ctx context.Context, process musterd, environment []string) error {
+	listen := fmt.Sprintf("127.0.0.1:%d", process.ops)
+	err := s.start(process.name, func(ctx context.Context) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, s.options.Musterd, "serve", "--roles", strings.Join(process.roles, ","), "--api.ops_listen", listen)
 		cmd.Env = environment
 		return cmd
 	})
 	if err != nil {
 		return err
 	}
-	return waitFor(ctx, "the control plane is not ready", startBound, probe(s.OpsURL()+"/readyz"))
+	return waitFor(ctx, process.name+" is not ready", startBound, probe("http://"+listen+"/readyz"))
 }
 
 func (s *Stack) environment(sealing string) []string {
@@ -366,7 +399,6 @@ func (s *Stack) environment(sealing string) []string {
 		"RAY_VERSION":             RayVersion,
 		"FIRST_SLOT":              strconv.Itoa(s.ports.slot),
 		"API__LISTEN":             fmt.Sprintf("127.0.0.1:%d", s.ports.console),
-		"API__OPS_LISTEN":         fmt.Sprintf("127.0.0.1:%d", s.ports.ops),
 		"API__PUBLIC_URL":         s.ConsoleURL(),
 		"API__HOSTS":              fmt.Sprintf("127.0.0.1:%d", s.ports.console),
 		"API__DASHBOARD_SUFFIX":   console,
