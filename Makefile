@@ -29,7 +29,7 @@ test: setup ## everything: Go with the race detector, local chain, console, brow
 	@scripts/test.sh
 
 .PHONY: test-%
-test-%: setup ## one suite: test-go, test-localnet, test-console, test-pages, test-e2e
+test-%: setup ## one suite: test-go, test-localnet, test-console, test-pages, test-stack, test-e2e
 	@scripts/test.sh $*
 
 .PHONY: lint
