@@ -55,7 +55,8 @@ type Elector struct {
 	lifetime, renewInterval, campaignPeriod, queryTimeout time.Duration
 }
 
-// New makes an elector; holder names this process to people who read the table.
+// New makes an elector; holder names this process and should be unique, for people and metrics tell by it who leads. The lead itself
+// hangs on the term alone.
 func New(pool *pgxpool.Pool, role, holder string, log *slog.Logger) *Elector {
 	return &Elector{
 		db: pool, role: role, holder: holder, log: log.With("role", role),

@@ -25,10 +25,18 @@ const (
 	patience = 30 * time.Second
 )
 
-// candidate makes an elector that is quick to try and to renew, but whose lead lasts on a slow machine.
+// candidate makes an elector that is quick to try and to renew. Its lead does not expire while a test lasts: what hands it over
+// sooner is something else.
 func candidate(pool *pgxpool.Pool, name string) *Elector {
 	e := New(pool, role, name, slog.New(slog.DiscardHandler))
-	e.lifetime, e.renewInterval, e.campaignPeriod, e.queryTimeout = 2*time.Second, 50*time.Millisecond, 20*time.Millisecond, time.Second
+	e.lifetime, e.renewInterval, e.campaignPeriod = time.Hour, 50*time.Millisecond, 20*time.Millisecond
+	return e
+}
+
+// shortLived is a candidate whose lead expires soon, but lasts on a slow machine.
+func shortLived(pool *pgxpool.Pool, name string) *Elector {
+	e := candidate(pool, name)
+	e.lifetime, e.queryTimeout = 2*time.Second, time.Second
 	return e
 }
 
@@ -116,13 +124,9 @@ func TestOneOfManyLeadsAndACleanStopHandsOver(t *testing.T) {
 		})
 	}
 	for term := int64(1); term <= candidates; term++ {
-		began := time.Now()
 		won := receive(t, wins, "a win")
 		if won.term != term {
 			t.Errorf("term %d was won, want %d", won.term, term)
-		}
-		if took := time.Since(began); term > 1 && took > time.Second {
-			t.Errorf("the lead was handed over after %s, as if it had expired", took)
 		}
 		stops[won.candidate]()
 	}
@@ -257,12 +261,8 @@ func TestALeadThatEndsIsGivenBackAndCampaignedForAgain(t *testing.T) {
 				return nil
 			})
 			for want := int64(1); want <= 2; want++ {
-				began := time.Now()
 				if term := receive(t, terms, "the lead"); term != want {
 					t.Errorf("term %d was won, want %d", term, want)
-				}
-				if took := time.Since(began); want == 2 && took > time.Second {
-					t.Errorf("it led again after %s, as if the lead had not been given back", took)
 				}
 			}
 		})
@@ -314,7 +314,7 @@ func TestALeaderWhoseRenewalsFailStopsBeforeItsLeadExpires(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool := testkit.DB(t)
-			e := candidate(pool, "unlucky")
+			e := shortLived(pool, "unlucky")
 			db := &unreliable{Pool: pool}
 			e.db = db
 			terms, ended := make(chan int64), make(chan struct{}, 1)
@@ -329,7 +329,7 @@ func TestALeaderWhoseRenewalsFailStopsBeforeItsLeadExpires(t *testing.T) {
 			db.exec.Store(&fault)
 			began := time.Now()
 			receive(t, ended, "the lead's end")
-			if took := time.Since(began); took > e.lifetime+time.Second {
+			if took := time.Since(began); took > 2*e.lifetime {
 				t.Errorf("it led for %s without a renewal", took)
 			}
 			db.exec.Store(nil)
@@ -344,7 +344,7 @@ func TestALeaderWhoseRenewalsFailStopsBeforeItsLeadExpires(t *testing.T) {
 func TestALeaderThatWasPausedPastItsLeadCannotWrite(t *testing.T) {
 	t.Parallel()
 	pool := testkit.DB(t)
-	e := candidate(pool, "paused")
+	e := shortLived(pool, "paused")
 	db := &unreliable{Pool: pool}
 	e.db = db
 	oldTerms, newTerms := make(chan int64), make(chan int64)
