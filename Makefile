@@ -40,6 +40,13 @@ lint: setup ## static checks, and that generated code is up to date
 generate: setup ## write queries, protocol, OpenAPI document and console types anew
 	@scripts/generate.sh
 
+.PHONY: bench
+bench: bench-ready ## all benchmarks: one logfmt line a figure, and docs/benchmarks.md
+
+.PHONY: bench-ready
+bench-ready: setup ## a booked cluster against the same Ray started by hand
+	@python3 scripts/bench.py ready
+
 .PHONY: testdb
 testdb: ## start the PostgreSQL server that tests share; it keeps running
 	@scripts/testdb.sh start
