@@ -70,6 +70,18 @@ async function look(page, name) {
   await page.emulateMedia({ colorScheme: "light", reducedMotion: null });
 }
 
+/** Waits until the cluster is delivered; one that is not fails with what the page says happened. */
+async function becomesReady(page) {
+  const delivered = page.getByText("Delivered as booked", { exact: true });
+  const outcome = delivered.or(page.getByText("This cluster failed"));
+  const events = page.getByRole("region", { name: "Events, newest first" });
+  await outcome.waitFor({ timeout: READY_MS }).catch(async () => {
+    const [line, head] = [await page.getByRole("banner").innerText(), await page.locator(".page-head").innerText()];
+    assert.fail(`no outcome within ${READY_MS / 1_000} s: ${line}; ${head}; ${await events.innerText()}`);
+  });
+  if (!(await delivered.isVisible())) assert.fail(`the cluster failed: ${await events.innerText()}`);
+}
+
 /** Ray's job API refuses what looks like a browser, and fetch sends Sec-Fetch headers. */
 function submit(address, token, entrypoint) {
   const url = new URL(`${address.replace(/\/$/, "")}/api/jobs/`);
@@ -110,7 +122,7 @@ test("an engineer books a cluster, runs a job on it and releases it", async () =
   await page.getByRole("heading", { name: "Assembly" }).waitFor();
   await page.screenshot({ path: join(SHOTS, "cluster-assembling-light-1280.png"), fullPage: true });
   found.cluster = new URL(page.url()).pathname;
-  await page.getByText("Delivered as booked", { exact: true }).waitFor({ timeout: READY_MS });
+  await becomesReady(page);
 
   await page.getByRole("button", { name: "Create a token" }).click();
   await page.getByRole("button", { name: /^Copy snippet/ }).click();
