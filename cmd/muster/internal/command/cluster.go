@@ -100,8 +100,15 @@ func (a *App) printClusters(clusters []apiv1.Cluster) error {
 			return
 		}
 		p.Table([]output.Column{
-			{Head: "NAME", Shrink: true}, {Head: "STATE"}, {Head: "GPUS"}, {Head: "AGE", Right: true}, {Head: "ID"},
-			{Head: "RAY", Wide: true}, {Head: "BILLING", Wide: true}, {Head: "READY AT", Wide: true}, {Head: "ENDED BECAUSE", Wide: true, Shrink: true},
+			{Head: "NAME", Shrink: true},
+			{Head: "STATE"},
+			{Head: "GPUS"},
+			{Head: "AGE", Right: true},
+			{Head: "ID"},
+			{Head: "RAY", Wide: true},
+			{Head: "BILLING", Wide: true},
+			{Head: "READY AT", Wide: true},
+			{Head: "ENDED BECAUSE", Wide: true, Shrink: true},
 		}, rows)
 	})
 }
@@ -215,8 +222,15 @@ func positive(n int) string {
 }
 
 var nodeColumns = []output.Column{
-	{Head: "ROLE"}, {Head: "STATE"}, {Head: "GPUS", Right: true}, {Head: "REGION"}, {Head: "PER GPU-HOUR", Right: true}, {Head: "NODE"},
-	{Head: "HOST", Wide: true}, {Head: "ADDRESS", Wide: true}, {Head: "REASON", Shrink: true},
+	{Head: "ROLE"},
+	{Head: "STATE"},
+	{Head: "GPUS", Right: true},
+	{Head: "REGION"},
+	{Head: "PER GPU-HOUR", Right: true},
+	{Head: "NODE"},
+	{Head: "HOST", Wide: true},
+	{Head: "ADDRESS", Wide: true},
+	{Head: "REASON", Shrink: true},
 }
 
 func (a *App) nodeRows(nodes []apiv1.Node) [][]output.Cell {
@@ -261,9 +275,12 @@ func costFacts(c apiv1.ClusterCost) []output.Fact {
 		refund.Value = output.Cell{}
 	}
 	return []output.Fact{
-		{Label: "Set aside", Value: output.Text(output.Money(c.Hold))}, {Label: "Charged so far", Value: output.Cell{Text: output.Money(c.Charged), Tone: output.Bold}},
-		{Label: "Per hour now", Value: output.Text(output.Money(c.PerHour))}, {Label: "Billed time", Value: output.Text(billed)},
-		refund, {Label: "Returned", Value: output.Text(output.Money(c.Refunded))},
+		{Label: "Set aside", Value: output.Text(output.Money(c.Hold))},
+		{Label: "Charged so far", Value: output.Cell{Text: output.Money(c.Charged), Tone: output.Bold}},
+		{Label: "Per hour now", Value: output.Text(output.Money(c.PerHour))},
+		{Label: "Billed time", Value: output.Text(billed)},
+		refund,
+		{Label: "Returned", Value: output.Text(output.Money(c.Refunded))},
 	}
 }
 
@@ -309,10 +326,11 @@ func (a *App) waitForCluster(ctx context.Context, api *client.Client, id ids.Clu
 	var cluster apiv1.Cluster
 	view := a.newProgress()
 	err := a.waitFor(ctx, timeout, func(ctx context.Context) (bool, error) {
-		var err error
-		if cluster, err = getCluster(ctx, api, id); err != nil {
+		seen, err := getCluster(ctx, api, id)
+		if err != nil {
 			return false, err
 		}
+		cluster = seen
 		view.show(cluster)
 		return reached(cluster, state)
 	})

@@ -207,7 +207,7 @@ func finish(root *cobra.Command) {
 		if check := cmd.Args; check != nil {
 			cmd.Args = func(cmd *cobra.Command, arguments []string) error {
 				if err := check(cmd, arguments); err != nil {
-					return usageError(cmd, "%v", err)
+					return usageError(cmd, "%v: the usage is `%s %s`", err, cmd.Parent().CommandPath(), cmd.Use)
 				}
 				return nil
 			}

@@ -192,7 +192,7 @@ func (a *App) ray(ctx context.Context, api *client.Client, id ids.Cluster) (*ray
 
 // followJob prints a job's output to the end and returns by its status. A stream that breaks is taken up where it broke.
 func (a *App) followJob(ctx context.Context, api *client.Client, cluster ids.Cluster, job string, timeout time.Duration) error {
-	printed := int64(0)
+	printed, broken := int64(0), 0
 	var last apiv1.Job
 	err := a.waitFor(ctx, timeout, func(ctx context.Context) (bool, error) {
 		if timeout > 0 {
@@ -213,8 +213,12 @@ func (a *App) followJob(ctx context.Context, api *client.Client, cluster ids.Clu
 		if errors.Is(err, context.DeadlineExceeded) {
 			return false, errTimedOut
 		}
-		if err != nil && printed == before && rayjobs.Ended(last.Status) {
+		if err == nil || printed > before {
+			broken = 0
+		} else if broken++; rayjobs.Ended(last.Status) {
 			return true, a.printLogs(ctx, api, cluster, job) // the stream is gone with its node, the logs may not be
+		} else if broken > maxFailedLooks {
+			return false, err
 		}
 		if last, err = getJob(ctx, api, cluster, job); err != nil {
 			return false, err
@@ -302,7 +306,7 @@ func pickJob(ctx context.Context, api *client.Client, cluster ids.Cluster, argum
 		}
 		return jobs[0], nil
 	}
-	job, err := pick("job", arguments[0], jobs, func(j apiv1.Job) string { return j.ID }, func(apiv1.Job) string { return "" }, func(apiv1.Job) bool { return true })
+	job, err := pick("job", "job ls", arguments[0], jobs, func(j apiv1.Job) string { return j.ID }, func(apiv1.Job) string { return "" }, func(apiv1.Job) bool { return true })
 	if err != nil && exitCode(err) == exitFailed {
 		return job, fail(exitJobNotFound, "there is no job %q on cluster %s: `muster job ls %s` lists them", arguments[0], cluster, cluster)
 	}
@@ -342,7 +346,11 @@ func (a *App) printJobs(jobs []apiv1.Job) error {
 			return
 		}
 		p.Table([]output.Column{
-			{Head: "JOB"}, {Head: "STATUS"}, {Head: "AGE", Right: true}, {Head: "TOOK", Right: true}, {Head: "COMMAND", Shrink: true},
+			{Head: "JOB"},
+			{Head: "STATUS"},
+			{Head: "AGE", Right: true},
+			{Head: "TOOK", Right: true},
+			{Head: "COMMAND", Shrink: true},
 			{Head: "MESSAGE", Wide: true, Shrink: true},
 		}, rows)
 	})

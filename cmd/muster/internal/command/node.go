@@ -86,8 +86,17 @@ func (a *App) printHosts(hosts []apiv1.Host) error {
 			return
 		}
 		p.Table([]output.Column{
-			{Head: "NAME", Shrink: true}, {Head: "STATE"}, {Head: "GPUS"}, {Head: "LEASED", Right: true}, {Head: "PER GPU-HOUR", Right: true}, {Head: "REGION"},
-			{Head: "SITE", Wide: true}, {Head: "ID", Wide: true}, {Head: "SEEN", Right: true, Wide: true}, {Head: "AGENT", Wide: true}, {Head: "DRIVER", Wide: true},
+			{Head: "NAME", Shrink: true},
+			{Head: "STATE"},
+			{Head: "GPUS"},
+			{Head: "LEASED", Right: true},
+			{Head: "PER GPU-HOUR", Right: true},
+			{Head: "REGION"},
+			{Head: "SITE", Wide: true},
+			{Head: "ID", Wide: true},
+			{Head: "SEEN", Right: true, Wide: true},
+			{Head: "AGENT", Wide: true},
+			{Head: "DRIVER", Wide: true},
 			{Head: "WHY NOT EARNING", Shrink: true},
 		}, rows)
 	})

@@ -57,7 +57,8 @@ func (a *App) printOffers(offers []apiv1.Offer) error {
 		}
 		rows[i] = []output.Cell{
 			output.Text(o.GPUModel), output.Text(o.Region), output.Textf("%d of %d", o.FreeGPUs, o.TotalGPUs), output.Text(strconv.Itoa(o.Hosts)),
-			output.Text(strconv.Itoa(o.LargestNode)), output.Text(memory(o.MemoryMiB)), output.Text(output.Money(o.PriceFrom)), {Text: kind, Tone: output.Dim},
+			output.Text(strconv.Itoa(o.LargestNode)), output.Text(memory(o.MemoryMiB)), output.Text(output.Money(o.PriceFrom)),
+			{Text: kind, Tone: output.Dim},
 		}
 	}
 	return a.printer().Print(offers, names, func(p *output.Page) {
@@ -66,8 +67,14 @@ func (a *App) printOffers(offers []apiv1.Offer) error {
 			return
 		}
 		p.Table([]output.Column{
-			{Head: "GPU"}, {Head: "REGION"}, {Head: "FREE GPUS", Right: true}, {Head: "HOSTS", Right: true}, {Head: "LARGEST NODE", Right: true},
-			{Head: "MEMORY", Right: true}, {Head: "FROM, PER GPU-HOUR", Right: true}, {Head: ""},
+			{Head: "GPU"},
+			{Head: "REGION"},
+			{Head: "FREE GPUS", Right: true},
+			{Head: "HOSTS", Right: true},
+			{Head: "LARGEST NODE", Right: true},
+			{Head: "MEMORY", Right: true},
+			{Head: "FROM, PER GPU-HOUR", Right: true},
+			{Head: ""},
 		}, rows)
 	})
 }

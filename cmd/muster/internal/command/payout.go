@@ -65,8 +65,14 @@ func payoutTable(p *output.Page, payouts []apiv1.Payout, withPayee bool) {
 		}
 	}
 	p.Table([]output.Column{
-		{Head: "PAYOUT"}, {Head: "PAYEE", Wide: !withPayee}, {Head: "STATE"}, {Head: "AMOUNT", Right: true}, {Head: "FINAL AT"}, {Head: "WALLET", Wide: true},
-		{Head: "TOKEN ACCOUNT", Wide: true}, {Head: "SIGNATURE", Shrink: true, Wide: withPayee},
+		{Head: "PAYOUT"},
+		{Head: "PAYEE", Wide: !withPayee},
+		{Head: "STATE"},
+		{Head: "AMOUNT", Right: true},
+		{Head: "FINAL AT"},
+		{Head: "WALLET", Wide: true},
+		{Head: "TOKEN ACCOUNT", Wide: true},
+		{Head: "SIGNATURE", Shrink: true, Wide: withPayee},
 	}, rows)
 }
 
@@ -83,7 +89,7 @@ func (a *App) payoutGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			payout, err := pick("payout", arguments[0], payouts, payoutKey, func(p apiv1.Payout) string { return p.Signature }, func(apiv1.Payout) bool { return true })
+			payout, err := pick("payout", "payout ls", arguments[0], payouts, payoutKey, func(p apiv1.Payout) string { return p.Signature }, func(apiv1.Payout) bool { return true })
 			if err != nil {
 				return err
 			}
@@ -219,8 +225,16 @@ func (a *App) printBatches(batches []apiv1.Batch, none string) error {
 			return
 		}
 		p.Table([]output.Column{
-			{Head: "BATCH"}, {Head: "STATE"}, {Head: "TOTAL", Right: true}, {Head: "PAYEES", Right: true}, {Head: "AGE", Right: true}, {Head: "DRAFTED BY"},
-			{Head: "APPROVED BY"}, {Head: "FINAL AT", Wide: true}, {Head: "SIGNATURE", Wide: true}, {Head: "NOTE", Shrink: true},
+			{Head: "BATCH"},
+			{Head: "STATE"},
+			{Head: "TOTAL", Right: true},
+			{Head: "PAYEES", Right: true},
+			{Head: "AGE", Right: true},
+			{Head: "DRAFTED BY"},
+			{Head: "APPROVED BY"},
+			{Head: "FINAL AT", Wide: true},
+			{Head: "SIGNATURE", Wide: true},
+			{Head: "NOTE", Shrink: true},
 		}, rows)
 	})
 }
@@ -234,7 +248,7 @@ func batchID(ctx context.Context, api *client.Client, argument string) (ids.Batc
 	if err != nil {
 		return id, err
 	}
-	found, err := pick("batch", argument, batches, batchKey, func(apiv1.Batch) string { return "" }, func(apiv1.Batch) bool { return true })
+	found, err := pick("batch", "payout batches", argument, batches, batchKey, func(apiv1.Batch) string { return "" }, func(apiv1.Batch) bool { return true })
 	return found.ID, err
 }
 
@@ -286,6 +300,13 @@ func (a *App) printBatch(printer output.Printer, b apiv1.Batch) error {
 	})
 }
 
+func owners(count int) string {
+	if count == 1 {
+		return "1 owner"
+	}
+	return strconv.Itoa(count) + " owners"
+}
+
 func by(when, who string) string {
 	if when == "" || who == "" {
 		return when
@@ -328,7 +349,7 @@ func (a *App) approve(ctx context.Context, api *client.Client, argument string, 
 	if err := a.printBatch(a.errPrinter(), batch); err != nil {
 		return err
 	}
-	if err := a.confirm(ctx, yes, "Pay %s to %d owners?", output.Money(batch.Total), batch.PayeeCount); err != nil {
+	if err := a.confirm(ctx, yes, "Pay %s to %s?", output.Money(batch.Total), owners(batch.PayeeCount)); err != nil {
 		return err
 	}
 	path := "/v1/finance/batches/" + batch.ID.String()

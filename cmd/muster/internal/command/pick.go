@@ -17,8 +17,9 @@ const (
 )
 
 // pick finds what an argument names: an id, the beginning of exactly one, or a name. Of several with one name it takes the only
-// one that is preferred; items come newest first, and if none is preferred the newest is taken.
-func pick[T any](kind, argument string, items []T, id, name func(T) string, preferred func(T) bool) (T, error) {
+// one that is preferred; items come newest first, and if none is preferred the newest is taken. The listing is the command that
+// shows what there is.
+func pick[T any](kind, listing, argument string, items []T, id, name func(T) string, preferred func(T) bool) (T, error) {
 	var none T
 	var named, begun []T
 	for _, item := range items {
@@ -36,18 +37,18 @@ func pick[T any](kind, argument string, items []T, id, name func(T) string, pref
 	} else if len(named) > 1 {
 		named = named[:1]
 	}
-	found := append(named, begun...)
+	found := slices.Concat(named, begun)
 	switch {
 	case len(named) == 1:
 		return named[0], nil
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) == 0:
-		return none, fail(exitFailed, "there is no %s %q: `muster %s ls` lists what there is", kind, argument, kind)
+		return none, fail(exitFailed, "there is no %s %q: `muster %s` lists what there is", kind, argument, listing)
 	}
 	candidates := make([]string, 0, maxNamedIDs)
 	for _, item := range found[:min(maxNamedIDs, len(found))] {
-		candidates = append(candidates, "\n  "+id(item)+"  "+name(item))
+		candidates = append(candidates, strings.TrimRight("\n  "+id(item)+"  "+name(item), " "))
 	}
 	return none, fail(exitUsage, "%q names %d of them, be more precise:%s", argument, len(found), strings.Join(candidates, ""))
 }
@@ -62,7 +63,7 @@ func (a *App) clusterID(ctx context.Context, api *client.Client, argument string
 	if err != nil {
 		return id, err
 	}
-	found, err := pick("cluster", argument, clusters, clusterKey, clusterName, func(c apiv1.Cluster) bool { return c.EndedAt == nil })
+	found, err := pick("cluster", "cluster ls", argument, clusters, clusterKey, clusterName, func(c apiv1.Cluster) bool { return c.EndedAt == nil })
 	return found.ID, err
 }
 
@@ -79,7 +80,7 @@ func (a *App) hostID(ctx context.Context, api *client.Client, argument string) (
 	if err != nil {
 		return id, err
 	}
-	found, err := pick("node", argument, hosts, hostKey, hostName, func(h apiv1.Host) bool { return h.State != "retired" })
+	found, err := pick("node", "node ls", argument, hosts, hostKey, hostName, func(h apiv1.Host) bool { return h.State != "retired" })
 	return found.ID, err
 }
 

@@ -73,7 +73,7 @@ func getReconciliation(ctx context.Context, api *client.Client, argument string)
 		if err != nil {
 			return run, err
 		}
-		found, err := pick("reconcile", argument, runs, reconciliationKey, func(apiv1.Reconciliation) string { return "" }, func(apiv1.Reconciliation) bool { return true })
+		found, err := pick("reconciliation", "reconcile ls", argument, runs, reconciliationKey, func(apiv1.Reconciliation) string { return "" }, func(apiv1.Reconciliation) bool { return true })
 		if err != nil {
 			return run, err
 		}
@@ -98,8 +98,13 @@ func (a *App) printReconciliations(runs []apiv1.Reconciliation) error {
 			return
 		}
 		p.Table([]output.Column{
-			{Head: "RECONCILIATION"}, {Head: "STATE"}, {Head: "MATCHED", Right: true}, {Head: "DIFFERENCES", Right: true}, {Head: "UP TO SLOT", Right: true},
-			{Head: "AGE", Right: true}, {Head: "NOTE", Shrink: true},
+			{Head: "RECONCILIATION"},
+			{Head: "STATE"},
+			{Head: "MATCHED", Right: true},
+			{Head: "DIFFERENCES", Right: true},
+			{Head: "UP TO SLOT", Right: true},
+			{Head: "AGE", Right: true},
+			{Head: "NOTE", Shrink: true},
 		}, rows)
 	})
 }
@@ -147,8 +152,14 @@ func accountTable(p *output.Page, accounts []apiv1.ReconciledAccount) {
 	}
 	p.Title("Accounts")
 	p.Table([]output.Column{
-		{Head: "ACCOUNT"}, {Head: "IN", Right: true}, {Head: "OUT", Right: true}, {Head: "CHAIN", Right: true}, {Head: "LEDGER", Right: true},
-		{Head: "TRANSACTIONS", Right: true}, {Head: "GAPLESS"}, {Head: "ADDRESS", Wide: true},
+		{Head: "ACCOUNT"},
+		{Head: "IN", Right: true},
+		{Head: "OUT", Right: true},
+		{Head: "CHAIN", Right: true},
+		{Head: "LEDGER", Right: true},
+		{Head: "TRANSACTIONS", Right: true},
+		{Head: "GAPLESS"},
+		{Head: "ADDRESS", Wide: true},
 	}, rows)
 }
 
@@ -159,13 +170,19 @@ func differenceTable(p *output.Page, differences []apiv1.Difference) {
 	rows := make([][]output.Cell, len(differences))
 	for i, d := range differences {
 		rows[i] = []output.Cell{
-			{Text: strings.ReplaceAll(d.Class, "_", " "), Tone: output.Bad}, output.Text(first(output.OptionalMoney(d.Ledger), "-")), output.Text(first(output.OptionalMoney(d.Chain), "-")),
+			{Text: strings.ReplaceAll(d.Class, "_", " "), Tone: output.Bad},
+			output.Text(first(output.OptionalMoney(d.Ledger), "-")), output.Text(first(output.OptionalMoney(d.Chain), "-")),
 			output.Text(output.Time(&d.At)), output.Text(d.Text), output.Text(d.Account), output.Text(first(d.Signature, "-")),
 		}
 	}
 	p.Title("Differences")
 	p.Table([]output.Column{
-		{Head: "CLASS"}, {Head: "LEDGER", Right: true}, {Head: "CHAIN", Right: true}, {Head: "AT"}, {Head: "WHAT", Shrink: true}, {Head: "ACCOUNT", Wide: true},
+		{Head: "CLASS"},
+		{Head: "LEDGER", Right: true},
+		{Head: "CHAIN", Right: true},
+		{Head: "AT"},
+		{Head: "WHAT", Shrink: true},
+		{Head: "ACCOUNT", Wide: true},
 		{Head: "SIGNATURE", Wide: true},
 	}, rows)
 }

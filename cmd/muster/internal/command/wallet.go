@@ -89,7 +89,12 @@ func (a *App) showLines(ctx context.Context, api *client.Client) error {
 	}
 	return a.printer().Print(lines, namesOf(lines, func(l apiv1.WalletLine) string { return l.ID.String() }), func(p *output.Page) {
 		p.Table([]output.Column{
-			{Head: "AT"}, {Head: "KIND"}, {Head: "ACCOUNT"}, {Head: "AMOUNT", Right: true}, {Head: "BALANCE", Right: true}, {Head: "WHAT", Shrink: true},
+			{Head: "AT"},
+			{Head: "KIND"},
+			{Head: "ACCOUNT"},
+			{Head: "AMOUNT", Right: true},
+			{Head: "BALANCE", Right: true},
+			{Head: "WHAT", Shrink: true},
 			{Head: "SIGNATURE", Wide: true},
 		}, rows)
 	})

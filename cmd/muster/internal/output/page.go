@@ -38,7 +38,9 @@ type Cell struct {
 func Text(text string) Cell { return Cell{Text: text} }
 
 // Textf makes a plain cell of a format and its arguments.
-func Textf(format string, arguments ...any) Cell { return Cell{Text: fmt.Sprintf(format, arguments...)} }
+func Textf(format string, arguments ...any) Cell {
+	return Cell{Text: fmt.Sprintf(format, arguments...)}
+}
 
 // Column describes a column of a table.
 type Column struct {

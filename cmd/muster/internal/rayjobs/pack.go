@@ -103,16 +103,20 @@ func (p *packer) folder(folder string, above ignores) error {
 
 func (p *packer) entry(folder string, entry os.DirEntry, within ignores) error {
 	name := path.Join(folder, entry.Name())
-	isLink := entry.Type()&os.ModeSymlink != 0
-	info, err := os.Stat(filepath.Join(p.root, name)) // follows links
-	switch {
-	case entry.Name() == ".git" || err == nil && within.excludes(name, info.IsDir()):
-		return nil
-	case isLink && (err != nil || info.IsDir()):
-		p.skipped = append(p.skipped, name)
-		return nil
-	case err != nil:
+	info, err := entry.Info()
+	if entry.Type()&os.ModeSymlink != 0 {
+		info, err = os.Stat(filepath.Join(p.root, name))
+		if err != nil || info.IsDir() {
+			p.skipped = append(p.skipped, name)
+			return nil //nolint:nilerr // a link to nothing is reported with the package, it does not spoil it
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("read the working directory: %w", err)
+	}
+	switch {
+	case entry.Name() == ".git" || within.excludes(name, info.IsDir()):
+		return nil
 	case info.IsDir():
 		return p.folder(name, within)
 	case info.Mode().IsRegular():

@@ -116,7 +116,9 @@ func (s *Session) CreateKey(ctx context.Context, org ids.Org, name string) (apiv
 }
 
 // End signs out.
-func (s *Session) End(ctx context.Context) error { return s.api.Post(ctx, "/v1/auth/sign-out", nil, nil) }
+func (s *Session) End(ctx context.Context) error {
+	return s.api.Post(ctx, "/v1/auth/sign-out", nil, nil)
+}
 
 // cookies keeps the session between requests to one server. The standard jar will not do: on a loopback address it would
 // withhold the server's Secure cookies from plain http, where browsers send them.
@@ -131,7 +133,7 @@ func (c *cookies) RoundTrip(request *http.Request) (*http.Response, error) {
 	request = request.Clone(request.Context())
 	for _, cookie := range c.held {
 		if private || !cookie.Secure {
-			request.AddCookie(&http.Cookie{Name: cookie.Name, Value: cookie.Value})
+			request.AddCookie(cookie)
 		}
 	}
 	response, err := c.next.RoundTrip(request)

@@ -1,0 +1,276 @@
+package command
+
+import (
+	"time"
+
+	apiv1 "github.com/muster-gpu/muster/api/v1"
+	"github.com/muster-gpu/muster/internal/ids"
+)
+
+// fixed makes an id that is always the same.
+func fixed[I ~[16]byte](n byte) I { return I{0: 0x01, 1: 0x9d, 2: 0xa4, 3: n, 15: n} }
+
+var (
+	testOrg     = fixed[ids.Org](1)
+	readyID     = fixed[ids.Cluster](1)
+	endedID     = fixed[ids.Cluster](2)
+	hostID      = fixed[ids.Host](1)
+	draftID     = fixed[ids.Batch](1)
+	finalID     = fixed[ids.Batch](2)
+	clusterPath = "/v1/clusters/" + readyID.String()
+)
+
+const testSignature = "5VERv8NMvzbJMEkV8xnrLkEaWRtSz9CosKDYjCJjBRnbJLgp8uirBgmQpjKhoR4tjF3ZpRzrFmBV6UjKdiSZkQUW"
+
+func ago(d time.Duration) time.Time { return testNow.Add(-d) }
+
+func pointer[T any](value T) *T { return &value }
+
+func tokens(baseUnits, text string) apiv1.Money {
+	return apiv1.Money{BaseUnits: baseUnits, Text: text, Currency: "USDC", Decimals: 6}
+}
+
+func items[T any](all ...T) apiv1.List[T] { return apiv1.List[T]{Items: append([]T{}, all...)} }
+
+// documents are the answers of a small Muster.
+func documents() map[string]any {
+	return map[string]any{
+		"GET /v1/network": testNetwork("local"), "GET /v1/offers": items(testOffers()...), "POST /v1/quotes": testQuote(),
+		"POST /v1/explain":   testExplanation(),
+		"POST /v1/bookings":  apiv1.Booking{ID: fixed[ids.Booking](1), State: "accepted", ClusterID: &readyID},
+		"GET /v1/clusters":   items(summary(readyCluster()), summary(endedCluster())),
+		"GET " + clusterPath: readyCluster(), "GET /v1/clusters/" + endedID.String(): endedCluster(), "POST " + clusterPath + "/release": readyCluster(),
+		"GET " + clusterPath + "/events": items(testEvents()...), "GET " + clusterPath + "/cost": *readyCluster().Cost,
+		"POST " + clusterPath + "/ray-token": apiv1.RayToken{Token: "mrt_it's", ExpiresAt: testNow.Add(time.Hour), Env: map[string]string{
+			"RAY_API_SERVER_ADDRESS": "https://muster.example/v1/clusters/" + readyID.String() + "/ray", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "mrt_it's",
+		}},
+		"GET " + clusterPath + "/jobs": items(testJobs()...), "GET " + clusterPath + "/jobs/raysubmit_two/logs": apiv1.JobLogs{Logs: "step 1\nstep 2\n", Truncated: true},
+		"POST " + clusterPath + "/jobs/raysubmit_two/stop": testJobs()[0],
+		"GET /v1/wallet": testWallet(), "GET /v1/wallet/lines": items(testLines()...), "GET /v1/wallet/deposits": items(testDeposits()...),
+		"POST /v1/local/faucet": apiv1.FaucetResult{Signature: testSignature, Amount: tokens("100000000", "100.000000")},
+		"GET /v1/hosts":         items(testHosts()...), "GET /v1/hosts/" + hostID.String(): testHosts()[0], "PUT /v1/hosts/" + hostID.String() + "/ask": testHosts()[0],
+		"POST /v1/hosts/" + hostID.String() + "/drain": testHosts()[0], "POST /v1/hosts/" + hostID.String() + "/undrain": testHosts()[0],
+		"POST /v1/join-tokens": apiv1.JoinTokenCreated{
+			JoinToken: apiv1.JoinToken{ID: fixed[ids.JoinToken](1), State: "open", Kind: "gpu", Region: "eu-west", CreatedAt: testNow, ExpiresAt: testNow.Add(15 * time.Minute)},
+			Secret:    "mjt_secret", Command: "muster-worker join --server muster.example:7443 --token mjt_secret --run",
+		},
+		"GET /v1/earnings": testEarnings(), "GET /v1/payouts": items(testPayout("finalized")), "GET /v1/finance/payable": testPayable(),
+		"GET /v1/finance/batches": items(testBatch(draftID, "draft"), testBatch(finalID, "finalized")), "POST /v1/finance/batches": items(testBatch(draftID, "draft")),
+		"GET /v1/finance/batches/" + draftID.String(): testBatch(draftID, "draft"), "GET /v1/finance/batches/" + finalID.String(): testBatch(finalID, "finalized"),
+		"POST /v1/finance/batches/" + draftID.String() + "/approve": testBatch(draftID, "approved"),
+		"GET /v1/finance/reconciliations":                           items(testReconciliation(false), testReconciliation(true)),
+		"POST /v1/finance/reconciliations":                          testReconciliation(false), "GET /v1/finance/reconciliations/" + fixed[ids.Reconciliation](2).String(): testReconciliation(true),
+		"GET /v1/me": apiv1.Me{UserID: fixed[ids.User](1), Name: "Ada, ML engineer", Organisations: []apiv1.Membership{{OrgID: testOrg, Name: "Northwind Labs", Roles: []string{"engineer"}}}},
+	}
+}
+
+func testNetwork(name string) apiv1.Network {
+	return apiv1.Network{
+		Name: name, Mint: "4xNLd3bpemVoToYGD5PbbLCve2CoQd4MD9DSLs5F1cun", Symbol: "USDC", Decimals: 6, Version: "1.2.0",
+		ExplorerTransaction: "https://explorer.example/tx/{signature}",
+	}
+}
+
+func testOffers() []apiv1.Offer {
+	return []apiv1.Offer{
+		{GPUModel: "H100", Region: "eu-north", MemoryMiB: 81559, FreeGPUs: 96, TotalGPUs: 128, Hosts: 14, LargestNode: 8, PriceFrom: tokens("1900000", "1.900000")},
+		{GPUModel: "RTX 4090", Region: "us-east", MemoryMiB: 24564, FreeGPUs: 3, TotalGPUs: 8, Hosts: 2, LargestNode: 2, PriceFrom: tokens("412500", "0.412500"), Simulated: true},
+	}
+}
+
+func testQuote() apiv1.Quote {
+	return apiv1.Quote{
+		ID: fixed[ids.Booking](1), Spec: apiv1.BookingSpec{GPUModel: "H100", NodeCount: 2, GPUsPerNode: 2, Duration: "1h", ClusterName: "demo"},
+		Lines: []apiv1.QuoteLine{
+			{HostID: hostID, Region: "eu-north", Site: "oslo-1", GPUModel: "H100", GPUs: 2, PricePerGPUHour: tokens("1900000", "1.900000")},
+			{HostID: fixed[ids.Host](2), Region: "eu-north", GPUModel: "H100", GPUs: 2, PricePerGPUHour: tokens("2100000", "2.100000")},
+		},
+		PricePerHour: tokens("8000000", "8.000000"), Hold: tokens("8000000", "8.000000"), OwnersReceive: tokens("7800000", "7.800000"),
+		PlatformFee: tokens("200000", "0.200000"), RefundHalfway: tokens("4000000", "4.000000"), Available: tokens("1000000000", "1000.000000"),
+		QuotedAt: testNow, ExpiresAt: testNow.Add(time.Minute),
+	}
+}
+
+func testExplanation() apiv1.Explanation {
+	return apiv1.Explanation{Blocking: "price", Summary: "2 nodes wanted, but only 1 of the hosts asks at most 1.90.", Funnel: []apiv1.ExplanationStep{
+		{Condition: "gpu_model", Hosts: 2, GPUs: 8}, {Condition: "region", Hosts: 2, GPUs: 8}, {Condition: "price", Hosts: 1, GPUs: 4},
+	}}
+}
+
+func readyCluster() apiv1.Cluster {
+	return apiv1.Cluster{
+		ID: readyID, OrgID: testOrg, BookingID: fixed[ids.Booking](1), Name: "demo", State: "ready", Version: 7, GPUModel: "H100", NodeCount: 2,
+		GPUsPerNode: 2, RayVersion: "2.60.0", Billing: true, CreatedAt: ago(31 * time.Minute), ReadyAt: pointer(ago(30 * time.Minute)),
+		EndsAt: pointer(testNow.Add(30 * time.Minute)),
+		Nodes: []apiv1.Node{
+			{ID: fixed[ids.Node](1), HostID: fixed[ids.Host](9), Role: "head", State: "alive", Address: "127.77.0.2", Region: "eu-north", CreatedAt: ago(31 * time.Minute)},
+			{
+				ID: fixed[ids.Node](2), HostID: hostID, Role: "gpu", Ordinal: 1, State: "alive", Address: "127.77.0.3", Region: "eu-north", GPUs: 2,
+				PricePerGPUHour: pointer(tokens("1900000", "1.900000")), CreatedAt: ago(31 * time.Minute),
+			},
+			{
+				ID: fixed[ids.Node](3), HostID: fixed[ids.Host](2), Role: "gpu", Ordinal: 2, State: "failed", Reason: "ray ended by itself\nTraceback\n\x1b[2J", Address: "127.77.0.4",
+				Region: "eu-north", GPUs: 2, PricePerGPUHour: pointer(tokens("2100000", "2.100000")), CreatedAt: ago(31 * time.Minute),
+			},
+		},
+		Phases: []apiv1.Phase{
+			{State: "reserved", EnteredAt: ago(31 * time.Minute), DurationMS: pointer(int64(88))},
+			{State: "head_up", EnteredAt: ago(31 * time.Minute), DurationMS: pointer(int64(59_912))},
+			{State: "ready", EnteredAt: ago(30 * time.Minute)},
+		},
+		Cost: &apiv1.ClusterCost{
+			Hold: tokens("8000000", "8.000000"), Charged: tokens("4000000", "4.000000"), PerHour: tokens("8000000", "8.000000"), RefundNow: tokens("4000000", "4.000000"),
+			Refunded: tokens("0", "0.000000"), AsOf: testNow, BilledMS: 1_800_000, DurationMS: 3_600_000,
+		},
+		Receipt: &apiv1.Receipt{MadeAt: ago(30 * time.Minute), SHA256: "503c2fb99fd0a0c4", Document: "{}"},
+	}
+}
+
+func joiningCluster() apiv1.Cluster {
+	c := readyCluster()
+	c.State, c.ReadyAt, c.EndsAt, c.Receipt = "joining", nil, nil, nil
+	c.Nodes = c.Nodes[:2]
+	c.Nodes[1].State = "starting"
+	c.Phases = []apiv1.Phase{
+		{State: "reserved", EnteredAt: ago(8 * time.Second), DurationMS: pointer(int64(88))}, {State: "joining", EnteredAt: ago(4 * time.Second)},
+	}
+	return c
+}
+
+func endedCluster() apiv1.Cluster {
+	c := readyCluster()
+	c.ID, c.Name, c.State, c.Billing, c.EndsAt = endedID, "old", "failed", false, nil
+	c.EndedAt, c.SettledAt = pointer(ago(24*time.Hour)), pointer(ago(24*time.Hour))
+	c.CreatedAt, c.ReadyAt = ago(25*time.Hour), nil
+	c.FaultParty, c.EndReason = "owner", "Two nodes were lost.\nlong\nstory"
+	return c
+}
+
+// summary is a cluster as lists have it.
+func summary(c apiv1.Cluster) apiv1.Cluster {
+	c.Nodes, c.Phases, c.Cost, c.Receipt, c.EndsAt = nil, nil, nil, nil, nil
+	return c
+}
+
+func testEvents() []apiv1.ClusterEvent {
+	return []apiv1.ClusterEvent{
+		{Seq: 1, ClusterID: readyID, At: ago(31 * time.Minute), Kind: "state", State: "reserved", Message: "Reserved 2 x 2 H100 and set the money aside."},
+		{Seq: 2, ClusterID: readyID, At: ago(30 * time.Minute), Kind: "receipt", Message: "Delivered as booked."},
+		{Seq: 3, ClusterID: readyID, At: ago(30 * time.Minute), Kind: "state", State: "ready", Message: "Every node has joined Ray, as booked."},
+	}
+}
+
+func testJobs() []apiv1.Job {
+	return []apiv1.Job{
+		{ID: "raysubmit_two", Status: "RUNNING", Entrypoint: "python train.py\n--epochs 3", StartedAt: pointer(ago(90 * time.Second))},
+		{
+			ID: "raysubmit_one", Status: "FAILED", Entrypoint: "false", Message: "Job entrypoint command failed with exit code 1, last available logs: nothing",
+			StartedAt: pointer(ago(time.Hour)), EndedAt: pointer(ago(59 * time.Minute)),
+		},
+	}
+}
+
+func testWallet() apiv1.Wallet {
+	return apiv1.Wallet{
+		Available: tokens("992400000", "992.400000"), Held: tokens("7600000", "7.600000"), SpendPerHour: tokens("7600000", "7.600000"),
+		DepositAddress: "4X5mYpANEg9UPNf6gzBwvjuXnm8tCdB2xEpaxRapVLrx", DepositTokenAccount: "BJkXtPtqNSR8XDJGm5n6w5RKbgwjziEkqQaywuiEacuP",
+		SolanaPayURL:   "solana:4X5mYpANEg9UPNf6gzBwvjuXnm8tCdB2xEpaxRapVLrx?label=Muster&spl-token=4xNLd3bpemVoToYGD5PbbLCve2CoQd4MD9DSLs5F1cun",
+		MinimumDeposit: tokens("10000", "0.010000"),
+	}
+}
+
+func testLines() []apiv1.WalletLine {
+	return []apiv1.WalletLine{
+		{
+			ID: fixed[ids.Transfer](2), At: ago(time.Minute), Kind: "charge", Text: "GPU time of demo", Account: "held", Amount: tokens("-105798", "-0.105798"),
+			Balance: tokens("7494202", "7.494202"), ClusterID: &readyID,
+		},
+		{
+			ID: fixed[ids.Transfer](1), At: ago(time.Hour), Kind: "deposit", Text: "Deposit received", Account: "available", Amount: tokens("1000000000", "1000.000000"),
+			Balance: tokens("1000000000", "1000.000000"), Signature: testSignature,
+		},
+	}
+}
+
+func testDeposits() []apiv1.Deposit {
+	return []apiv1.Deposit{
+		{ID: fixed[ids.Deposit](2), At: ago(time.Minute), Amount: "0.001000", Mint: testNetwork("").Mint, State: "suspense", Reason: "less than the least deposit", Signature: testSignature},
+		{ID: fixed[ids.Deposit](1), At: ago(time.Hour), Amount: "1000.000000", Mint: testNetwork("").Mint, State: "credited", Signature: testSignature},
+	}
+}
+
+func testHosts() []apiv1.Host {
+	gpu := func(n byte, leased bool) apiv1.GPU {
+		return apiv1.GPU{ID: fixed[ids.GPU](n), UUID: "GPU-1272683d-3a99-8b58-2f3d-33a3d3be8d8f", Model: "H100", Product: "NVIDIA H100 80GB HBM3", MemoryMiB: 81559, Healthy: true, Leased: leased}
+	}
+	sick := gpu(3, false)
+	sick.Healthy, sick.HealthNote = false, "XID 79: fell off the bus"
+	return []apiv1.Host{
+		{
+			ID: hostID, Name: "rack-7", Kind: "gpu", State: "leased", Region: "eu-north", Site: "oslo-1", Connected: true, LastSeenAt: pointer(ago(3 * time.Second)),
+			EnrolledAt: ago(72 * time.Hour), AgentVersion: "1.2.0", DriverVersion: "570.172.08", CUDAVersion: "12.8", GPUs: []apiv1.GPU{gpu(1, true), gpu(2, true), sick},
+			Ask: &apiv1.Ask{PricePerGPUHour: tokens("1900000", "1.900000"), Active: true, UpdatedAt: ago(time.Hour)}, CertificateExpiresAt: pointer(testNow.Add(20 * time.Hour)),
+		},
+		{
+			ID: fixed[ids.Host](2), Name: "rack-8", Kind: "gpu", State: "lost", Region: "eu-north", EnrolledAt: ago(72 * time.Hour), GPUs: []apiv1.GPU{},
+			WhyNotEarning: "Its agent is not connected: check that muster-worker runs on it.",
+		},
+	}
+}
+
+func testEarnings() apiv1.Earnings {
+	return apiv1.Earnings{
+		Payable: tokens("55566", "0.055566"), InFlight: tokens("0", "0.000000"), Paid: tokens("120000000", "120.000000"),
+		Days:  []apiv1.EarningsDay{{Day: "2026-11-22", Earned: tokens("55566", "0.055566"), Paid: tokens("120000000", "120.000000")}},
+		Hosts: []apiv1.EarningsHost{{HostID: hostID, Name: "rack-7", Earned: tokens("120055566", "120.055566"), GPUHours: "63.1871"}},
+	}
+}
+
+func testPayout(state string) apiv1.Payout {
+	p := apiv1.Payout{
+		ID: fixed[ids.Payout](1), BatchID: finalID, OrgID: fixed[ids.Org](2), Payee: "Ridge Compute", Address: "DBGdHHKpD5bb16TsqccXdQEQszXYZXGaF5AGYX4xqePk",
+		TokenAccount: "4dg432DGaxgfMwJYujjPGcNboHfku1q1zb1A9LHrAKp9", Amount: tokens("120000000", "120.000000"), State: state,
+	}
+	if state == "finalized" {
+		p.Signature, p.FinalizedAt = testSignature, pointer(ago(time.Hour))
+	}
+	return p
+}
+
+func testPayable() apiv1.PayableSummary {
+	return apiv1.PayableSummary{
+		Total: tokens("55566", "0.055566"), Minimum: tokens("1", "0.000001"), Treasury: pointer(tokens("999999886810", "999999.886810")),
+		Payees:  []apiv1.Payee{{OrgID: fixed[ids.Org](2), Name: "Ridge Compute", Address: "DBGdHHKpD5bb16TsqccXdQEQszXYZXGaF5AGYX4xqePk", Amount: tokens("55566", "0.055566")}},
+		LeftOut: []apiv1.Payee{{OrgID: fixed[ids.Org](3), Name: "Fjord Systems", Amount: tokens("9000000", "9.000000"), Reason: "no payout address is set"}},
+	}
+}
+
+func testBatch(id ids.Batch, state string) apiv1.Batch {
+	b := apiv1.Batch{
+		ID: id, State: state, Total: tokens("120000000", "120.000000"), PayeeCount: 1, CreatedAt: ago(2 * time.Hour), DraftedBy: "Fin, finance",
+		Payouts: []apiv1.Payout{testPayout(state)},
+	}
+	if state == "finalized" {
+		b.ApprovedBy, b.ApprovedAt, b.SentAt, b.FinalizedAt = "Olga", pointer(ago(time.Hour)), pointer(ago(time.Hour)), pointer(ago(time.Hour))
+		b.Signature, b.Slot, b.FeeLamports = testSignature, pointer(int64(371)), pointer(int64(5800))
+	}
+	return b
+}
+
+func testReconciliation(differs bool) apiv1.Reconciliation {
+	r := apiv1.Reconciliation{
+		ID: fixed[ids.Reconciliation](1), StartedAt: ago(time.Minute), State: "clean", Slot: 372, Matched: 3,
+		Accounts: []apiv1.ReconciledAccount{{
+			Name: "treasury", Address: "DQwn1rL4ckHfvMj1ifB6KbpkEWGtTAXvSrh5h5jWki35", In: tokens("1000000000000", "1000000.000000"), Out: tokens("113190", "0.113190"),
+			ChainClosing: tokens("999999886810", "999999.886810"), LedgerClosing: tokens("999999886810", "999999.886810"), Transactions: 2, Continuous: true,
+		}},
+	}
+	if differs {
+		r.ID, r.State, r.DifferenceCount, r.Accounts[0].Continuous = fixed[ids.Reconciliation](2), "differences", 1, false
+		r.Differences = []apiv1.Difference{{
+			Class: "chain_only", Account: r.Accounts[0].Address, Signature: testSignature, Chain: pointer(tokens("5000000", "5.000000")), At: ago(time.Hour),
+			Text: "The ledger does not know this transfer.",
+		}}
+	}
+	return r
+}
