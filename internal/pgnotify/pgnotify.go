@@ -71,6 +71,17 @@ func (h *Hub) Subscribe(channel string) (<-chan string, func()) {
 	}
 }
 
+// Drain discards what waits on a stream. Call it before a look that serves all of it, or the look is repeated for each.
+func Drain(stream <-chan string) {
+	for {
+		select {
+		case <-stream:
+		default:
+			return
+		}
+	}
+}
+
 // Run listens until ctx ends, reconnecting as often as needed. It is a lifecycle.Func.
 func (h *Hub) Run(ctx context.Context, ready func()) error {
 	for ctx.Err() == nil {

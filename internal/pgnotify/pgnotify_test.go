@@ -142,6 +142,11 @@ func TestASlowSubscriberMissesNotificationsAndHoldsUpNobody(t *testing.T) {
 		notify(t, pool, pgnotify.ChannelHost, payload)
 		await(t, quick, payload)
 	}
+	defer func() {
+		if pgnotify.Drain(slow); len(slow) != 0 {
+			t.Errorf("%d notifications wait after draining", len(slow))
+		}
+	}()
 	if len(slow) != cap(slow) {
 		t.Errorf("the slow subscriber has %d notifications waiting, want its bound of %d", len(slow), cap(slow))
 	}

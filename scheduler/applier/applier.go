@@ -1,7 +1,7 @@
 // Package applier is the one writer of leases.
 //
-// It decides the bookings that wait, up to a batch at a time, in one transaction: each is placed in memory against a snapshot
-// that the ones before it have already taken from, and its cluster, nodes, leases and escrow hold are written together, behind a
+// It decides the bookings that wait, up to a batch at a time, in one transaction: each gets the hosts that it was quoted while they
+// are free, or is placed in memory against a snapshot that the ones before it have already taken from, and its cluster, nodes, leases and escrow hold are written together, behind a
 // savepoint. A booking that cannot be placed or paid for is refused by itself, and one that fails otherwise waits for the next
 // batch; the others go on. The transaction begins by asserting the leader's term, so that a process which has lost the lead
 // writes nothing, and the schema's unique index on open leases stands behind all of it.
@@ -84,6 +84,7 @@ func (a *Applier) Run(ctx context.Context, term int64) error {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	for {
+		pgnotify.Drain(wake)
 		decided, err := a.Apply(ctx, term)
 		switch {
 		case ctx.Err() != nil:
@@ -131,15 +132,12 @@ func (a *Applier) Apply(ctx context.Context, term int64) (int, error) {
 }
 
 func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedulerdb.Booking) (decided []ids.Booking, err error) {
-	hosts, err := market.Snapshot(ctx, a.queries, tx)
-	if err != nil {
-		return nil, err
-	}
+	var fleet []placement.Host // read by the first booking that does not get what it was quoted
 	for _, booking := range bookings {
 		var plan []market.Line
 		err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
 			var err error
-			plan, err = a.apply(ctx, savepoint, hosts, booking)
+			plan, err = a.apply(ctx, savepoint, &fleet, booking)
 			return err
 		})
 		var refusal *errs.Error
@@ -155,7 +153,7 @@ func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedule
 			continue
 		}
 		decided = append(decided, booking.ID)
-		take(hosts, booking, plan)
+		take(fleet, booking, plan)
 		if _, err := tx.Exec(ctx, "SELECT pg_notify($1, $2)", pgnotify.ChannelDecided, uuid.UUID(booking.ID).String()); err != nil {
 			return nil, fmt.Errorf("tell the waiting: %w", err)
 		}
@@ -175,8 +173,8 @@ func take(hosts []placement.Host, booking schedulerdb.Booking, plan []market.Lin
 }
 
 // apply places one booking and writes everything that it becomes.
-func (a *Applier) apply(ctx context.Context, tx pgx.Tx, hosts []placement.Host, booking schedulerdb.Booking) ([]market.Line, error) {
-	lines, err := choose(hosts, booking)
+func (a *Applier) apply(ctx context.Context, tx pgx.Tx, fleet *[]placement.Host, booking schedulerdb.Booking) ([]market.Line, error) {
+	lines, err := a.choose(ctx, tx, fleet, booking)
 	if err != nil {
 		return nil, err
 	}
@@ -257,15 +255,36 @@ func (a *Applier) wakeHosts(ctx context.Context, tx pgx.Tx, hosts []uuid.UUID) e
 }
 
 // choose keeps the quoted hosts at their quoted prices while they are still free; otherwise it places anew, at no more than the
-// quoted price.
-func choose(hosts []placement.Host, booking schedulerdb.Booking) ([]market.Line, error) {
+// quoted price. Only that needs the fleet, which is read once for a batch, its earlier bookings included.
+func (a *Applier) choose(ctx context.Context, tx pgx.Tx, fleet *[]placement.Host, booking schedulerdb.Booking) ([]market.Line, error) {
 	var quoted []market.Line
 	if err := json.Unmarshal(booking.Plan, &quoted); err != nil {
 		return nil, fmt.Errorf("read plan of %s: %w", booking.ID, err)
 	}
-	if !slices.ContainsFunc(quoted, func(l market.Line) bool { return !canTake(hosts, l.HostID, booking) }) {
+	if len(quoted) != int(booking.NodeCount) {
+		return nil, fmt.Errorf("the plan of %s has %d hosts for %d nodes", booking.ID, len(quoted), booking.NodeCount)
+	}
+	planned := make([]ids.Host, len(quoted))
+	for i, line := range quoted {
+		planned[i] = line.HostID
+	}
+	hosts, err := market.Snapshot(ctx, a.queries, tx, planned...)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(planned, func(host ids.Host) bool { return !canTake(hosts, host, booking) }) {
 		return quoted, nil
 	}
+	if *fleet == nil {
+		if *fleet, err = market.Snapshot(ctx, a.queries, tx); err != nil {
+			return nil, err
+		}
+	}
+	return placeAnew(*fleet, quoted, booking)
+}
+
+// placeAnew finds other hosts for a booking, together no dearer than the quoted ones.
+func placeAnew(hosts []placement.Host, quoted []market.Line, booking schedulerdb.Booking) ([]market.Line, error) {
 	request := placement.Request{
 		Model: booking.GPUModel, Nodes: int(booking.NodeCount), GPUsPerNode: int(booking.GPUsPerNode), Regions: booking.Regions,
 	}

@@ -113,8 +113,9 @@ func TestABookingThatCannotBeDecidedHoldsUpNobody(t *testing.T) {
 	w := schedulertest.New(t)
 	w.AddHead()
 	w.AddHost("H100", 2, 1_000_000, "eu")
-	broken, sound := w.Quote(schedulertest.Spec(1, 1)), w.Quote(schedulertest.Spec(1, 1))
+	broken, empty, sound := w.Quote(schedulertest.Spec(1, 1)), w.Quote(schedulertest.Spec(1, 1)), w.Quote(schedulertest.Spec(1, 1))
 	w.Exec(`UPDATE bookings SET requested_at = now() - interval '1 minute', plan = '{}' WHERE id = $1`, broken.ID)
+	w.Exec(`UPDATE bookings SET requested_at = now() - interval '1 minute', plan = '[]' WHERE id = $1`, empty.ID)
 	w.Exec(`UPDATE bookings SET requested_at = now() WHERE id = $1`, sound.ID)
 	decided, err := w.Applier.Apply(t.Context(), schedulertest.Term)
 	if err != nil || decided != 1 {
@@ -125,6 +126,29 @@ func TestABookingThatCannotBeDecidedHoldsUpNobody(t *testing.T) {
 	}
 	if left := w.Count(`SELECT count(*) FROM bookings WHERE id = $1 AND state = 'quoted'`, broken.ID); left != 1 {
 		t.Error("the broken booking does not wait any more")
+	}
+}
+
+func TestBookingsOfOneBatchMoveToHostsThatAreStillFree(t *testing.T) {
+	t.Parallel()
+	w := schedulertest.New(t)
+	w.AddHead()
+	for range 3 {
+		w.AddHost("H100", 1, 1_000_000, "eu")
+	}
+	var same []market.Quote
+	for range 4 {
+		same = append(same, w.Quote(schedulertest.Spec(1, 1)))
+	}
+	if same[0].Lines[0].HostID != same[3].Lines[0].HostID {
+		t.Fatal("the quotes are for different hosts: the test shows nothing")
+	}
+	w.Exec(`UPDATE bookings SET requested_at = now()`)
+	if decided, err := w.Applier.Apply(t.Context(), schedulertest.Term); err != nil || decided != 4 {
+		t.Fatalf("decided %d, %v", decided, err)
+	}
+	if accepted, hosts := w.Count(`SELECT count(*) FROM bookings WHERE state = 'accepted'`), w.Count(`SELECT count(DISTINCT host_id) FROM leases`); accepted != 3 || hosts != 3 {
+		t.Errorf("%d were accepted on %d hosts, want 3 on 3", accepted, hosts)
 	}
 }
 

@@ -72,6 +72,7 @@ func (l *Lifecycle) Run(ctx context.Context, term int64) error {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	for {
+		pgnotify.Drain(wake)
 		if err := l.Look(ctx, term); err != nil && ctx.Err() == nil {
 			l.log.WarnContext(ctx, "look at clusters failed, it will be tried again", "error", err)
 		}

@@ -139,9 +139,13 @@ func New(pool *pgxpool.Pool, hub *pgnotify.Hub, currency money.Currency, feeBps 
 	return &Service{pool: pool, queries: schedulerdb.New(), hub: hub, currency: currency, feeBps: feeBps}
 }
 
-// Snapshot reads the fleet as placement sees it.
-func Snapshot(ctx context.Context, queries *schedulerdb.Queries, db schedulerdb.DBTX) ([]placement.Host, error) {
-	rows, err := queries.PlacementHosts(ctx, db)
+// Snapshot reads the fleet as placement sees it, or of it the given hosts.
+func Snapshot(ctx context.Context, queries *schedulerdb.Queries, db schedulerdb.DBTX, only ...ids.Host) ([]placement.Host, error) {
+	var list []uuid.UUID
+	for _, host := range only {
+		list = append(list, uuid.UUID(host))
+	}
+	rows, err := queries.PlacementHosts(ctx, db, list)
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet: %w", err)
 	}

@@ -1,8 +1,8 @@
 -- Offers and placement ------------------------------------------------------
 
 -- name: PlacementHosts :many
--- Every GPU host with an ask, with how many of its healthy GPUs no open lease holds. "Open for business" is decided by the
--- caller from state and active, so that an explanation can tell the two apart.
+-- Every GPU host with an ask, or those of a list, with how many of its healthy GPUs no open lease holds. "Open for business" is
+-- decided by the caller from state and active, so that an explanation can tell the two apart.
 SELECT h.id, h.org_id, h.state, h.connected, h.region, h.site, h.simulated, a.active, a.price_per_gpu_hour,
        g.model, g.memory_mib,
        count(*)::int AS gpus,
@@ -11,7 +11,7 @@ FROM hosts h
 JOIN asks a ON a.host_id = h.id
 JOIN gpus g ON g.host_id = h.id
 LEFT JOIN leases l ON l.gpu_id = g.id AND l.state <> 'closed'
-WHERE h.kind = 'gpu' AND h.state <> 'retired'
+WHERE h.kind = 'gpu' AND h.state <> 'retired' AND (sqlc.narg(hosts)::uuid[] IS NULL OR h.id = ANY(sqlc.narg(hosts)::uuid[]))
 GROUP BY h.id, a.id, g.model, g.memory_mib;
 
 -- name: HeadHosts :many

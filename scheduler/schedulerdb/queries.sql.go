@@ -1019,7 +1019,7 @@ FROM hosts h
 JOIN asks a ON a.host_id = h.id
 JOIN gpus g ON g.host_id = h.id
 LEFT JOIN leases l ON l.gpu_id = g.id AND l.state <> 'closed'
-WHERE h.kind = 'gpu' AND h.state <> 'retired'
+WHERE h.kind = 'gpu' AND h.state <> 'retired' AND ($1::uuid[] IS NULL OR h.id = ANY($1::uuid[]))
 GROUP BY h.id, a.id, g.model, g.memory_mib
 `
 
@@ -1040,10 +1040,10 @@ type PlacementHostsRow struct {
 }
 
 // Offers and placement ------------------------------------------------------
-// Every GPU host with an ask, with how many of its healthy GPUs no open lease holds. "Open for business" is decided by the
-// caller from state and active, so that an explanation can tell the two apart.
-func (q *Queries) PlacementHosts(ctx context.Context, db DBTX) ([]PlacementHostsRow, error) {
-	rows, err := db.Query(ctx, placementHosts)
+// Every GPU host with an ask, or those of a list, with how many of its healthy GPUs no open lease holds. "Open for business" is
+// decided by the caller from state and active, so that an explanation can tell the two apart.
+func (q *Queries) PlacementHosts(ctx context.Context, db DBTX, hosts []uuid.UUID) ([]PlacementHostsRow, error) {
+	rows, err := db.Query(ctx, placementHosts, hosts)
 	if err != nil {
 		return nil, err
 	}
