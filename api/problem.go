@@ -173,7 +173,21 @@ func fieldOf(cause error) (errs.Field, bool) {
 		return errs.Field{}, false
 	}
 	d := detailed.ErrorDetail()
-	return errs.Field{Path: d.Location, Message: d.Message}, true
+	return readable(errs.Field{Path: d.Location, Message: d.Message}), true
+}
+
+// readable rewords the decoder's complaint about a number that its Go type cannot hold: the schema has admitted it.
+func readable(field errs.Field) errs.Field {
+	value, typed, found := strings.Cut(strings.TrimPrefix(field.Message, "json: cannot unmarshal "), " into Go struct field ")
+	if !found {
+		return field
+	}
+	qualified, _, _ := strings.Cut(typed, " ")
+	if _, name, ok := strings.Cut(qualified, "."); ok {
+		field.Path += "." + name
+	}
+	field.Message = value + " is too large or not whole"
+	return field
 }
 
 // writeProblem answers from inside huma.
