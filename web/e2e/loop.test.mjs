@@ -8,7 +8,7 @@ import { launch, overflow, violations } from "./browser.mjs";
 import { stack } from "./stack.mjs";
 
 const SHOTS = join(import.meta.dirname, "..", "..", "var", "screenshots");
-const READY_MS = 180_000;
+const READY_MS = 300_000; // two cores may be busy with much else
 const JOB_MS = 120_000;
 const CHAIN_MS = 90_000;
 
@@ -64,6 +64,7 @@ async function look(page, name) {
     await page.evaluate(() => document.fonts.ready);
     assert.deepEqual(await violations(page), [], `${name}, ${theme}, ${width} px`);
     assert.equal(await overflow(page), 0, `${name} sticks out at ${width} px`);
+    await page.evaluate(() => window.scrollTo(0, 0));
     await page.screenshot({ path: join(SHOTS, `${name}-${theme}-${width}.png`), fullPage: true });
   }
   await page.setViewportSize({ width: 1280, height: 900 });

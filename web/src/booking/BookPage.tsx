@@ -66,7 +66,7 @@ function Offers({ offers, search, onPick }: { offers: Offer[]; search: BookingSe
           <tr>
             <th scope="col">GPU</th>
             <th scope="col">Region</th>
-            <th scope="col" className="number">
+            <th scope="col" className="number not-narrow">
               Free
             </th>
             <th scope="col" className="number not-narrow">
@@ -89,7 +89,7 @@ function Offers({ offers, search, onPick }: { offers: Offer[]; search: BookingSe
                 </span>
               </th>
               <td className="nowrap">{offer.region}</td>
-              <td className="number">
+              <td className="number not-narrow">
                 {offer.free_gpus} of {offer.total_gpus}
               </td>
               <td className="number not-narrow">

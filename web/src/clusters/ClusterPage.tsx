@@ -7,7 +7,7 @@ import { GpuTiles, type Fill } from "../design/GpuTiles";
 import { Loaded, SafePanel } from "../design/Loaded";
 import { Empty, LongText, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time, Toned } from "../design/parts";
 import { lookOf } from "../design/state";
-import { useFallbackPoll } from "../live/link";
+import { usePoll } from "../live/link";
 import { formatDuration } from "../time/time";
 import { useNow } from "../time/useNow";
 import { ConnectPanel } from "./ConnectPanel";
@@ -23,7 +23,7 @@ const BILLING_POLL_MS = 10_000;
 
 export function ClusterPage() {
   const { org, id } = useParams({ from: "/o/$org/clusters/$id" });
-  const fallback = useFallbackPoll();
+  const fallback = usePoll();
   const query = useQuery({
     ...clusterQuery(org, id),
     // The meter's anchor moves with each posting, which is no event.
@@ -248,7 +248,7 @@ function Nodes({ nodes, gpuModel }: { nodes: Node[]; gpuModel: string }) {
 }
 
 function EventsPanel({ org, id }: { org: string; id: string }) {
-  const refetchInterval = useFallbackPoll();
+  const refetchInterval = usePoll();
   const query = useQuery({ ...eventsQuery(org, id), refetchInterval });
   return (
     <SafePanel title="Events" aside={<span className="muted">newest first</span>}>

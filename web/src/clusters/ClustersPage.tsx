@@ -3,7 +3,7 @@ import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router"
 import type { Cluster } from "../api/types";
 import { LoadedList, SafePanel } from "../design/Loaded";
 import { Empty, State, TableScroll, Time } from "../design/parts";
-import { useFallbackPoll } from "../live/link";
+import { usePoll } from "../live/link";
 import { formatDuration } from "../time/time";
 import { useNow } from "../time/useNow";
 import { clustersQuery, hasEnded } from "./queries";
@@ -16,7 +16,7 @@ export function ClustersPage() {
   const { org } = useParams({ from: "/o/$org/clusters" });
   const { state } = useSearch({ from: "/o/$org/clusters" });
   const navigate = useNavigate({ from: "/o/$org/clusters" });
-  const refetchInterval = useFallbackPoll();
+  const refetchInterval = usePoll();
   const query = useInfiniteQuery({ ...clustersQuery(org, state), refetchInterval });
   const book = (
     <Link className="button" data-look="primary" to="/o/$org/new" params={{ org }}>

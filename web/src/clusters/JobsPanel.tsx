@@ -8,6 +8,7 @@ import { ActionError, Loaded, SafePanel } from "../design/Loaded";
 import { Button, Empty, ShortId, SkeletonRows, State, TableScroll, Time } from "../design/parts";
 import { formatDuration } from "../time/time";
 import { useNow } from "../time/useNow";
+import { plainLogs } from "./logs";
 import { jobsQuery, logsQuery, takesJobs } from "./queries";
 import { clusterSearch } from "./search";
 
@@ -72,7 +73,7 @@ function Jobs({ org, cluster, jobs, selected, running }: { org: string; cluster:
             {jobs.map((job) => (
               <tr key={job.id} data-selected={job.id === selected ? "" : undefined}>
                 <th scope="row">
-                  <ShortId id={job.id} what="Job id" />
+                  <ShortId id={job.id} what="Job id" keep={4} />
                 </th>
                 <td>
                   <State machine="job" state={job.status} />
@@ -127,7 +128,7 @@ function Logs({ org, cluster, id, job }: { org: string; cluster: Cluster; id: st
   const query = useQuery(logsQuery(org, cluster.id, id, changing));
   const [following, setFollowing] = useState(true);
   const box = useRef<HTMLPreElement>(null);
-  const logs = query.data?.logs;
+  const logs = query.data === undefined ? undefined : plainLogs(query.data.logs);
   useLayoutEffect(() => {
     if (following && box.current !== null) box.current.scrollTop = box.current.scrollHeight;
   }, [logs, following]);
@@ -180,7 +181,7 @@ function Logs({ org, cluster, id, job }: { org: string; cluster: Cluster; id: st
                 setFollowing(scrollHeight - scrollTop - clientHeight < END_PX);
               }}
             >
-              {loaded.logs === "" ? "Nothing printed yet." : loaded.logs}
+              {logs === undefined || logs === "" ? "Nothing printed yet." : logs}
             </pre>
           </>
         )}

@@ -7,9 +7,10 @@ export function useLink(): Link {
   return useContext(LiveContext);
 }
 
-const FALLBACK_POLL_MS = 10_000;
+const LIVE_POLL_MS = 30_000;
+const CUT_POLL_MS = 5_000;
 
-/** How often to ask while nothing is pushed: not at all when the line is live. */
-export function useFallbackPoll(): number | false {
-  return useLink().kind === "live" ? false : FALLBACK_POLL_MS;
+/** How often to ask by oneself: pushed events only speed things up, asking guarantees them. */
+export function usePoll(): number {
+  return useLink().kind === "live" ? LIVE_POLL_MS : CUT_POLL_MS;
 }

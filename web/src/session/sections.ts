@@ -25,9 +25,10 @@ export function sectionsOf(membership: Membership): Section[] {
     finance && membership.platform && { to: "/o/$org/finance/payouts", word: "Payouts" },
     finance && membership.platform && { to: "/o/$org/finance/reconcile", word: "Reconcile" },
     engineer && { to: "/o/$org/new", word: "Find and book" },
-    (engineer || finance) && { to: "/o/$org/clusters", word: "Clusters" },
+    engineer && { to: "/o/$org/clusters", word: "Clusters" },
     owner && { to: "/o/$org/hosts", word: "Hosts" },
     (owner || finance) && { to: "/o/$org/earnings", word: "Earnings" },
+    finance && !engineer && { to: "/o/$org/clusters", word: "Clusters" },
     (engineer || finance) && { to: "/o/$org/wallet", word: "Wallet" },
     { to: "/o/$org/keys", word: "API keys" },
   ];

@@ -9,6 +9,7 @@ describe("sectionsOf", () => {
   it("gives each person what is theirs, the first being home", () => {
     expect(words(member(false, "engineer"))).toEqual(["Find and book", "Clusters", "Wallet", "API keys"]);
     expect(words(member(false, "owner"))).toEqual(["Hosts", "Earnings", "API keys"]);
+    expect(words(member(false, "owner", "finance"))[0]).toBe("Hosts");
     expect(words(member(true, "finance"))[0]).toBe("Payouts");
   });
 

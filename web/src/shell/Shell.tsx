@@ -54,7 +54,8 @@ function Header({ me, org }: { me: Me; org: string }) {
   return (
     <header className="top">
       <Link to="/o/$org" params={{ org }} className="brand">
-        <Mark /> Muster
+        <Mark /> <span className="brand-word">Muster</span>
+        <span className="visually-hidden"> start page</span>
       </Link>
       <OrgSwitcher me={me} org={org} />
       {network.data !== undefined && network.data.name !== "mainnet" && <span className="tag">{network.data.name} network</span>}

@@ -17,7 +17,7 @@ describe("instants", () => {
 
 describe("formatDuration", () => {
   it.each([
-    [-5, "0.0 s"],
+    [-5, "0 s"],
     [4_290, "4.2 s"],
     [59_999, "59 s"],
     [60_000, "1 min"],

@@ -1,5 +1,6 @@
 // Times and durations. Instants are shown in the viewer's zone with its name, and in UTC on hover; finance pages show UTC.
 
+const TENTH_MS = 100;
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -51,7 +52,8 @@ export function utcText(iso: string): string {
 /** Two units at most: "4.2 s", "2 min 5 s", "6 h 30 min", "3 d 4 h". */
 export function formatDuration(ms: number): string {
   const positive = Math.max(0, ms);
-  if (positive < 10 * SECOND_MS) return `${(Math.floor(positive / 100) / 10).toFixed(1)} s`;
+  if (positive < TENTH_MS) return "0 s";
+  if (positive < 10 * SECOND_MS) return `${(Math.floor(positive / TENTH_MS) / 10).toFixed(1)} s`;
   if (positive < MINUTE_MS) return `${Math.floor(positive / SECOND_MS)} s`;
   if (positive < HOUR_MS) return pair(positive, MINUTE_MS, "min", SECOND_MS, "s");
   if (positive < DAY_MS) return pair(positive, HOUR_MS, "h", MINUTE_MS, "min");
