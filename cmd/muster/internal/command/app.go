@@ -67,6 +67,9 @@ func Run(ctx context.Context, app App, arguments []string) int {
 	if err == nil {
 		return exitOK
 	}
+	if ctx.Err() != nil && a.ErrTTY {
+		a.say("") // the terminal has written ^C
+	}
 	a.explain(err)
 	return exitCode(err)
 }
@@ -90,7 +93,7 @@ func (a *App) root() *cobra.Command {
 	flags.StringVar(&a.flags.org, "org", "", "organisation to act for (environment: "+envOrg+")")
 	flags.StringVar(&a.flags.context, "context", "", "context of the configuration file to use (environment: "+envContext+")")
 	flags.StringVarP(&a.flags.output, "output", "o", string(output.Table), "one of: "+strings.Join(output.Formats, ", "))
-	flags.BoolVar(&a.flags.curl, "curl", false, "show each request as a curl command too, on standard error")
+	flags.BoolVar(&a.flags.curl, "curl", false, "show each request to the API as a curl command too, on standard error")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp))
 	_ = root.RegisterFlagCompletionFunc("context", a.completeContexts)
 	root.AddGroup(

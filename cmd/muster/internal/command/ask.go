@@ -42,7 +42,6 @@ func (a *App) ask(ctx context.Context, question string) (string, error) {
 	}()
 	select {
 	case <-ctx.Done():
-		a.say("")
 		return "", fail(exitUsage, "cancelled: nothing was done")
 	case l := <-lines:
 		if l.err != nil && !errors.Is(l.err, io.EOF) {

@@ -256,7 +256,11 @@ func phaseTable(p *output.Page, phases []apiv1.Phase, now time.Time) {
 		if phase.State == stateReleased || phase.State == stateFailed {
 			took = ""
 		}
-		rows[i] = []output.Cell{output.State(phase.State), output.Text(took), output.Text(output.Time(&phase.EnteredAt))}
+		state := output.State(phase.State)
+		if i < len(phases)-1 {
+			state.Tone = output.Plain
+		}
+		rows[i] = []output.Cell{state, output.Text(took), output.Text(output.Time(&phase.EnteredAt))}
 	}
 	p.Table([]output.Column{{Head: "STATE"}, {Head: "FOR", Right: true}, {Head: "SINCE"}}, rows)
 }

@@ -187,7 +187,7 @@ func (a *App) ray(ctx context.Context, api *client.Client, id ids.Cluster) (*ray
 	if err != nil {
 		return nil, err
 	}
-	return rayjobs.New(token.Env["RAY_API_SERVER_ADDRESS"], token.Token, a.transport()), nil
+	return rayjobs.New(token.Env["RAY_API_SERVER_ADDRESS"], token.Token, a.Transport), nil
 }
 
 // followJob prints a job's output to the end and returns by its status. A stream that breaks is taken up where it broke.

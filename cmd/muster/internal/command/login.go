@@ -67,7 +67,7 @@ func (a *App) loginWithWallet(ctx context.Context, server, path, name string) (e
 	if err != nil {
 		return err
 	}
-	session, err := signin.Start(ctx, server, a.transport(), wallet)
+	session, err := signin.Start(ctx, server, a.Transport, wallet)
 	if err != nil {
 		return err
 	}

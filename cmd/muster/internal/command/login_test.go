@@ -98,7 +98,7 @@ func (d *door) signOut(w http.ResponseWriter, r *http.Request) {
 }
 
 // keypair writes a key file as solana-keygen does.
-func keypair(t *testing.T) (path, address string) {
+func keypair(t *testing.T) string {
 	t.Helper()
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
 	numbers := make([]int, len(key))
@@ -109,11 +109,11 @@ func keypair(t *testing.T) (path, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path = filepath.Join(t.TempDir(), "id.json")
+	path := filepath.Join(t.TempDir(), "id.json")
 	if err := os.WriteFile(path, encoded, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return path, base58.Encode(key[ed25519.SeedSize:])
+	return path
 }
 
 var (
@@ -126,7 +126,7 @@ func TestLoginStoresAKeyAndEndsTheSession(t *testing.T) {
 	s := newServer(t)
 	d := newDoor(t, s, northwind)
 	sh := newShell(t, "")
-	wallet, _ := keypair(t)
+	wallet := keypair(t)
 	sh.run("login", "--server", s.URL+"/", "--wallet", wallet).has(t, exitOK, "as Ada of Northwind Labs (engineer)", "good until 2027-02-20")
 	if d.open {
 		t.Error("the session is still open")
@@ -152,7 +152,7 @@ func TestLoginStoresAKeyAndEndsTheSession(t *testing.T) {
 
 func TestLoginChoosesAnOrganisation(t *testing.T) {
 	t.Parallel()
-	wallet, _ := keypair(t)
+	wallet := keypair(t)
 	for name, tc := range map[string]struct {
 		flags []string
 		typed string
@@ -188,7 +188,7 @@ func TestLoginSignsNothingForAnotherSite(t *testing.T) {
 	s := newServer(t)
 	d := newDoor(t, s, northwind)
 	d.domain = "bank.example"
-	wallet, _ := keypair(t)
+	wallet := keypair(t)
 	newShell(t, "").run("login", "--server", s.URL, "--wallet", wallet).has(t, exitFailed, "bank.example", "nothing was signed")
 	s.on("POST /v1/auth/nonce", apiv1.SignInInput{Message: "\x80\x01transaction"})
 	newShell(t, "").run("login", "--server", s.URL, "--wallet", wallet).has(t, exitFailed, "nothing was signed")
