@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -401,8 +402,8 @@ func join(t *testing.T, token apiv1.JoinTokenCreated, further ...string) (string
 	ctx, cancel := context.WithTimeout(t.Context(), agentBound)
 	defer cancel()
 	words := strings.Fields(strings.TrimSuffix(token.Command, " --run"))
-	arguments := append(words[1:], "--no-gpus", "--name", "passer-by", "--state-dir", filepath.Join(t.TempDir(), "state"))
-	cmd := exec.CommandContext(ctx, filepath.Join(shared.bin, words[0]), append(arguments, further...)...)
+	arguments := slices.Concat(words[1:], []string{"--no-gpus", "--name", "passer-by", "--state-dir", filepath.Join(t.TempDir(), "state")}, further)
+	cmd := exec.CommandContext(ctx, filepath.Join(shared.bin, words[0]), arguments...)
 	cmd.Env = os.Environ()
 	output, err := cmd.CombinedOutput()
 	return string(output), err

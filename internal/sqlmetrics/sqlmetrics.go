@@ -89,7 +89,8 @@ func (c *Collector) metrics() []prometheus.Metric {
 		c.log.WarnContext(ctx, "gauges not read from the database", "error", err)
 		metrics, up = nil, 0
 	}
-	c.read, c.readAt = append(metrics, prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up)), c.now()
+	metrics = append(metrics, prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up))
+	c.read, c.readAt = metrics, c.now()
 	return c.read
 }
 
