@@ -97,7 +97,8 @@ func runCommand() *cobra.Command {
 		Use:   "run",
 		Short: "Keep this host connected and run what is wanted on it",
 		Long: "run keeps this host connected until it is told to stop. With --server and a join token it enrols the host first, if it is not\n" +
-			"enrolled yet; a host that is ignores both, so the same command line serves every start.",
+			"enrolled yet; a host that is ignores the token, so the same command line serves every start. --server also tells an enrolled\n" +
+			"host that its control plane has moved; another control plane is not believed.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			state, err := agent.OpenState(s.stateDir)
@@ -110,11 +111,16 @@ func runCommand() *cobra.Command {
 					return err
 				}
 			}
+			if s.server != "" {
+				if err := agent.Move(state, s.server); err != nil {
+					return err
+				}
+			}
 			return s.run(cmd.Context(), state)
 		},
 	}
 	addStateFlag(cmd, &s.stateDir)
-	cmd.Flags().StringVar(&s.server, "server", "", "control plane to enrol with, HOST:PORT")
+	cmd.Flags().StringVar(&s.server, "server", "", "control plane to enrol with or, once enrolled, to dial, HOST:PORT")
 	cmd.Flags().StringVar(&s.token, "join-token", "", "enrol first, unless enrolled already (or the environment's "+tokenVariable+")")
 	s.addRunFlags(cmd)
 	return cmd

@@ -51,6 +51,17 @@ func Enrol(ctx context.Context, state *State, server, tokenText string, self Sel
 	return identity, state.Save(identity)
 }
 
+// Move changes the address at which an enrolled host dials the control plane, if it is another than before. The certificate
+// authority stays the one that the join token named, so that no other control plane is believed.
+func Move(state *State, server string) error {
+	identity, err := state.Load()
+	if err != nil || !identity.Enrolled() || identity.Server == server {
+		return err
+	}
+	identity.Server = server
+	return state.Save(identity)
+}
+
 func askToEnrol(ctx context.Context, identity Identity, token jointoken.Token, text string, self Self) (*agentpb.EnrolResponse, error) {
 	connection, err := dial(identity.Server, token.Pin(), nil, time.Now)
 	if err != nil {

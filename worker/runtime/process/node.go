@@ -151,8 +151,10 @@ func (n *node) start(active context.Context) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	// Until it is waited for, even a process that has ended can be identified.
+	err = n.started(cmd.Process.Pid)
 	go func() { n.exited <- cmd.Wait() }()
-	return n.started(cmd.Process.Pid)
+	return err
 }
 
 // prepare makes the folders and writes the token and the intent.
