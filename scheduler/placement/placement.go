@@ -99,12 +99,16 @@ func Place(hosts []Host, r Request) (Plan, bool) {
 	return Plan{Hosts: feasible[:r.Nodes]}, true
 }
 
+// conditionNodes blocks when there are too few hosts to begin with, whatever they have.
+const conditionNodes = "node_count"
+
 // Explain runs the same conditions one after another and says what each leaves. The blocking one is the first that leaves
-// fewer hosts than nodes are wanted.
+// fewer hosts than nodes are wanted; if it took nothing away, too many nodes are wanted.
 func Explain(hosts []Host, r Request) Explanation {
 	var e Explanation
 	remaining := slices.Clone(hosts)
 	for _, c := range r.conditions() {
+		before := len(remaining)
 		remaining = slices.DeleteFunc(remaining, func(h Host) bool { return !c.passes(h) })
 		step := Step{Condition: c.name, Hosts: len(remaining)}
 		for _, h := range remaining {
@@ -113,6 +117,9 @@ func Explain(hosts []Host, r Request) Explanation {
 		e.Funnel = append(e.Funnel, step)
 		if e.Blocking == "" && len(remaining) < r.Nodes {
 			e.Blocking = c.name
+			if len(remaining) == before {
+				e.Blocking = conditionNodes
+			}
 			e.Summary = fmt.Sprintf("%s wanted, each on a host of its own, but only %d %s.", count(r.Nodes, "node"), len(remaining), c.blocks)
 		}
 	}

@@ -106,6 +106,7 @@ func TestExplainNamesTheFirstConditionThatLeavesTooFew(t *testing.T) {
 		"too cheap":      {func(r *placement.Request) { r.MaxPrice = 1 }, "price"},
 		"large nodes":    {func(r *placement.Request) { r.Nodes, r.GPUsPerNode = 3, 2 }, "gpus_per_node"},
 		"already in use": {func(r *placement.Request) { r.Nodes, r.Exclude = 3, []ids.Host{fleet[0].ID} }, "host"},
+		"many nodes":     {func(r *placement.Request) { r.Nodes = 4 }, "node_count"},
 		"nothing":        {func(*placement.Request) {}, ""},
 	} {
 		request := placement.Request{Model: "H100", Nodes: 2, GPUsPerNode: 1}
