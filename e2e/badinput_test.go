@@ -331,7 +331,7 @@ func bookTwice(t *testing.T, key string) ids.Cluster {
 // refuseCapacity asks for more than there is, in each dimension.
 func refuseCapacity(t *testing.T, quoted func(string, map[string]any) request, key string) {
 	for blocking, changes := range map[string]map[string]any{
-		"gpu_model":     {"node_count": 3}, // a host each, and no more have the model
+		"node_count":    {"node_count": 3}, // a host each, and there are no more
 		"gpus_per_node": {"gpus_per_node": 5},
 		"price":         {"max_price_per_gpu_hour": "0.5"},
 	} {

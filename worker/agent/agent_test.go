@@ -131,3 +131,22 @@ func TestStatusWithoutAnAgent(t *testing.T) {
 		t.Errorf("an agent that was killed counts as connected: %+v, %v", status, err)
 	}
 }
+func TestAHostFollowsItsControlPlane(t *testing.T) {
+	t.Parallel()
+	state := openState(t)
+	if err := Move(state, "b:2"); err != nil {
+		t.Fatal(err)
+	}
+	if identity, err := state.Load(); err != nil || identity.Server != "" {
+		t.Errorf("a host that is not enrolled was moved to %q, %v", identity.Server, err)
+	}
+	if err := state.Save(Identity{Server: "a:1", HostID: "host_x", Certificate: []byte{1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Move(state, "b:2"); err != nil {
+		t.Fatal(err)
+	}
+	if identity, err := state.Load(); err != nil || identity.Server != "b:2" || identity.HostID != "host_x" {
+		t.Errorf("after the move it is %+v, %v", identity, err)
+	}
+}
