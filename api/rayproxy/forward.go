@@ -316,7 +316,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if readsText(r, status) {
 		header.Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(status)
-		_, _ = io.WriteString(w, err.Error()+"\n")
+		_, _ = io.WriteString(w, err.Error()+"\n") //nolint:gosec // text/plain, and nosniff says so
 		return
 	}
 	header.Set("Content-Type", "application/problem+json")
