@@ -78,7 +78,9 @@ function Jobs({ org, cluster, jobs, selected, running }: { org: string; cluster:
                 <td>
                   <State machine="job" state={job.status} />
                 </td>
-                <td className="mono wide">{job.entrypoint}</td>
+                <td className="mono entrypoint">
+                  <div title={job.entrypoint}>{job.entrypoint}</div>
+                </td>
                 <td className="nowrap">
                   {job.started_at === undefined ? (
                     <span className="muted">not yet</span>

@@ -144,7 +144,11 @@ const CLASS_WORDS: Record<string, string> = {
 function Differences({ run }: { run: Reconciliation }) {
   const differences: Difference[] = run.differences ?? [];
   if (differences.length === 0) {
-    return <Empty>{run.state === "clean" ? <Toned tone="ok">0 differences: every movement is on both sides</Toned> : run.state === "running" ? "The chain is being walked." : "None recorded."}</Empty>;
+    return <Empty>{run.state === "clean" ? (
+      <>
+        <Toned tone="ok">0 differences</Toned> Every movement is on both sides.
+      </>
+    ) : run.state === "running" ? "The chain is being walked." : "None recorded."}</Empty>;
   }
   return (
     <TableScroll label="Differences">

@@ -68,7 +68,8 @@ async function show(scene: Scene, context: BrowserContext): Promise<{ page: Page
   scene.prepare?.(stage);
   const page = await context.newPage();
   const errors: string[] = [];
-  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  // Chromium reports a refused request as an error; being asked to sign in is not one.
+  page.on("console", (message) => message.type() === "error" && !message.text().includes("401 (Unauthorized)") && errors.push(message.text()));
   page.on("pageerror", (error) => errors.push(error.message));
   await page.goto(address + scene.path);
   await page.getByText(scene.ready, { exact: false }).first().waitFor();
