@@ -46,7 +46,7 @@ func TestStockRayReachesACluster(t *testing.T) {
 }
 
 // run runs a program of Ray's environment with what `muster cluster env` prints.
-func (u *rayUser) run(token string, program string, args ...string) (string, error) {
+func (u *rayUser) run(token, program string, args ...string) (string, error) {
 	u.t.Helper()
 	ctx, cancel := context.WithTimeout(u.t.Context(), rayBound)
 	defer cancel()

@@ -131,6 +131,7 @@ func TestStatusWithoutAnAgent(t *testing.T) {
 		t.Errorf("an agent that was killed counts as connected: %+v, %v", status, err)
 	}
 }
+
 func TestAHostFollowsItsControlPlane(t *testing.T) {
 	t.Parallel()
 	state := openState(t)
