@@ -25,6 +25,7 @@ import (
 const (
 	readyBound  = 3 * time.Minute // under the race detector's and other tests' load
 	settleBound = 2 * time.Minute
+	pollEvery   = 200 * time.Millisecond
 )
 
 // shared is the package's stack.
@@ -124,7 +125,11 @@ func waitForCluster(t *testing.T, id ids.Cluster, bound time.Duration, wanted fu
 	t.Helper()
 	engineer := as(t, shared.stack.People().Engineer)
 	var cluster apiv1.Cluster
+	// A customer's pace: the API counts requests.
+	pace := time.NewTicker(pollEvery)
+	defer pace.Stop()
 	testkit.Eventually(t, bound, func() (bool, string) {
+		<-pace.C
 		var now apiv1.Cluster
 		if err := engineer.Get(t.Context(), "/v1/clusters/"+id.String(), nil, &now); err != nil {
 			return false, err.Error()
