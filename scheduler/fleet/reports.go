@@ -3,10 +3,10 @@ package fleet
 import (
 	"context"
 	"encoding/json"
-
-	"github.com/jackc/pgx/v5"
+	"strings"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/ids"
@@ -28,6 +28,7 @@ const (
 
 const (
 	maxNodeReason = 2000
+	maxLogged     = 4096 // of a host's message
 	maxRayNodes   = 1024 // of one summary
 
 	reasonVanished = "the host no longer runs the node: it was restarted, or the node was removed by hand"
@@ -54,7 +55,9 @@ func advance(state string, wantsStop bool, status *agentpb.NodeStatus) (states [
 	case agentpb.NodePhase_NODE_PHASE_STOPPED:
 		return stopped(state, wantsStop)
 	case agentpb.NodePhase_NODE_PHASE_FAILED:
-		return []string{nodeFailed}, clip(status.GetMessage(), maxNodeReason)
+		// What follows the first line is the end of a log, with paths of the host in it: for the operator's log, not for customers.
+		sentence, _, _ := strings.Cut(status.GetMessage(), "\n")
+		return []string{nodeFailed}, clip(sentence, maxNodeReason)
 	default:
 		return nil, ""
 	}
@@ -165,7 +168,8 @@ func (g *Gateway) applyReport(ctx context.Context, tx pgx.Tx, node fleetdb.LockN
 	wantsStop := node.State == nodeStopping || node.ClusterState == clusterDraining
 	states, reason := advance(node.State, wantsStop, status)
 	if len(states) > 0 {
-		g.log.InfoContext(ctx, "node changed", "node_id", node.ID, "host_id", node.HostID, "from", node.State, "to", states[len(states)-1], "reason", reason)
+		g.log.InfoContext(ctx, "node changed", "node_id", node.ID, "host_id", node.HostID, "from", node.State, "to", states[len(states)-1], "reason", reason,
+			"report", clip(status.GetMessage(), maxLogged))
 	}
 	collected.add(node, states, reason)
 	if node.Role != roleHead || status.GetRay() == nil {
