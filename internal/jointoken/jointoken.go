@@ -69,13 +69,16 @@ func Parse(text string) (Token, error) {
 		return Token{}, ErrMalformed
 	}
 	raw, err := encoding.DecodeString(body)
-	if err != nil || len(raw) != decodedBytes ||
-		binary.BigEndian.Uint32(raw[pinEnd:]) != crc32.ChecksumIEEE(raw[:pinEnd]) {
+	if err != nil || len(raw) != decodedBytes {
 		return Token{}, ErrMalformed
 	}
 	var token Token
 	copy(token.secret[:], raw)
 	copy(token.pin[:], raw[secretBytes:])
+	// This checks the sum, and also the last character's unused bits: a token has one text only.
+	if token.Text() != text {
+		return Token{}, ErrMalformed
+	}
 	return token, nil
 }
 
