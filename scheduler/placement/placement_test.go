@@ -91,6 +91,26 @@ func TestPlaceIsTheCheapestFeasibleGang(t *testing.T) {
 	})
 }
 
+func TestTheCheaperHostGoesFirstAndEqualPricesStrandFewest(t *testing.T) {
+	t.Parallel()
+	host := func(id byte, price money.Amount, free int) placement.Host {
+		return placement.Host{ID: ids.Host{id}, Model: "H100", Region: "eu", Open: true, GPUs: 8, Free: free, Price: price}
+	}
+	plan, placed := placement.Place([]placement.Host{
+		host(1, 5, 2), host(5, 2, 4), host(4, 2, 2), host(3, 2, 2), host(2, 1, 8),
+	}, placement.Request{Model: "H100", Nodes: 4, GPUsPerNode: 2})
+	if !placed {
+		t.Fatal("nothing was placed")
+	}
+	var order []byte
+	for _, h := range plan.Hosts {
+		order = append(order, h.ID[0])
+	}
+	if want := []byte{2, 3, 4, 5}; !slices.Equal(order, want) {
+		t.Errorf("took hosts %v, want %v: by price, then fewest stranded, then id", order, want)
+	}
+}
+
 func TestExplainNamesTheFirstConditionThatLeavesTooFew(t *testing.T) {
 	t.Parallel()
 	host := func(region string, price money.Amount, free int) placement.Host {
