@@ -34,10 +34,10 @@ func (b *bench) fixture(org ids.Org) fixture {
 	            requested_at, state, decided_at)
 	        VALUES ($1, $2, 'H100', 1, 1, 3600000, 500, '[]', 1900000, now() + interval '1 minute', now(), 'accepted', now())`, f.booking, org)
 	b.exec(`INSERT INTO clusters (id, org_id, booking_id, name, gpu_model, node_count, gpus_per_node, duration_ms, hold_base_units, fee_bps,
-	            ray_version, ray_token_sealed)
-	        VALUES ($1, $2, $3, 'train', 'H100', 1, 1, 3600000, 1900000, 500, '2.60.0', '\x00')`, f.cluster, org, f.booking)
-	b.exec(`INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus)
-	        VALUES ($1, $2, $3, 'gpu', 0, (SELECT count(*) FROM nodes), 1)`, f.node, f.cluster, f.host)
+	            ray_version, ray_token_sealed, places, forecast_end)
+	        VALUES ($1, $2, $3, 'train', 'H100', 1, 1, 3600000, 1900000, 500, '2.60.0', '\x00', '{1}', now() + interval '1 hour')`, f.cluster, org, f.booking)
+	b.exec(`INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus, machine_id)
+	        VALUES ($1, $2, $3, 'gpu', 0, (SELECT count(*) FROM nodes), 1, 'm')`, f.node, f.cluster, f.host)
 	b.event(f, "The cluster is reserved.")
 	return f
 }

@@ -175,3 +175,19 @@ type reconciliationKind struct{}
 
 // Prefix implements Kind.
 func (reconciliationKind) Prefix() string { return "rec" }
+
+// Bid identifies a host's sealed price for one auction.
+type Bid = ID[bidKind]
+
+type bidKind struct{}
+
+// Prefix implements Kind.
+func (bidKind) Prefix() string { return "bid" }
+
+// Maintenance identifies a planned absence of a host.
+type Maintenance = ID[maintenanceKind]
+
+type maintenanceKind struct{}
+
+// Prefix implements Kind.
+func (maintenanceKind) Prefix() string { return "mw" }

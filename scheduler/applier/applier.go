@@ -217,10 +217,15 @@ func (a *Applier) insertCluster(ctx context.Context, tx pgx.Tx, cluster ids.Clus
 	if name == "" {
 		name = fmt.Sprintf("%s x%d", booking.GPUModel, booking.NodeCount*booking.GPUsPerNode)
 	}
+	places := make([]int32, booking.NodeCount)
+	for i := range places {
+		places[i] = int32(i + 1)
+	}
 	err := a.queries.InsertCluster(ctx, tx, schedulerdb.InsertClusterParams{
 		ID: cluster, OrgID: booking.OrgID, BookingID: booking.ID, CreatedBy: booking.CreatedBy, Name: name,
 		GPUModel: booking.GPUModel, NodeCount: booking.NodeCount, GPUsPerNode: booking.GPUsPerNode, DurationMS: booking.DurationMS,
 		HoldBaseUnits: hold, FeeBps: booking.FeeBps, RayVersion: a.rayVersion, RayTokenSealed: a.sealer.Seal(rand.Text()),
+		Places: places, Expected: time.Duration(booking.DurationMS) * time.Millisecond,
 	})
 	if err != nil {
 		return fmt.Errorf("write cluster: %w", err)

@@ -358,7 +358,8 @@ func (b *bundle) cluster() ids.Cluster {
 	b.exec(`INSERT INTO bookings (id, org_id, gpu_model, node_count, gpus_per_node, duration_ms, fee_bps, plan, hold_base_units, expires_at)
 		VALUES ($1, $2, 'H100', 1, 1, 3600000, 0, '{}', 1, now() + interval '1 hour')`, booking, org)
 	b.exec(`INSERT INTO clusters (id, org_id, booking_id, name, gpu_model, node_count, gpus_per_node, duration_ms, hold_base_units, fee_bps,
-		ray_version, ray_token_sealed) VALUES ($1, $2, $3, 'c', 'H100', 1, 1, 3600000, 1, 0, '2.60.0', 'ray-secret')`, cluster, org, booking)
+		ray_version, ray_token_sealed, places, forecast_end)
+		VALUES ($1, $2, $3, 'c', 'H100', 1, 1, 3600000, 1, 0, '2.60.0', 'ray-secret', '{1}', now() + interval '1 hour')`, cluster, org, booking)
 	return cluster
 }
 
@@ -366,7 +367,7 @@ func (b *bundle) cluster() ids.Cluster {
 func (b *bundle) node(cluster ids.Cluster, host ids.Host, role string, slot int) ids.Node {
 	b.t.Helper()
 	node := ids.New[ids.Node]()
-	b.exec(`INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus) VALUES ($1, $2, $3, $4, $5, $5, 0)`, node, cluster, host, role, slot)
+	b.exec(`INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus, machine_id) VALUES ($1, $2, $3, $4, $5, $5, 0, 'm')`, node, cluster, host, role, slot)
 	b.bump(host)
 	return node
 }

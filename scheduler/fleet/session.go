@@ -17,7 +17,7 @@ import (
 )
 
 // ProtocolVersion is the newest version of the agent protocol, whose history agent.proto tells.
-const ProtocolVersion = 1
+const ProtocolVersion = 2
 
 const (
 	helloTimeout   = 10 * time.Second

@@ -3,7 +3,7 @@
 //
 // # States
 //
-// The schema refuses every change of state that is not listed here (migrations/00002):
+// The schema refuses every change of state that is not listed here (migrations/00002, 00006):
 //
 //	hosts    enrolled    -> verifying, lost, quarantined, retired
 //	hosts    verifying   -> idle, lost, quarantined, retired
@@ -14,8 +14,11 @@
 //	hosts    quarantined -> verifying, retired
 //	hosts    retired     -> none
 //
-//	bookings quoted      -> accepted, expired, refused
+//	bookings bidding     -> quoted, expired, cancelled
+//	bookings quoted      -> accepted, expired, refused, scheduled, cancelled
+//	bookings scheduled   -> accepted, refused, cancelled
 //	bookings accepted    -> none
+//	bookings cancelled   -> none
 //	bookings expired     -> none
 //	bookings refused     -> none
 //
@@ -23,8 +26,9 @@
 //	clusters preparing   -> head_up, draining
 //	clusters head_up     -> joining, draining
 //	clusters joining     -> ready, draining
-//	clusters ready       -> degraded, draining
+//	clusters ready       -> degraded, draining, parked
 //	clusters degraded    -> ready, draining
+//	clusters parked      -> joining, draining
 //	clusters draining    -> released, failed
 //	clusters released    -> none
 //	clusters failed      -> none

@@ -18,6 +18,8 @@ type Ask struct {
 	PricePerGPUHour money.Amount
 	Active          bool
 	UpdatedAt       time.Time
+	FloorPerGPUHour *int64
+	Rules           []byte
 }
 
 type Booking struct {
@@ -42,6 +44,15 @@ type Booking struct {
 	RefusalCode        *string
 	Refusal            *string
 	RefusalDetails     []byte
+	Kind               string
+	Purpose            string
+	TargetClusterID    ids.Cluster
+	Requirements       []byte
+	StartsAt           *time.Time
+	BidsCloseAt        *time.Time
+	Choose             string
+	ParkAfterMS        *int64
+	ReleaseAfterMS     *int64
 }
 
 type Cluster struct {
@@ -69,6 +80,16 @@ type Cluster struct {
 	ReadyAt            *time.Time
 	EndedAt            *time.Time
 	SettledAt          *time.Time
+	Kind               string
+	Places             []int32
+	JoiningPlaces      []int32
+	ForecastEnd        time.Time
+	PreemptAt          *time.Time
+	ParkAfterMS        *int64
+	ReleaseAfterMS     *int64
+	ActiveAt           *time.Time
+	ResumeRequestedAt  *time.Time
+	Notices            []string
 }
 
 type ClusterEvent struct {

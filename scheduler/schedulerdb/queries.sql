@@ -92,13 +92,13 @@ SELECT assert_leader(@role, @term);
 
 -- name: InsertCluster :exec
 INSERT INTO clusters (id, org_id, booking_id, created_by, name, gpu_model, node_count, gpus_per_node, duration_ms,
-    hold_base_units, fee_bps, ray_version, ray_token_sealed)
+    hold_base_units, fee_bps, ray_version, ray_token_sealed, places, forecast_end)
 VALUES (@id, @org_id, @booking_id, @created_by, @name, @gpu_model, @node_count, @gpus_per_node, @duration_ms,
-    @hold_base_units, @fee_bps, @ray_version, @ray_token_sealed);
+    @hold_base_units, @fee_bps, @ray_version, @ray_token_sealed, @places, now() + @expected::interval);
 
 -- name: InsertNode :exec
-INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus)
-VALUES (@id, @cluster_id, @host_id, @role, @ordinal, @slot, @gpus);
+INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus, machine_id)
+SELECT @id, @cluster_id, h.id, @role, @ordinal, @slot, @gpus, h.machine_id FROM hosts h WHERE h.id = @host_id;
 
 -- name: LeaseGPUs :execrows
 -- Leases for a node the first free GPUs of a host, in NVML's order, one under each of the ids.

@@ -24,7 +24,7 @@ func (q *Queries) AcceptBooking(ctx context.Context, db DBTX, id ids.Booking) er
 }
 
 const asksOf = `-- name: AsksOf :many
-SELECT id, org_id, host_id, price_per_gpu_hour, active, updated_at FROM asks WHERE org_id = $1
+SELECT id, org_id, host_id, price_per_gpu_hour, active, updated_at, floor_per_gpu_hour, rules FROM asks WHERE org_id = $1
 `
 
 func (q *Queries) AsksOf(ctx context.Context, db DBTX, orgID ids.Org) ([]Ask, error) {
@@ -43,6 +43,8 @@ func (q *Queries) AsksOf(ctx context.Context, db DBTX, orgID ids.Org) ([]Ask, er
 			&i.PricePerGPUHour,
 			&i.Active,
 			&i.UpdatedAt,
+			&i.FloorPerGPUHour,
+			&i.Rules,
 		); err != nil {
 			return nil, err
 		}
@@ -163,7 +165,7 @@ func (q *Queries) ClusterEvents(ctx context.Context, db DBTX, clusterID ids.Clus
 }
 
 const clusterNodes = `-- name: ClusterNodes :many
-SELECT n.id, n.cluster_id, n.host_id, n.role, n.ordinal, n.state, n.reason, n.slot, n.gpus, n.created_at, n.alive_at, n.ended_at, h.state AS host_state, h.state IN ('lost', 'quarantined', 'retired') AS host_gone, h.org_id AS host_org_id, h.region, h.simulated,
+SELECT n.id, n.cluster_id, n.host_id, n.role, n.ordinal, n.state, n.reason, n.slot, n.gpus, n.created_at, n.alive_at, n.ended_at, n.machine_id, h.state AS host_state, h.state IN ('lost', 'quarantined', 'retired') AS host_gone, h.org_id AS host_org_id, h.region, h.simulated,
        NOT EXISTS (SELECT 1 FROM leases l JOIN gpus g ON g.id = l.gpu_id
                    WHERE l.node_id = n.id AND l.state <> 'closed' AND NOT g.healthy) AS gpus_well
 FROM nodes n JOIN hosts h ON h.id = n.host_id
@@ -184,6 +186,7 @@ type ClusterNodesRow struct {
 	CreatedAt time.Time
 	AliveAt   *time.Time
 	EndedAt   *time.Time
+	MachineID string
 	HostState string
 	HostGone  bool
 	HostOrgID ids.Org
@@ -216,6 +219,7 @@ func (q *Queries) ClusterNodes(ctx context.Context, db DBTX, clusterID ids.Clust
 			&i.CreatedAt,
 			&i.AliveAt,
 			&i.EndedAt,
+			&i.MachineID,
 			&i.HostState,
 			&i.HostGone,
 			&i.HostOrgID,
@@ -285,7 +289,7 @@ func (q *Queries) ExpireQuotes(ctx context.Context, db DBTX) (int64, error) {
 }
 
 const getBooking = `-- name: GetBooking :one
-SELECT b.id, b.org_id, b.created_by, b.state, b.gpu_model, b.node_count, b.gpus_per_node, b.regions, b.duration_ms, b.max_price_per_gpu_hour, b.fee_bps, b.plan, b.hold_base_units, b.quoted_at, b.expires_at, b.cluster_name, b.requested_at, b.decided_at, b.refusal_code, b.refusal, b.refusal_details, c.id AS cluster_id, clock_timestamp()::timestamptz AS read_at
+SELECT b.id, b.org_id, b.created_by, b.state, b.gpu_model, b.node_count, b.gpus_per_node, b.regions, b.duration_ms, b.max_price_per_gpu_hour, b.fee_bps, b.plan, b.hold_base_units, b.quoted_at, b.expires_at, b.cluster_name, b.requested_at, b.decided_at, b.refusal_code, b.refusal, b.refusal_details, b.kind, b.purpose, b.target_cluster_id, b.requirements, b.starts_at, b.bids_close_at, b.choose, b.park_after_ms, b.release_after_ms, c.id AS cluster_id, clock_timestamp()::timestamptz AS read_at
 FROM bookings b LEFT JOIN clusters c ON c.booking_id = b.id
 WHERE b.id = $1 AND b.org_id = $2
 `
@@ -312,6 +316,15 @@ type GetBookingRow struct {
 	RefusalCode        *string
 	Refusal            *string
 	RefusalDetails     []byte
+	Kind               string
+	Purpose            string
+	TargetClusterID    ids.Cluster
+	Requirements       []byte
+	StartsAt           *time.Time
+	BidsCloseAt        *time.Time
+	Choose             string
+	ParkAfterMS        *int64
+	ReleaseAfterMS     *int64
 	ClusterID          ids.Cluster
 	ReadAt             time.Time
 }
@@ -341,6 +354,15 @@ func (q *Queries) GetBooking(ctx context.Context, db DBTX, iD ids.Booking, orgID
 		&i.RefusalCode,
 		&i.Refusal,
 		&i.RefusalDetails,
+		&i.Kind,
+		&i.Purpose,
+		&i.TargetClusterID,
+		&i.Requirements,
+		&i.StartsAt,
+		&i.BidsCloseAt,
+		&i.Choose,
+		&i.ParkAfterMS,
+		&i.ReleaseAfterMS,
 		&i.ClusterID,
 		&i.ReadAt,
 	)
@@ -348,7 +370,7 @@ func (q *Queries) GetBooking(ctx context.Context, db DBTX, iD ids.Booking, orgID
 }
 
 const getCluster = `-- name: GetCluster :one
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
+SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
 FROM clusters c WHERE c.id = $1 AND c.org_id = $2
 `
 
@@ -385,6 +407,16 @@ func (q *Queries) GetCluster(ctx context.Context, db DBTX, iD ids.Cluster, orgID
 		&i.Cluster.ReadyAt,
 		&i.Cluster.EndedAt,
 		&i.Cluster.SettledAt,
+		&i.Cluster.Kind,
+		&i.Cluster.Places,
+		&i.Cluster.JoiningPlaces,
+		&i.Cluster.ForecastEnd,
+		&i.Cluster.PreemptAt,
+		&i.Cluster.ParkAfterMS,
+		&i.Cluster.ReleaseAfterMS,
+		&i.Cluster.ActiveAt,
+		&i.Cluster.ResumeRequestedAt,
+		&i.Cluster.Notices,
 		&i.Simulated,
 	)
 	return i, err
@@ -454,9 +486,9 @@ func (q *Queries) HeadHosts(ctx context.Context, db DBTX) ([]HeadHostsRow, error
 
 const insertCluster = `-- name: InsertCluster :exec
 INSERT INTO clusters (id, org_id, booking_id, created_by, name, gpu_model, node_count, gpus_per_node, duration_ms,
-    hold_base_units, fee_bps, ray_version, ray_token_sealed)
+    hold_base_units, fee_bps, ray_version, ray_token_sealed, places, forecast_end)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12, $13)
+    $10, $11, $12, $13, $14, now() + $15::interval)
 `
 
 type InsertClusterParams struct {
@@ -473,6 +505,8 @@ type InsertClusterParams struct {
 	FeeBps         int32
 	RayVersion     string
 	RayTokenSealed []byte
+	Places         []int32
+	Expected       time.Duration
 }
 
 func (q *Queries) InsertCluster(ctx context.Context, db DBTX, arg InsertClusterParams) error {
@@ -490,6 +524,8 @@ func (q *Queries) InsertCluster(ctx context.Context, db DBTX, arg InsertClusterP
 		arg.FeeBps,
 		arg.RayVersion,
 		arg.RayTokenSealed,
+		arg.Places,
+		arg.Expected,
 	)
 	return err
 }
@@ -526,29 +562,29 @@ func (q *Queries) InsertEvent(ctx context.Context, db DBTX, arg InsertEventParam
 }
 
 const insertNode = `-- name: InsertNode :exec
-INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus, machine_id)
+SELECT $1, $2, h.id, $3, $4, $5, $6, h.machine_id FROM hosts h WHERE h.id = $7
 `
 
 type InsertNodeParams struct {
 	ID        ids.Node
 	ClusterID ids.Cluster
-	HostID    ids.Host
 	Role      string
 	Ordinal   int32
 	Slot      int32
 	GPUs      int32
+	HostID    ids.Host
 }
 
 func (q *Queries) InsertNode(ctx context.Context, db DBTX, arg InsertNodeParams) error {
 	_, err := db.Exec(ctx, insertNode,
 		arg.ID,
 		arg.ClusterID,
-		arg.HostID,
 		arg.Role,
 		arg.Ordinal,
 		arg.Slot,
 		arg.GPUs,
+		arg.HostID,
 	)
 	return err
 }
@@ -741,7 +777,7 @@ func (q *Queries) LeasedGPUs(ctx context.Context, db DBTX, clusterID ids.Cluster
 
 const listClusters = `-- name: ListClusters :many
 
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
+SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
 FROM clusters c
 WHERE c.org_id = $1 AND ($2::boolean IS FALSE OR c.ended_at IS NULL) AND ($3::uuid IS NULL OR c.id < $3)
 ORDER BY c.id DESC
@@ -793,6 +829,16 @@ func (q *Queries) ListClusters(ctx context.Context, db DBTX, orgID ids.Org, live
 			&i.Cluster.ReadyAt,
 			&i.Cluster.EndedAt,
 			&i.Cluster.SettledAt,
+			&i.Cluster.Kind,
+			&i.Cluster.Places,
+			&i.Cluster.JoiningPlaces,
+			&i.Cluster.ForecastEnd,
+			&i.Cluster.PreemptAt,
+			&i.Cluster.ParkAfterMS,
+			&i.Cluster.ReleaseAfterMS,
+			&i.Cluster.ActiveAt,
+			&i.Cluster.ResumeRequestedAt,
+			&i.Cluster.Notices,
 			&i.Simulated,
 		); err != nil {
 			return nil, err
@@ -832,7 +878,7 @@ func (q *Queries) LiveClusters(ctx context.Context, db DBTX) ([]ids.Cluster, err
 }
 
 const lockCluster = `-- name: LockCluster :one
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, b.regions, clock_timestamp()::timestamptz AS now
+SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, b.regions, clock_timestamp()::timestamptz AS now
 FROM clusters c JOIN bookings b ON b.id = c.booking_id
 WHERE c.id = $1
 FOR NO KEY UPDATE OF c
@@ -863,6 +909,16 @@ type LockClusterRow struct {
 	ReadyAt            *time.Time
 	EndedAt            *time.Time
 	SettledAt          *time.Time
+	Kind               string
+	Places             []int32
+	JoiningPlaces      []int32
+	ForecastEnd        time.Time
+	PreemptAt          *time.Time
+	ParkAfterMS        *int64
+	ReleaseAfterMS     *int64
+	ActiveAt           *time.Time
+	ResumeRequestedAt  *time.Time
+	Notices            []string
 	Regions            []string
 	Now                time.Time
 }
@@ -896,6 +952,16 @@ func (q *Queries) LockCluster(ctx context.Context, db DBTX, id ids.Cluster) (Loc
 		&i.ReadyAt,
 		&i.EndedAt,
 		&i.SettledAt,
+		&i.Kind,
+		&i.Places,
+		&i.JoiningPlaces,
+		&i.ForecastEnd,
+		&i.PreemptAt,
+		&i.ParkAfterMS,
+		&i.ReleaseAfterMS,
+		&i.ActiveAt,
+		&i.ResumeRequestedAt,
+		&i.Notices,
 		&i.Regions,
 		&i.Now,
 	)
@@ -1077,7 +1143,7 @@ func (q *Queries) PlacementHosts(ctx context.Context, db DBTX, hosts []uuid.UUID
 }
 
 const readCluster = `-- name: ReadCluster :one
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, b.regions, clock_timestamp()::timestamptz AS now
+SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, b.regions, clock_timestamp()::timestamptz AS now
 FROM clusters c JOIN bookings b ON b.id = c.booking_id
 WHERE c.id = $1
 `
@@ -1107,6 +1173,16 @@ type ReadClusterRow struct {
 	ReadyAt            *time.Time
 	EndedAt            *time.Time
 	SettledAt          *time.Time
+	Kind               string
+	Places             []int32
+	JoiningPlaces      []int32
+	ForecastEnd        time.Time
+	PreemptAt          *time.Time
+	ParkAfterMS        *int64
+	ReleaseAfterMS     *int64
+	ActiveAt           *time.Time
+	ResumeRequestedAt  *time.Time
+	Notices            []string
 	Regions            []string
 	Now                time.Time
 }
@@ -1140,6 +1216,16 @@ func (q *Queries) ReadCluster(ctx context.Context, db DBTX, id ids.Cluster) (Rea
 		&i.ReadyAt,
 		&i.EndedAt,
 		&i.SettledAt,
+		&i.Kind,
+		&i.Places,
+		&i.JoiningPlaces,
+		&i.ForecastEnd,
+		&i.PreemptAt,
+		&i.ParkAfterMS,
+		&i.ReleaseAfterMS,
+		&i.ActiveAt,
+		&i.ResumeRequestedAt,
+		&i.Notices,
 		&i.Regions,
 		&i.Now,
 	)
@@ -1324,7 +1410,7 @@ func (q *Queries) UsedSlots(ctx context.Context, db DBTX) ([]int32, error) {
 }
 
 const waitingBookings = `-- name: WaitingBookings :many
-SELECT id, org_id, created_by, state, gpu_model, node_count, gpus_per_node, regions, duration_ms, max_price_per_gpu_hour, fee_bps, plan, hold_base_units, quoted_at, expires_at, cluster_name, requested_at, decided_at, refusal_code, refusal, refusal_details FROM bookings
+SELECT id, org_id, created_by, state, gpu_model, node_count, gpus_per_node, regions, duration_ms, max_price_per_gpu_hour, fee_bps, plan, hold_base_units, quoted_at, expires_at, cluster_name, requested_at, decided_at, refusal_code, refusal, refusal_details, kind, purpose, target_cluster_id, requirements, starts_at, bids_close_at, choose, park_after_ms, release_after_ms FROM bookings
 WHERE state = 'quoted' AND requested_at IS NOT NULL
 ORDER BY requested_at
 LIMIT $1
@@ -1363,6 +1449,15 @@ func (q *Queries) WaitingBookings(ctx context.Context, db DBTX, batch int32) ([]
 			&i.RefusalCode,
 			&i.Refusal,
 			&i.RefusalDetails,
+			&i.Kind,
+			&i.Purpose,
+			&i.TargetClusterID,
+			&i.Requirements,
+			&i.StartsAt,
+			&i.BidsCloseAt,
+			&i.Choose,
+			&i.ParkAfterMS,
+			&i.ReleaseAfterMS,
 		); err != nil {
 			return nil, err
 		}

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // machines are the tables with a state, and what a row needs beside it to pass the table's other checks.
 var machines = map[string]string{
 	"hosts":    `UPDATE hosts SET state = $2 WHERE id = $1`,
-	"bookings": `UPDATE bookings SET state = $2, requested_at = now(), refusal_code = CASE WHEN $2 = 'refused' THEN 'no_capacity' END WHERE id = $1`,
+	"bookings": `UPDATE bookings SET state = $2, requested_at = now(), bids_close_at = now(), starts_at = now(), refusal_code = CASE WHEN $2 = 'refused' THEN 'no_capacity' END WHERE id = $1`,
 	"clusters": `UPDATE clusters SET state = $2, fault_party = 'customer', ended_at = CASE WHEN $2 IN ('released', 'failed') THEN now() END WHERE id = $1`,
 	"nodes":    `UPDATE nodes SET state = $2, ended_at = CASE WHEN $2 IN ('stopped', 'failed') THEN now() END WHERE id = $1`,
 	"leases":   `UPDATE leases SET state = $2, closed_at = CASE WHEN $2 = 'closed' THEN now() END WHERE id = $1`,

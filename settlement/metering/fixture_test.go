@@ -87,10 +87,11 @@ func (b *bench) cluster(hold money.Amount, feeBps int, prices ...money.Amount) *
 	booking, node := ids.New[ids.Booking](), ids.New[ids.Node]()
 	b.exec(`INSERT INTO bookings (id, org_id, state, gpu_model, node_count, gpus_per_node, duration_ms, fee_bps, plan, hold_base_units, expires_at, requested_at)
 		VALUES ($1, $2, 'accepted', 'H100', 1, $3, 3600000, $4, '{}', $5, now(), now())`, booking, b.customer, len(prices), feeBps, hold)
-	b.exec(`INSERT INTO clusters (id, org_id, booking_id, name, state, gpu_model, node_count, gpus_per_node, duration_ms, hold_base_units, fee_bps, ray_version, ray_token_sealed)
-		VALUES ($1, $2, $3, 'training', 'ready', 'H100', 1, $4, 3600000, $5, $6, '2.60.0', '')`, c.id, b.customer, booking, len(prices), hold, feeBps)
+	b.exec(`INSERT INTO clusters (id, org_id, booking_id, name, state, gpu_model, node_count, gpus_per_node, duration_ms, hold_base_units, fee_bps, ray_version, ray_token_sealed,
+			places, forecast_end)
+		VALUES ($1, $2, $3, 'training', 'ready', 'H100', 1, $4, 3600000, $5, $6, '2.60.0', '', '{1}', now() + interval '1 hour')`, c.id, b.customer, booking, len(prices), hold, feeBps)
 	b.gpus++
-	b.exec(`INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus) VALUES ($1, $2, $3, 'gpu', 0, $4, $5)`, node, c.id, b.host, b.gpus, len(prices))
+	b.exec(`INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus, machine_id) VALUES ($1, $2, $3, 'gpu', 0, $4, $5, 'm')`, node, c.id, b.host, b.gpus, len(prices))
 	for _, price := range prices {
 		lease, gpu := ids.New[ids.Lease](), ids.New[ids.GPU]()
 		b.gpus++

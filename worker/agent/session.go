@@ -16,7 +16,7 @@ import (
 )
 
 // protocolVersion is the version of the agent protocol that this agent speaks; agent.proto tells their history.
-const protocolVersion = 1
+const protocolVersion = 2
 
 const (
 	welcomeTimeout      = 15 * time.Second
