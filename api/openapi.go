@@ -82,6 +82,13 @@ func newHuma(engine *gin.Engine) huma.API {
 	}
 	// Problem details that no operation answers with by themselves.
 	registry.Schema(reflect.TypeFor[apiv1.Shortfall](), true, "")
+	for _, form := range []reflect.Type{
+		reflect.TypeFor[apiv1.MarketHistory](), reflect.TypeFor[apiv1.Bid](), reflect.TypeFor[apiv1.ExtensionCreate](),
+		reflect.TypeFor[apiv1.AdditionCreate](), reflect.TypeFor[apiv1.Runway](), reflect.TypeFor[apiv1.AskPreview](),
+		reflect.TypeFor[apiv1.EarningCheck](), reflect.TypeFor[apiv1.MaintenanceCreate](),
+	} {
+		registry.Schema(form, true, "")
+	}
 	return humagin.New(engine, config)
 }
 
@@ -152,6 +159,8 @@ func describeIDs(registry huma.Registry) {
 	describeID(registry, ids.Batch{})
 	describeID(registry, ids.Payout{})
 	describeID(registry, ids.Reconciliation{})
+	describeID(registry, ids.Bid{})
+	describeID(registry, ids.Maintenance{})
 }
 
 func describeID[K ids.Kind](registry huma.Registry, _ ids.ID[K]) {

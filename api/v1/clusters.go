@@ -12,7 +12,8 @@ type Cluster struct {
 	OrgID        ids.Org      `json:"org_id"`
 	BookingID    ids.Booking  `json:"booking_id"`
 	Name         string       `json:"name"`
-	State        string       `json:"state" enum:"reserved,preparing,head_up,joining,ready,degraded,draining,released,failed"`
+	State        string       `json:"state" enum:"reserved,preparing,head_up,joining,ready,degraded,parked,draining,released,failed" doc:"parked: idle, its GPU nodes released, nothing billed; resume brings them back"`
+	Kind         string       `json:"kind" enum:"market,auction,spot"`
 	Version      int64        `json:"version" doc:"Grows with every change"`
 	GPUModel     string       `json:"gpu_model"`
 	NodeCount    int          `json:"node_count"`
@@ -28,6 +29,9 @@ type Cluster struct {
 	FaultParty   string       `json:"fault_party,omitempty" enum:"customer,owner,platform,funds,preempted" doc:"On whose account it ended"`
 	EndReason    string       `json:"end_reason,omitempty"`
 	Replacements int          `json:"replacements"`
+	PreemptAt    *time.Time   `json:"preempt_at,omitempty" doc:"Spot: when its GPUs go to a market booking"`
+	ActiveAt     *time.Time   `json:"active_at,omitempty" doc:"When a job, task or session was last seen"`
+	AutoStop     AutoStop     `json:"auto_stop"`
 	Nodes        []Node       `json:"nodes,omitempty" doc:"Absent in lists"`
 	Phases       []Phase      `json:"phases,omitempty" doc:"The assembly, step by step; absent in lists"`
 	Cost         *ClusterCost `json:"cost,omitempty" doc:"Absent in lists"`
@@ -82,7 +86,7 @@ type ClusterEvent struct {
 	Seq        int64       `json:"seq"`
 	ClusterID  ids.Cluster `json:"cluster_id"`
 	At         time.Time   `json:"at"`
-	Kind       string      `json:"kind" doc:"state, node, receipt, release, credit"`
+	Kind       string      `json:"kind" doc:"state, node, receipt, release, credit, notice, ..."`
 	State      string      `json:"state,omitempty"`
 	NodeID     *ids.Node   `json:"node_id,omitempty"`
 	Message    string      `json:"message"`
@@ -116,4 +120,37 @@ type Job struct {
 type JobLogs struct {
 	Logs      string `json:"logs"`
 	Truncated bool   `json:"truncated"`
+}
+
+// ExtensionCreate asks for the price of more time. The quote is accepted like any other.
+type ExtensionCreate struct {
+	Duration string `json:"duration" doc:"On top of what is booked: 1h, 6h" example:"6h"`
+}
+
+// AdditionCreate asks for the price of more nodes, like those the cluster has, until its end.
+type AdditionCreate struct {
+	NodeCount          int    `json:"node_count" example:"1"`
+	MaxPricePerGPUHour string `json:"max_price_per_gpu_hour,omitempty" doc:"Decimal tokens" example:"2.50"`
+}
+
+// Runway is how long an organisation's clusters go on.
+type Runway struct {
+	AsOf        time.Time       `json:"as_of"`
+	Available   Money           `json:"available"`
+	BurnPerHour Money           `json:"burn_per_hour" doc:"Of everything that is billed now"`
+	HoursLeft   *float64        `json:"hours_left,omitempty" doc:"How long the available balance would pay for that beyond what is held; absent while nothing is billed"`
+	Clusters    []RunwayCluster `json:"clusters" doc:"Those that have not ended, the first to stop first"`
+	Warnings    []string        `json:"warnings" doc:"Sentences for people; empty when all is well"`
+}
+
+// RunwayCluster is one cluster's part.
+type RunwayCluster struct {
+	ClusterID ids.Cluster `json:"cluster_id"`
+	Name      string      `json:"name"`
+	State     string      `json:"state"`
+	PerHour   Money       `json:"per_hour"`
+	StopsAt   *time.Time  `json:"stops_at,omitempty" doc:"When its booked time is used up or it is preempted; absent while it does not run down"`
+	ParksAt   *time.Time  `json:"parks_at,omitempty" doc:"When it is parked if it stays idle"`
+	HoldLeft  Money       `json:"hold_left"`
+	RefundNow Money       `json:"refund_now" doc:"Returned if it were released now"`
 }

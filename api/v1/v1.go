@@ -33,8 +33,9 @@ type Problem struct {
 
 // ProblemField names one wrong input.
 type ProblemField struct {
-	Path    string `json:"path" example:"body.node_count"`
-	Message string `json:"message"`
+	Path     string `json:"path" example:"body.node_count"`
+	Message  string `json:"message"`
+	Position *int   `json:"position,omitempty" doc:"In a text with a grammar of its own, such as query.q: how many characters into it, from 0"`
 }
 
 // Shortfall says what is missing for a booking.

@@ -856,20 +856,176 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        AdditionCreate: {
+            /**
+             * @description Decimal tokens
+             * @example 2.50
+             */
+            max_price_per_gpu_hour?: string;
+            /**
+             * Format: int64
+             * @example 1
+             */
+            node_count: number;
+        };
         Ask: {
             active: boolean;
+            /** @description No rule goes below it */
+            floor?: components["schemas"]["Money"];
+            /** @description What the rules make of the price at this moment */
+            now: components["schemas"]["AskPrices"];
+            /** @description Before rules */
             price_per_gpu_hour: components["schemas"]["Money"];
+            rules: components["schemas"]["AskRules"];
             /** Format: date-time */
             updated_at: string;
+        };
+        AskDiscount: {
+            /**
+             * @description 24 h, 168 h, 720 h and longer
+             * @enum {string}
+             */
+            from: "daily" | "weekly" | "monthly";
+            /**
+             * Format: int64
+             * @description Off the price
+             * @example 10
+             */
+            percent: number;
+        };
+        AskPast: {
+            /**
+             * Format: int64
+             * @description That there are samples of
+             */
+            days: number;
+            /** @description An estimate, before the platform's fee */
+            earned: components["schemas"]["Money"];
+            /**
+             * Format: double
+             * @description Of the time
+             */
+            hired_percent: number;
+        };
+        AskPeriod: {
+            /** @description mon, tue, wed, thu, fri, sat, sun; every day when absent */
+            days?: string[];
+            /**
+             * @description UTC
+             * @example 22:00
+             */
+            from?: string;
+            /**
+             * Format: int64
+             * @description On top; negative: off
+             * @example -20
+             */
+            percent: number;
+            /**
+             * @description UTC; before from: over midnight
+             * @example 06:00
+             */
+            to?: string;
+        };
+        AskPreview: {
+            /** @description The hourly price for each hour of the coming week, with the use of now */
+            hours: components["schemas"]["AskPriceHour"][];
+            now: components["schemas"]["AskPrices"];
+            /** @description Absent while there is no history of the model in the region */
+            past?: components["schemas"]["AskPast"];
+            /**
+             * Format: int64
+             * @description How many those are, itself included
+             */
+            peers: number;
+            /**
+             * Format: int64
+             * @description Its place among the open hosts of its model and region, the cheapest being 1
+             */
+            rank: number;
+        };
+        AskPriceHour: {
+            /** Format: date-time */
+            at: string;
+            price: components["schemas"]["Money"];
+        };
+        AskPrices: {
+            /** @description From 24 h */
+            daily: components["schemas"]["Money"];
+            hourly: components["schemas"]["Money"];
+            /** @description 720 h */
+            monthly: components["schemas"]["Money"];
+            /** @description Absent: takes no spot bookings */
+            spot?: components["schemas"]["Money"];
+            /** @description From 168 h */
+            weekly: components["schemas"]["Money"];
         };
         AskPut: {
             /** @description false: take no new bookings */
             active: boolean;
             /**
+             * @description Decimal tokens: no rule goes below it
+             * @example 1.20
+             */
+            floor?: string;
+            /**
              * @description Decimal tokens
              * @example 1.90
              */
             price_per_gpu_hour: string;
+            rules?: components["schemas"]["AskRules"];
+        };
+        AskRules: {
+            /**
+             * Format: int64
+             * @description The most that the host goes below its price in an auction
+             * @example 15
+             */
+            auction_percent?: number;
+            /** @description At some hours of some days, in UTC */
+            calendar?: components["schemas"]["AskPeriod"][];
+            /** @description For longer bookings */
+            discounts?: components["schemas"]["AskDiscount"][];
+            /**
+             * Format: int64
+             * @description Off the price for spot bookings; absent: none are taken
+             * @example 40
+             */
+            spot_percent?: number;
+            /** @description While much, or little, of the model is leased in the region */
+            utilisation?: components["schemas"]["AskStep"][];
+        };
+        AskStep: {
+            /**
+             * Format: int64
+             * @description Percent of GPUs leased: while more are
+             * @example 80
+             */
+            above?: number;
+            /**
+             * Format: int64
+             * @description Percent of GPUs leased: while fewer are
+             * @example 30
+             */
+            below?: number;
+            /**
+             * Format: int64
+             * @description On top; negative: off
+             * @example 15
+             */
+            percent: number;
+        };
+        AutoStop: {
+            /**
+             * @description Idle this long, the GPU nodes are released and billing stops; the head stays. Absent: never
+             * @example 30m
+             */
+            park_after?: string;
+            /**
+             * @description Parked this long, the cluster is released. Absent: never
+             * @example 24h
+             */
+            release_after?: string;
         };
         Batch: {
             /** Format: date-time */
@@ -900,40 +1056,150 @@ export interface components {
             state_reason?: string;
             total: components["schemas"]["Money"];
         };
+        Bid: {
+            host_id: string;
+            id: string;
+            /** Format: date-time */
+            made_at: string;
+            owner_id: string;
+            price_per_gpu_hour: components["schemas"]["Money"];
+            /** @description Part of the cheapest cluster, which is what the quote prices */
+            quoted: boolean;
+            region: string;
+            simulated: boolean;
+            site?: string;
+            /** @enum {string} */
+            state: "open" | "won" | "cancelled";
+        };
         Booking: {
+            /** Format: date-time */
+            bids_close_at?: string;
+            /** @description The cluster that it became, adds to or extends */
             cluster_id?: string;
             /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
             decided_at?: string;
+            /**
+             * Format: date-time
+             * @description Of the quote
+             */
+            expires_at: string;
+            gpu_model?: string;
+            hold: components["schemas"]["Money"];
             id: string;
             /** @enum {string} */
-            state: "quoted" | "accepted" | "expired" | "refused";
+            kind: "market" | "auction" | "spot";
+            price_per_hour: components["schemas"]["Money"];
+            /** @enum {string} */
+            purpose: "cluster" | "addition" | "extension";
+            refusal?: components["schemas"]["BookingFault"];
+            spec: components["schemas"]["BookingSpec"];
+            /** Format: date-time */
+            starts_at?: string;
+            /** @enum {string} */
+            state: "bidding" | "quoted" | "scheduled" | "accepted" | "expired" | "refused" | "cancelled";
         };
         BookingCreate: {
+            /** @description Auctions: the bids to take, one a node; the quoted ones when absent */
+            bid_ids?: string[];
             cluster_name?: string;
             quote_id: string;
         };
+        BookingFault: {
+            /** @example no_capacity */
+            code: string;
+            detail: string;
+        };
         BookingSpec: {
+            /** @description Only hosts of these */
+            allow_owners?: string[];
+            /** @description Absent: it runs until its end, idle or not */
+            auto_stop?: components["schemas"]["AutoStop"];
+            /**
+             * @description Auctions: how long hosts may bid, 2s to 60s
+             * @example 10s
+             */
+            bid_window?: string;
+            /**
+             * @description Auctions: who picks the winning bids; manual: name them in bid_ids when booking
+             * @enum {string}
+             */
+            choose?: "cheapest" | "manual";
             cluster_name?: string;
+            /**
+             * Format: int64
+             * @description Per node, at least
+             */
+            cpus?: number;
+            /** @description No host of these */
+            deny_owners?: string[];
+            /**
+             * Format: int64
+             * @description Per node, at least
+             */
+            disk_gib?: number;
             /**
              * @description How long, from ready: 30m, 6h, 2h30m; at least 1m, at most 720h
              * @example 1h
              */
             duration: string;
             /**
-             * @description As listed by the offers
+             * @description As listed by the offers; may be left out with min_vram_gb or min_compute_capability, and then the cheapest model is taken
              * @example H100
              */
-            gpu_model: string;
+            gpu_model?: string;
             /**
              * Format: int64
              * @example 1
              */
             gpus_per_node: number;
             /**
-             * @description Decimal tokens
+             * @description market: at the asked price; auction: hosts bid below it for a few seconds; spot: cheaper, and given up within 60 s when a market booking needs the GPUs
+             * @default market
+             * @enum {string}
+             */
+            kind: "market" | "auction" | "spot";
+            /**
+             * @description Decimal tokens; spot bookings need one
              * @example 2.50
              */
             max_price_per_gpu_hour?: string;
+            /**
+             * Format: int64
+             * @description Round trip between the two nodes farthest apart, at most
+             */
+            max_rtt_ms?: number;
+            /**
+             * Format: int64
+             * @description Per node, at least
+             */
+            memory_gib?: number;
+            /** @example 9.0 */
+            min_compute_capability?: string;
+            /**
+             * Format: int64
+             * @description Major version of the GPU driver
+             * @example 570
+             */
+            min_driver?: number;
+            /**
+             * Format: double
+             * @description Of the observed time; two decimals count
+             * @example 99.5
+             */
+            min_reliability_percent?: number;
+            /**
+             * @description Hosts of this standing or a better one
+             * @enum {string}
+             */
+            min_tier?: "new" | "proven" | "trusted";
+            /**
+             * Format: int64
+             * @description Memory of a GPU, in the gigabytes that it is sold under
+             * @example 80
+             */
+            min_vram_gb?: number;
             /**
              * Format: int64
              * @description GPU nodes; the head comes on top and is free
@@ -942,6 +1208,13 @@ export interface components {
             node_count: number;
             /** @description Any of these; all when absent */
             regions?: string[];
+            /** @description All nodes in one local network */
+            same_site?: boolean;
+            /**
+             * Format: date-time
+             * @description When it is to start; at once when absent
+             */
+            starts_at?: string;
         };
         BurnerWallet: {
             address: string;
@@ -952,7 +1225,29 @@ export interface components {
             /** @description Base64 of the 64-byte Ed25519 key */
             secret_key: string;
         };
+        Change: {
+            /**
+             * Format: date-time
+             * @description Until when the quote holds
+             */
+            expires_at?: string;
+            /** @enum {string} */
+            kind: "region" | "gpu_model" | "gpus_per_node" | "node_count" | "later" | "price" | "network" | "constraint";
+            price_per_hour: components["schemas"]["Money"];
+            /** @description Book it with this; absent for anonymous callers */
+            quote_id?: string;
+            /** @description The whole of it, changed */
+            spec: components["schemas"]["BookingSpec"];
+            /** @example In us-east: 2.10 instead of 1.90 per GPU-hour */
+            summary: string;
+        };
         Cluster: {
+            /**
+             * Format: date-time
+             * @description When a job, task or session was last seen
+             */
+            active_at?: string;
+            auto_stop: components["schemas"]["AutoStop"];
             /** @description Whether time is being charged now */
             billing: boolean;
             booking_id: string;
@@ -977,6 +1272,8 @@ export interface components {
             /** Format: int64 */
             gpus_per_node: number;
             id: string;
+            /** @enum {string} */
+            kind: "market" | "auction" | "spot";
             name: string;
             /** Format: int64 */
             node_count: number;
@@ -985,6 +1282,11 @@ export interface components {
             org_id: string;
             /** @description The assembly, step by step; absent in lists */
             phases?: components["schemas"]["Phase"][];
+            /**
+             * Format: date-time
+             * @description Spot: when its GPUs go to a market booking
+             */
+            preempt_at?: string;
             ray_version: string;
             /** Format: date-time */
             ready_at?: string;
@@ -995,8 +1297,11 @@ export interface components {
             /** Format: date-time */
             settled_at?: string;
             simulated: boolean;
-            /** @enum {string} */
-            state: "reserved" | "preparing" | "head_up" | "joining" | "ready" | "degraded" | "draining" | "released" | "failed";
+            /**
+             * @description parked: idle, its GPU nodes released, nothing billed; resume brings them back
+             * @enum {string}
+             */
+            state: "reserved" | "preparing" | "head_up" | "joining" | "ready" | "degraded" | "parked" | "draining" | "released" | "failed";
             /**
              * Format: int64
              * @description Grows with every change
@@ -1035,7 +1340,7 @@ export interface components {
             at: string;
             cluster_id: string;
             fault_party?: string;
-            /** @description state, node, receipt, release, credit */
+            /** @description state, node, receipt, release, credit, notice, ... */
             kind: string;
             message: string;
             node_id?: string;
@@ -1078,6 +1383,16 @@ export interface components {
             signature?: string;
             text: string;
         };
+        EarningCheck: {
+            /** @description In the order in which they matter */
+            checks: components["schemas"]["EarningStep"][];
+            /** @description A GPU of it is leased now */
+            earning: boolean;
+            /** @description Absent while the host has no price */
+            price?: components["schemas"]["PricePeers"];
+            /** @description One sentence: what stands in the way first */
+            summary: string;
+        };
         Earnings: {
             days: components["schemas"]["EarningsDay"][];
             hosts: components["schemas"]["EarningsHost"][];
@@ -1104,24 +1419,51 @@ export interface components {
             host_id: string;
             name: string;
         };
+        EarningStep: {
+            /** @description What is checked: connected, verified, gates, ask, price, ... */
+            check: string;
+            /** @description What to do */
+            fix?: string;
+            /**
+             * Format: int64
+             * @description Time that it has cost in the last 30 days
+             */
+            lost_ms: number;
+            measured?: string;
+            required?: string;
+            /** @enum {string} */
+            state: "pass" | "fail" | "unknown";
+        };
         Explanation: {
             /**
-             * @description The condition that leaves too little: gpu_model, region, price, gpus_per_node, node_count
+             * @description The condition that leaves too little: gpu_model, region, open, free, price, gpus_per_node, node_count, ...
              * @example region
              */
             blocking: string;
+            /** @description The nearest bookings that fit, at most six, one of a kind */
+            changes?: components["schemas"]["Change"][];
             funnel: components["schemas"]["ExplanationStep"][];
-            /** @description For an unknown GPU model or region: what there is */
-            known?: string[];
             /** @description One sentence */
             summary: string;
         };
         ExplanationStep: {
             condition: string;
+            /**
+             * Format: int64
+             * @description GPUs that pass every other condition and fail this one alone
+             */
+            excludes: number;
             /** Format: int64 */
             gpus: number;
             /** Format: int64 */
             hosts: number;
+        };
+        ExtensionCreate: {
+            /**
+             * @description On top of what is booked: 1h, 6h
+             * @example 6h
+             */
+            duration: string;
         };
         FaucetRequest: {
             /**
@@ -1133,6 +1475,20 @@ export interface components {
         FaucetResult: {
             amount: components["schemas"]["Money"];
             signature: string;
+        };
+        Gate: {
+            /** @description What the owner can do */
+            fix?: string;
+            /** @description xid, ecc, throttle, clock, disk, udp, gpu, driver */
+            gate: string;
+            /** @example 41 s fast */
+            measured?: string;
+            /** @example within 5 s */
+            required?: string;
+            /** Format: date-time */
+            since: string;
+            /** @enum {string} */
+            state: "pass" | "fail" | "unknown";
         };
         GPU: {
             compute_capability?: string;
@@ -1146,6 +1502,25 @@ export interface components {
             product: string;
             uuid: string;
         };
+        HistoryPoint: {
+            /**
+             * Format: date-time
+             * @description The step's beginning
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description Offered, leased ones included
+             */
+            gpus: number;
+            /** Format: int64 */
+            leased: number;
+            price_median?: components["schemas"]["Money"];
+            /** @description Of free GPUs, per hour; absent without one */
+            price_min?: components["schemas"]["Money"];
+            /** Format: double */
+            utilisation_percent: number;
+        };
         Host: {
             agent_version?: string;
             ask?: components["schemas"]["Ask"];
@@ -1158,21 +1533,46 @@ export interface components {
             driver_version?: string;
             /** Format: date-time */
             enrolled_at: string;
+            /** @description What it must show to be offered */
+            gates: components["schemas"]["Gate"][];
             gpus: components["schemas"]["GPU"][];
             id: string;
             /** @enum {string} */
             kind: "gpu" | "head";
             /** Format: date-time */
             last_seen_at?: string;
+            /**
+             * @description suspect: silent for longer than a beat
+             * @enum {string}
+             */
+            liveness: "live" | "suspect" | "lost";
+            /** @description Windows planned or under way, the next one first */
+            maintenance: components["schemas"]["Maintenance"][];
             /** Format: int64 */
             memory_bytes?: number;
             name: string;
             region: string;
+            /**
+             * Format: double
+             * @description Of the observed time
+             * @example 99.5
+             */
+            reliability_percent: number;
+            /**
+             * Format: double
+             * @description Round trip to the control plane
+             */
+            rtt_ms?: number;
             simulated: boolean;
             site?: string;
             /** @enum {string} */
             state: "enrolled" | "verifying" | "idle" | "leased" | "draining" | "quarantined" | "lost" | "retired";
             state_reason?: string;
+            /**
+             * @description Its standing, by what was observed
+             * @enum {string}
+             */
+            tier: "new" | "proven" | "trusted";
             /** @description One sentence, absent while it earns */
             why_not_earning?: string;
         };
@@ -1340,6 +1740,50 @@ export interface components {
             /** @description Give it as cursor for the next page; absent on the last one */
             next_cursor?: string;
         };
+        Maintenance: {
+            /**
+             * Format: int64
+             * @description Leased GPUs whose booked time reaches into it
+             */
+            affected_gpus: number;
+            /**
+             * Format: date-time
+             * @description When the customers in it were told
+             */
+            announced_at?: string;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            ends_at: string;
+            host_id: string;
+            id: string;
+            note?: string;
+            /** Format: date-time */
+            starts_at: string;
+            /** @enum {string} */
+            state: "planned" | "active" | "ended" | "cancelled";
+        };
+        MaintenanceCreate: {
+            /** Format: date-time */
+            ends_at: string;
+            /** @description What customers are told */
+            note?: string;
+            /** Format: date-time */
+            starts_at: string;
+        };
+        MarketHistory: {
+            /** Format: date-time */
+            from: string;
+            gpu_model: string;
+            /** @description Oldest first; a step without a sample is left out */
+            points: components["schemas"]["HistoryPoint"][];
+            /** @description Absent: all regions together */
+            region?: string;
+            /** Format: int64 */
+            step_ms: number;
+            /** Format: date-time */
+            to: string;
+        };
         Me: {
             /** @description With an API key: what it may do */
             key_scopes?: string[];
@@ -1463,14 +1907,30 @@ export interface components {
              * @description Per GPU, the least of the hosts'
              */
             memory_mib: number;
-            /** @description Cheapest, per GPU-hour */
+            /** @description Cheapest free GPU, per hour; zero while none is free */
             price_from: components["schemas"]["Money"];
+            /** @description Of the free GPUs, per hour; absent while none is free */
+            price_median?: components["schemas"]["Money"];
             /** @example eu-west */
             region: string;
+            /**
+             * Format: double
+             * @description Of the observed time, the median of the hosts
+             * @example 99.2
+             */
+            reliability_percent: number;
             /** @description Some of these devices are simulated */
             simulated: boolean;
+            /** @description Cheapest for spot bookings, per GPU-hour; absent where no host takes them */
+            spot_from?: components["schemas"]["Money"];
             /** Format: int64 */
             total_gpus: number;
+            /**
+             * Format: double
+             * @description Of the offered GPUs, how many are leased
+             * @example 62.5
+             */
+            utilisation_percent: number;
         };
         OrgCreate: {
             name: string;
@@ -1522,6 +1982,30 @@ export interface components {
             entered_at: string;
             state: string;
         };
+        PricePeers: {
+            /**
+             * Format: int64
+             * @description Of those, how many ask less
+             */
+            cheaper: number;
+            /**
+             * Format: int64
+             * @description Free GPUs, its own among them
+             */
+            free: number;
+            gpu_model: string;
+            /**
+             * Format: int64
+             * @description Leased GPUs
+             */
+            hired: number;
+            hired_max?: components["schemas"]["Money"];
+            /** @description What they are leased for; absent without one */
+            hired_median?: components["schemas"]["Money"];
+            region: string;
+            /** @description Per GPU-hour, now */
+            yours: components["schemas"]["Money"];
+        };
         Problem: {
             /**
              * @description What programs act on
@@ -1545,35 +2029,101 @@ export interface components {
             message: string;
             /** @example body.node_count */
             path: string;
+            /**
+             * Format: int64
+             * @description In a text with a grammar of its own, such as query.q: how many characters into it, from 0
+             */
+            position?: number;
         };
         Quote: {
             /** @description The organisation's balance now */
             available: components["schemas"]["Money"];
+            /**
+             * Format: date-time
+             * @description Auctions: when the bids are opened
+             */
+            bids_close_at?: string;
+            /** @description Which cluster it adds to or extends */
+            cluster_id?: string;
             /** Format: date-time */
             expires_at: string;
+            /** @description What it is of, also where the spec leaves the model open; absent while bidding */
+            gpu_model?: string;
             /** @description Set aside at booking: the most that the cluster can cost */
             hold: components["schemas"]["Money"];
             id: string;
+            /** @description The hold, by who gets it; they add up to it */
+            items: components["schemas"]["QuoteItem"][];
+            /** @enum {string} */
+            kind: "market" | "auction" | "spot";
             /** @description One per node */
             lines: components["schemas"]["QuoteLine"][];
             /** @description Of the hold, if all of it is used */
             owners_receive: components["schemas"]["Money"];
             /** @description Of the hold, if all of it is used; contained in the price */
             platform_fee: components["schemas"]["Money"];
+            /** @description It takes GPUs from spot bookings, which have 60 s to drain */
+            preempts: boolean;
+            /**
+             * @description Which of the hosts' prices it pays: longer bookings may be cheaper
+             * @enum {string}
+             */
+            price_class: "hourly" | "daily" | "weekly" | "monthly" | "spot";
+            /** @description What the class means, in a sentence; absent for hourly */
+            price_note?: string;
             /** @description For the whole cluster, everything included */
             price_per_hour: components["schemas"]["Money"];
+            /**
+             * @description What booking it does: a new cluster, more nodes for one, or more time for one
+             * @enum {string}
+             */
+            purpose: "cluster" | "addition" | "extension";
             /** Format: date-time */
             quoted_at: string;
             /** @description Returned if the cluster is released at half time */
             refund_halfway: components["schemas"]["Money"];
+            /** @description Of the hold, against the hosts' hourly prices; absent without a discount */
+            saved?: components["schemas"]["Money"];
             simulated: boolean;
             spec: components["schemas"]["BookingSpec"];
+            /**
+             * Format: date-time
+             * @description When it starts; at once when absent
+             */
+            starts_at?: string;
+            /**
+             * @description bidding: the auction is open, there is no price yet
+             * @enum {string}
+             */
+            state: "bidding" | "quoted" | "scheduled" | "accepted" | "expired" | "refused" | "cancelled";
+            /**
+             * Format: double
+             * @description Round trip between the two nodes farthest apart, at most; 0 within one site; absent when not known
+             */
+            worst_rtt_ms?: number;
+        };
+        QuoteItem: {
+            amount: components["schemas"]["Money"];
+            /**
+             * @description Decimal text
+             * @example 12.0000
+             */
+            gpu_hours?: string;
+            /** @enum {string} */
+            kind: "owner" | "fee";
+            /** @description Of kind owner: who receives it */
+            owner_id?: string;
+            /** @example 2 GPUs for 6h on 2 hosts */
+            text: string;
         };
         QuoteLine: {
+            /** @description For the whole time, the fee contained */
+            amount: components["schemas"]["Money"];
             gpu_model: string;
             /** Format: int64 */
             gpus: number;
             host_id: string;
+            owner_id: string;
             price_per_gpu_hour: components["schemas"]["Money"];
             region: string;
             site: string;
@@ -1634,6 +2184,41 @@ export interface components {
             /** @enum {string} */
             state: "running" | "clean" | "differences" | "failed";
         };
+        Runway: {
+            /** Format: date-time */
+            as_of: string;
+            available: components["schemas"]["Money"];
+            /** @description Of everything that is billed now */
+            burn_per_hour: components["schemas"]["Money"];
+            /** @description Those that have not ended, the first to stop first */
+            clusters: components["schemas"]["RunwayCluster"][];
+            /**
+             * Format: double
+             * @description How long the available balance would pay for that beyond what is held; absent while nothing is billed
+             */
+            hours_left?: number;
+            /** @description Sentences for people; empty when all is well */
+            warnings: string[];
+        };
+        RunwayCluster: {
+            cluster_id: string;
+            hold_left: components["schemas"]["Money"];
+            name: string;
+            /**
+             * Format: date-time
+             * @description When it is parked if it stays idle
+             */
+            parks_at?: string;
+            per_hour: components["schemas"]["Money"];
+            /** @description Returned if it were released now */
+            refund_now: components["schemas"]["Money"];
+            state: string;
+            /**
+             * Format: date-time
+             * @description When its booked time is used up or it is preempted; absent while it does not run down
+             */
+            stops_at?: string;
+        };
         Shortfall: {
             available: components["schemas"]["Money"];
             needed: components["schemas"]["Money"];
@@ -1663,6 +2248,8 @@ export interface components {
         };
         StreamEvent: {
             id: string;
+            /** @description Of the timeline's entry: state, node, receipt, release, credit, notice, ... */
+            kind: string;
             message: string;
             /**
              * Format: int64

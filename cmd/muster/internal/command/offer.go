@@ -144,7 +144,4 @@ func funnel(p *output.Page, e apiv1.Explanation) {
 		}
 	}
 	p.Table([]output.Column{{Head: "AFTER"}, {Head: "HOSTS", Right: true}, {Head: "GPUS", Right: true}, {Head: ""}}, rows)
-	if len(e.Known) > 0 {
-		p.Line("There is: %s", strings.Join(e.Known, ", "))
-	}
 }
