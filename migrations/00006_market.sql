@@ -166,7 +166,11 @@ ALTER TABLE ray_summaries
 
 -- A slot is a place on one machine, and no two nodes that a cluster ever had share one: its Ray may list an address for a while
 -- after the node there has ended.
-ALTER TABLE nodes ADD COLUMN machine_id text NOT NULL DEFAULT '';
+ALTER TABLE nodes
+    ADD COLUMN machine_id text NOT NULL DEFAULT '',
+    ADD COLUMN remove_requested_at timestamptz, -- the customer wants it out of the cluster
+    ADD COLUMN stopping_at timestamptz,         -- when it was asked to stop
+    ADD COLUMN drain_ms integer NOT NULL DEFAULT 0 CHECK (drain_ms >= 0); -- how long Ray may then move work off it
 UPDATE nodes n SET machine_id = h.machine_id FROM hosts h WHERE h.id = n.host_id;
 ALTER TABLE nodes ALTER COLUMN machine_id DROP DEFAULT;
 DROP INDEX nodes_one_per_slot;
@@ -257,7 +261,7 @@ DROP TABLE fleet_changes, market_history, reservations, bids, maintenance_window
 DROP FUNCTION fleet_changed_row, fleet_changed_rows, fleet_changed_leases, fleet_changed_cluster;
 DROP INDEX nodes_slots_by_cluster, nodes_one_per_slot;
 CREATE UNIQUE INDEX nodes_one_per_slot ON nodes (slot) WHERE ended_at IS NULL;
-ALTER TABLE nodes DROP COLUMN machine_id;
+ALTER TABLE nodes DROP COLUMN machine_id, DROP COLUMN remove_requested_at, DROP COLUMN stopping_at, DROP COLUMN drain_ms;
 ALTER TABLE ray_summaries DROP COLUMN running_jobs, DROP COLUMN busy;
 ALTER TABLE clusters DROP CONSTRAINT clusters_places, DROP CONSTRAINT clusters_state_check,
     ADD CONSTRAINT clusters_state_check CHECK (state IN

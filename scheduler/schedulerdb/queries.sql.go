@@ -165,7 +165,7 @@ func (q *Queries) ClusterEvents(ctx context.Context, db DBTX, clusterID ids.Clus
 }
 
 const clusterNodes = `-- name: ClusterNodes :many
-SELECT n.id, n.cluster_id, n.host_id, n.role, n.ordinal, n.state, n.reason, n.slot, n.gpus, n.created_at, n.alive_at, n.ended_at, n.machine_id, h.state AS host_state, h.state IN ('lost', 'quarantined', 'retired') AS host_gone, h.org_id AS host_org_id, h.region, h.simulated,
+SELECT n.id, n.cluster_id, n.host_id, n.role, n.ordinal, n.state, n.reason, n.slot, n.gpus, n.created_at, n.alive_at, n.ended_at, n.machine_id, n.remove_requested_at, n.stopping_at, n.drain_ms, h.state AS host_state, h.state IN ('lost', 'quarantined', 'retired') AS host_gone, h.org_id AS host_org_id, h.region, h.simulated,
        NOT EXISTS (SELECT 1 FROM leases l JOIN gpus g ON g.id = l.gpu_id
                    WHERE l.node_id = n.id AND l.state <> 'closed' AND NOT g.healthy) AS gpus_well
 FROM nodes n JOIN hosts h ON h.id = n.host_id
@@ -174,25 +174,28 @@ ORDER BY n.role DESC, n.ordinal, n.id
 `
 
 type ClusterNodesRow struct {
-	ID        ids.Node
-	ClusterID ids.Cluster
-	HostID    ids.Host
-	Role      string
-	Ordinal   int32
-	State     string
-	Reason    string
-	Slot      int32
-	GPUs      int32
-	CreatedAt time.Time
-	AliveAt   *time.Time
-	EndedAt   *time.Time
-	MachineID string
-	HostState string
-	HostGone  bool
-	HostOrgID ids.Org
-	Region    string
-	Simulated bool
-	GPUsWell  bool
+	ID                ids.Node
+	ClusterID         ids.Cluster
+	HostID            ids.Host
+	Role              string
+	Ordinal           int32
+	State             string
+	Reason            string
+	Slot              int32
+	GPUs              int32
+	CreatedAt         time.Time
+	AliveAt           *time.Time
+	EndedAt           *time.Time
+	MachineID         string
+	RemoveRequestedAt *time.Time
+	StoppingAt        *time.Time
+	DrainMs           int32
+	HostState         string
+	HostGone          bool
+	HostOrgID         ids.Org
+	Region            string
+	Simulated         bool
+	GPUsWell          bool
 }
 
 // A host is gone once nobody has heard of it for as long as a restart takes, which is for the gateway to judge, or when it may
@@ -220,6 +223,9 @@ func (q *Queries) ClusterNodes(ctx context.Context, db DBTX, clusterID ids.Clust
 			&i.AliveAt,
 			&i.EndedAt,
 			&i.MachineID,
+			&i.RemoveRequestedAt,
+			&i.StoppingAt,
+			&i.DrainMs,
 			&i.HostState,
 			&i.HostGone,
 			&i.HostOrgID,
