@@ -7,7 +7,7 @@ SHELL := /usr/bin/env bash
 
 .PHONY: help
 help: ## list the commands
-	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-15s %s\n", $$1, $$2 }'
 
 .PHONY: setup
 setup: ## bring npm packages, Ray and the three programs into the repository; seconds when done
@@ -41,11 +41,23 @@ generate: setup ## write queries, protocol, OpenAPI document and console types a
 	@scripts/generate.sh
 
 .PHONY: bench
-bench: bench-ready ## all benchmarks: one logfmt line a figure, and docs/benchmarks.md
+bench: bench-ready bench-placement bench-fleet bench-book ## all benchmarks: one logfmt line a figure, and docs/benchmarks.md
 
 .PHONY: bench-ready
 bench-ready: setup ## a booked cluster against the same Ray started by hand
 	@python3 scripts/bench.py ready
+
+.PHONY: bench-placement
+bench-placement: ## gangs beside kube-scheduler, Nomad and a scan; its first build takes minutes
+	@python3 scripts/bench.py placement
+
+.PHONY: bench-fleet
+bench-fleet: ## what the heartbeats of a large fleet cost
+	@python3 scripts/bench.py fleet
+
+.PHONY: bench-book
+bench-book: ## durable bookings a second, and the death of a leader under them
+	@python3 scripts/bench.py book
 
 .PHONY: testdb
 testdb: ## start the PostgreSQL server that tests share; it keeps running
