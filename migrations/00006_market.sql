@@ -177,6 +177,12 @@ DROP INDEX nodes_one_per_slot;
 CREATE UNIQUE INDEX nodes_one_per_slot ON nodes (machine_id, slot) WHERE ended_at IS NULL;
 CREATE INDEX nodes_slots_by_cluster ON nodes (cluster_id, slot);
 
+-- Leases are the table that bookings write most. A lease's node says its cluster and host, and its GPU's host its owner; they are
+-- written together, in one statement that reads them there, so that checking them again for each lease would only cost time. What
+-- no other row vouches for stays checked: the node and the GPU.
+ALTER TABLE leases DROP CONSTRAINT leases_cluster_id_fkey, DROP CONSTRAINT leases_host_id_fkey,
+    DROP CONSTRAINT leases_customer_org_id_fkey, DROP CONSTRAINT leases_owner_org_id_fkey;
+
 -- The feed of changes --------------------------------------------------------------
 
 -- One row for each statement that changed what placement sees of some hosts. A reader asks for the rows of transactions that had
@@ -222,12 +228,15 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
-CREATE TRIGGER hosts_fleet_insert AFTER INSERT ON hosts FOR EACH ROW WHEN (NEW.kind = 'gpu') EXECUTE FUNCTION fleet_changed_row();
-CREATE TRIGGER hosts_fleet_update AFTER UPDATE ON hosts FOR EACH ROW WHEN (NEW.kind = 'gpu' AND
-    (OLD.state, OLD.connected, OLD.region, OLD.site, OLD.simulated, OLD.cpus, OLD.memory_bytes, OLD.disk_free_bytes, OLD.driver_major,
-        OLD.images, OLD.rtt_us, OLD.failing_gate, OLD.reliability_bps, OLD.trust_tier) IS DISTINCT FROM
-    (NEW.state, NEW.connected, NEW.region, NEW.site, NEW.simulated, NEW.cpus, NEW.memory_bytes, NEW.disk_free_bytes, NEW.driver_major,
-        NEW.images, NEW.rtt_us, NEW.failing_gate, NEW.reliability_bps, NEW.trust_tier))
+CREATE TRIGGER hosts_fleet_insert AFTER INSERT ON hosts FOR EACH ROW EXECUTE FUNCTION fleet_changed_row();
+-- Between idle and leased nothing changes for placement, which sees the leases themselves.
+CREATE TRIGGER hosts_fleet_update AFTER UPDATE ON hosts FOR EACH ROW WHEN (
+    (replace(OLD.state, 'leased', 'idle'), OLD.connected, OLD.region, OLD.site, OLD.simulated, OLD.cpus, OLD.memory_bytes,
+        OLD.disk_free_bytes, OLD.driver_major, OLD.images, OLD.rtt_us, OLD.failing_gate, OLD.reliability_bps, OLD.trust_tier,
+        OLD.machine_id) IS DISTINCT FROM
+    (replace(NEW.state, 'leased', 'idle'), NEW.connected, NEW.region, NEW.site, NEW.simulated, NEW.cpus, NEW.memory_bytes,
+        NEW.disk_free_bytes, NEW.driver_major, NEW.images, NEW.rtt_us, NEW.failing_gate, NEW.reliability_bps, NEW.trust_tier,
+        NEW.machine_id))
     EXECUTE FUNCTION fleet_changed_row();
 CREATE TRIGGER gpus_fleet_insert AFTER INSERT ON gpus FOR EACH ROW EXECUTE FUNCTION fleet_changed_row();
 CREATE TRIGGER gpus_fleet_update AFTER UPDATE ON gpus FOR EACH ROW WHEN
@@ -259,6 +268,8 @@ DROP TRIGGER hosts_fleet_insert ON hosts;
 DROP TRIGGER hosts_fleet_update ON hosts;
 DROP TABLE fleet_changes, market_history, reservations, bids, maintenance_windows, host_days, host_gates;
 DROP FUNCTION fleet_changed_row, fleet_changed_rows, fleet_changed_leases, fleet_changed_cluster;
+ALTER TABLE leases ADD FOREIGN KEY (cluster_id) REFERENCES clusters, ADD FOREIGN KEY (host_id) REFERENCES hosts,
+    ADD FOREIGN KEY (customer_org_id) REFERENCES organisations, ADD FOREIGN KEY (owner_org_id) REFERENCES organisations;
 DROP INDEX nodes_slots_by_cluster, nodes_one_per_slot;
 CREATE UNIQUE INDEX nodes_one_per_slot ON nodes (slot) WHERE ended_at IS NULL;
 ALTER TABLE nodes DROP COLUMN machine_id, DROP COLUMN remove_requested_at, DROP COLUMN stopping_at, DROP COLUMN drain_ms;
