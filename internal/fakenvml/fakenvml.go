@@ -168,6 +168,26 @@ type Fault struct {
 // Lost makes a GPU fall off the bus: its handle stays valid, and what touches the hardware fails.
 func Lost(gpu int) Fault { return Fault{gpu, "lost yes"} }
 
+// Xid makes a GPU raise the error with that number, which whoever waits for events is told once.
+func Xid(gpu, number int) Fault { return Fault{gpu, "xid " + strconv.Itoa(number)} }
+
+// DoubleBit makes a GPU count uncorrected memory errors since it was last reset.
+func DoubleBit(gpu, errors int) Fault { return Fault{gpu, "ecc_uncorrected " + strconv.Itoa(errors)} }
+
+// RowsPending makes a GPU wait for a reset to take a row of its memory out of use.
+func RowsPending(gpu int) Fault { return Fault{gpu, "rows_pending 1"} }
+
+// TooHot makes a GPU slow its clocks down because it is too hot.
+func TooHot(gpu int) Fault {
+	return Fault{gpu, fmt.Sprintf("clocks_event_reasons %#x", swThermalSlowdown|hwThermalSlowdown)}
+}
+
+// NVML's bits for why a GPU's clocks are not what was asked for.
+const (
+	swThermalSlowdown = 0x20
+	hwThermalSlowdown = 0x40
+)
+
 // Hang makes an NVML call never return.
 func Hang(call string) Fault { return Fault{host, "hang " + call} }
 

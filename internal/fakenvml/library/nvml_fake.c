@@ -7,7 +7,9 @@
  *
  * Keys before the first gpu: driver, nvml, cuda, and the faults init (a return code), delay_ms (of every call) and hang (the
  * name of the call that never returns). A gpu's keys are those below, and "lost yes": its handle, name and UUID stay valid
- * while everything that would touch the hardware says that the GPU is lost, as a real driver does.
+ * while everything that would touch the hardware says that the GPU is lost, as a real driver does. Of a key that is given
+ * twice, the last counts, but for "xid N": each is an event that whoever waits for events is told once, for as long as the
+ * line stands. The profile is read again while somebody waits.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -27,6 +29,7 @@ enum {
 	NOT_FOUND = 6,
 	INSUFFICIENT_SIZE = 7,
 	DRIVER_NOT_LOADED = 9,
+	TIMEOUT = 10,
 	GPU_IS_LOST = 15,
 	UNKNOWN = 999,
 };
@@ -48,7 +51,7 @@ int musterFakeNvmlMarker(void) { return 1; }
 
 static const char *find(const struct settings *from, const char *key)
 {
-	for (int i = 0; i < from->count; i++)
+	for (int i = from->count - 1; i >= 0; i--)
 		if (strcmp(from->list[i].key, key) == 0)
 			return from->list[i].value;
 	return NULL;
@@ -223,6 +226,7 @@ PUBLIC const char *nvmlErrorString(ret_t code)
 	case NOT_FOUND: return "Not Found";
 	case INSUFFICIENT_SIZE: return "Insufficient Size";
 	case DRIVER_NOT_LOADED: return "Driver Not Loaded";
+	case TIMEOUT: return "Timeout";
 	case GPU_IS_LOST: return "GPU is lost";
 	default: return "Unknown Error";
 	}
@@ -432,4 +436,154 @@ PUBLIC ret_t nvmlDeviceGetPciInfo_v3(device_t device, struct pci *out)
 	out->device_id = (unsigned int)id;
 	out->subsystem_id = (unsigned int)subsystem;
 	return SUCCESS;
+}
+
+/* ---- a device: its health ---- */
+
+PUBLIC ret_t nvmlDeviceGetCurrentClocksEventReasons(device_t device, unsigned long long *reasons)
+{
+	return device_number("nvmlDeviceGetCurrentClocksEventReasons", device, "clocks_event_reasons", reasons);
+}
+
+PUBLIC ret_t nvmlDeviceGetCurrentClocksThrottleReasons(device_t device, unsigned long long *reasons)
+{
+	return device_number("nvmlDeviceGetCurrentClocksThrottleReasons", device, "clocks_event_reasons", reasons);
+}
+
+PUBLIC ret_t nvmlDeviceGetRetiredPagesPendingStatus(device_t device, unsigned int *pending)
+{
+	return device_uint("nvmlDeviceGetRetiredPagesPendingStatus", device, "pages_pending", pending);
+}
+
+PUBLIC ret_t nvmlDeviceGetRemappedRows(device_t device, unsigned int *corrected, unsigned int *uncorrected,
+				       unsigned int *pending, unsigned int *failed)
+{
+	ret_t ret = device_uint("nvmlDeviceGetRemappedRows", device, "rows_pending", pending);
+	*corrected = *uncorrected = *failed = 0;
+	return ret;
+}
+
+/* ---- events ---- */
+
+enum { XID_CRITICAL_ERROR = 8, MAX_XIDS = 64, POLL_MS = 20 };
+
+struct event { device_t device; unsigned long long type, data; unsigned int gpu_instance, compute_instance; };
+
+/* One set is all that a process needs; what it was told of each GPU is kept by the GPU's place. */
+static struct nvmlEventSet_st {
+	int in_use, registered[MAX_GPUS], told_count[MAX_GPUS];
+	unsigned long long told[MAX_GPUS][MAX_XIDS];
+} events;
+
+typedef struct nvmlEventSet_st *event_set_t;
+
+PUBLIC ret_t nvmlEventSetCreate(event_set_t *set)
+{
+	ret_t ret = enter("nvmlEventSetCreate");
+	if (ret != SUCCESS)
+		return ret;
+	if (events.in_use)
+		return NOT_SUPPORTED;
+	memset(&events, 0, sizeof events);
+	events.in_use = 1;
+	*set = &events;
+	return SUCCESS;
+}
+
+PUBLIC ret_t nvmlEventSetFree(event_set_t set)
+{
+	ret_t ret = enter("nvmlEventSetFree");
+	if (ret == SUCCESS)
+		set->in_use = 0;
+	return ret;
+}
+
+PUBLIC ret_t nvmlDeviceGetSupportedEventTypes(device_t device, unsigned long long *types)
+{
+	ret_t ret = enter_device("nvmlDeviceGetSupportedEventTypes", device);
+	if (ret == SUCCESS)
+		*types = XID_CRITICAL_ERROR;
+	return ret;
+}
+
+PUBLIC ret_t nvmlDeviceRegisterEvents(device_t device, unsigned long long types, event_set_t set)
+{
+	ret_t ret = enter_device("nvmlDeviceRegisterEvents", device);
+	if (ret == SUCCESS && types != XID_CRITICAL_ERROR)
+		ret = NOT_SUPPORTED;
+	if (ret == SUCCESS)
+		set->registered[device - gpus] = 1;
+	return ret;
+}
+
+static int has_xid(const struct settings *own, unsigned long long xid)
+{
+	for (int i = 0; i < own->count; i++)
+		if (strcmp(own->list[i].key, "xid") == 0 && strtoull(own->list[i].value, NULL, 0) == xid)
+			return 1;
+	return 0;
+}
+
+/* Forgets what a GPU's profile no longer says, so that it can happen again. */
+static void forget(event_set_t set, int gpu)
+{
+	int kept = 0;
+	for (int i = 0; i < set->told_count[gpu]; i++)
+		if (has_xid(&gpus[gpu].own, set->told[gpu][i]))
+			set->told[gpu][kept++] = set->told[gpu][i];
+	set->told_count[gpu] = kept;
+}
+
+static int was_told(event_set_t set, int gpu, unsigned long long xid)
+{
+	for (int i = 0; i < set->told_count[gpu]; i++)
+		if (set->told[gpu][i] == xid)
+			return 1;
+	return set->told_count[gpu] == MAX_XIDS;
+}
+
+static int next_event(event_set_t set, struct event *out)
+{
+	for (int gpu = 0; gpu < gpu_count; gpu++) {
+		const struct settings *own = &gpus[gpu].own;
+		forget(set, gpu);
+		for (int i = 0; set->registered[gpu] && i < own->count; i++) {
+			if (strcmp(own->list[i].key, "xid") != 0)
+				continue;
+			unsigned long long xid = strtoull(own->list[i].value, NULL, 0);
+			if (was_told(set, gpu, xid))
+				continue;
+			set->told[gpu][set->told_count[gpu]++] = xid;
+			*out = (struct event){ &gpus[gpu], XID_CRITICAL_ERROR, xid, 0xffffffff, 0xffffffff };
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static ret_t wait_for_event(const char *call, event_set_t set, struct event *out, unsigned int timeout_ms)
+{
+	struct timespec pause = { 0, POLL_MS * 1000000L };
+	ret_t ret = enter(call);
+	for (unsigned int waited = 0; ret == SUCCESS; waited += POLL_MS) {
+		ret = load();
+		if (ret == SUCCESS)
+			inject(call);
+		if (ret == SUCCESS && next_event(set, out))
+			return SUCCESS;
+		if (ret == SUCCESS && waited >= timeout_ms)
+			return TIMEOUT;
+		nanosleep(&pause, NULL);
+	}
+	return ret;
+}
+
+PUBLIC ret_t nvmlEventSetWait(event_set_t set, struct event *out, unsigned int timeout_ms)
+{
+	return wait_for_event("nvmlEventSetWait", set, out, timeout_ms);
+}
+
+PUBLIC ret_t nvmlEventSetWait_v2(event_set_t set, struct event *out, unsigned int timeout_ms)
+{
+	return wait_for_event("nvmlEventSetWait_v2", set, out, timeout_ms);
 }
