@@ -12,6 +12,7 @@ INSERT INTO state_transitions (machine, from_state, to_state) VALUES
 -- What placement asks of a host beside its GPUs; written when the inventory changes. NULL is unknown.
 ALTER TABLE hosts
     ADD COLUMN number         bigint GENERATED ALWAYS AS IDENTITY UNIQUE, -- for exclusion constraints: ranges of numbers are built in
+    ADD COLUMN runtime        text NOT NULL DEFAULT '' CHECK (length(runtime) <= 40), -- what its agent runs nodes with: 'process'
     ADD COLUMN cpus           integer CHECK (cpus >= 0),
     ADD COLUMN memory_bytes   bigint CHECK (memory_bytes >= 0),
     ADD COLUMN disk_free_bytes bigint CHECK (disk_free_bytes >= 0), -- in steps of 10 GiB, so that it seldom changes
@@ -146,6 +147,7 @@ ALTER TABLE clusters
     ADD CONSTRAINT clusters_state_check CHECK (state IN
         ('reserved', 'preparing', 'head_up', 'joining', 'ready', 'degraded', 'parked', 'draining', 'released', 'failed')),
     ADD COLUMN kind text NOT NULL DEFAULT 'market' CHECK (kind IN ('market', 'auction', 'spot')),
+    ADD COLUMN runtime text NOT NULL DEFAULT '',               -- of all its hosts: 'process'
     ADD COLUMN places integer[] NOT NULL DEFAULT '{}',         -- ordinals that must have a GPU node
     ADD COLUMN joining_places integer[] NOT NULL DEFAULT '{}', -- of those, the ones added to a running cluster and not yet alive
     ADD COLUMN forecast_end timestamptz,                       -- when its GPUs are expected to be free
@@ -231,10 +233,10 @@ END $$;
 CREATE TRIGGER hosts_fleet_insert AFTER INSERT ON hosts FOR EACH ROW EXECUTE FUNCTION fleet_changed_row();
 -- Between idle and leased nothing changes for placement, which sees the leases themselves.
 CREATE TRIGGER hosts_fleet_update AFTER UPDATE ON hosts FOR EACH ROW WHEN (
-    (replace(OLD.state, 'leased', 'idle'), OLD.connected, OLD.region, OLD.site, OLD.simulated, OLD.cpus, OLD.memory_bytes,
+    (replace(OLD.state, 'leased', 'idle'), OLD.connected, OLD.runtime, OLD.region, OLD.site, OLD.simulated, OLD.cpus, OLD.memory_bytes,
         OLD.disk_free_bytes, OLD.driver_major, OLD.images, OLD.rtt_us, OLD.failing_gate, OLD.reliability_bps, OLD.trust_tier,
         OLD.machine_id) IS DISTINCT FROM
-    (replace(NEW.state, 'leased', 'idle'), NEW.connected, NEW.region, NEW.site, NEW.simulated, NEW.cpus, NEW.memory_bytes,
+    (replace(NEW.state, 'leased', 'idle'), NEW.connected, NEW.runtime, NEW.region, NEW.site, NEW.simulated, NEW.cpus, NEW.memory_bytes,
         NEW.disk_free_bytes, NEW.driver_major, NEW.images, NEW.rtt_us, NEW.failing_gate, NEW.reliability_bps, NEW.trust_tier,
         NEW.machine_id))
     EXECUTE FUNCTION fleet_changed_row();
@@ -277,7 +279,7 @@ ALTER TABLE ray_summaries DROP COLUMN running_jobs, DROP COLUMN busy;
 ALTER TABLE clusters DROP CONSTRAINT clusters_places, DROP CONSTRAINT clusters_state_check,
     ADD CONSTRAINT clusters_state_check CHECK (state IN
         ('reserved', 'preparing', 'head_up', 'joining', 'ready', 'degraded', 'draining', 'released', 'failed')),
-    DROP COLUMN kind, DROP COLUMN places, DROP COLUMN joining_places, DROP COLUMN forecast_end, DROP COLUMN preempt_at,
+    DROP COLUMN kind, DROP COLUMN runtime, DROP COLUMN places, DROP COLUMN joining_places, DROP COLUMN forecast_end, DROP COLUMN preempt_at,
     DROP COLUMN park_after_ms, DROP COLUMN release_after_ms, DROP COLUMN active_at, DROP COLUMN resume_requested_at, DROP COLUMN notices;
 DROP INDEX bookings_bidding_open, bookings_scheduled_next, bookings_by_target;
 ALTER TABLE bookings DROP CONSTRAINT bookings_target, DROP CONSTRAINT bookings_spot_limit, DROP CONSTRAINT bookings_bidding,
@@ -287,7 +289,7 @@ ALTER TABLE bookings DROP CONSTRAINT bookings_target, DROP CONSTRAINT bookings_s
     DROP COLUMN bids_close_at, DROP COLUMN choose, DROP COLUMN park_after_ms, DROP COLUMN release_after_ms;
 ALTER TABLE asks DROP CONSTRAINT asks_above_floor, DROP COLUMN floor_per_gpu_hour, DROP COLUMN rules;
 ALTER TABLE gpus DROP COLUMN number;
-ALTER TABLE hosts DROP COLUMN number, DROP COLUMN cpus, DROP COLUMN memory_bytes, DROP COLUMN disk_free_bytes, DROP COLUMN driver_major,
+ALTER TABLE hosts DROP COLUMN number, DROP COLUMN runtime, DROP COLUMN cpus, DROP COLUMN memory_bytes, DROP COLUMN disk_free_bytes, DROP COLUMN driver_major,
     DROP COLUMN images, DROP COLUMN rtt_us, DROP COLUMN failing_gate, DROP COLUMN suspect_since, DROP COLUMN lost_after_ms,
     DROP COLUMN reliability_bps, DROP COLUMN trust_tier;
 DELETE FROM state_transitions WHERE machine = 'bookings' AND (from_state IN ('bidding', 'scheduled') OR to_state IN ('scheduled', 'cancelled'));

@@ -81,6 +81,7 @@ type Cluster struct {
 	EndedAt            *time.Time
 	SettledAt          *time.Time
 	Kind               string
+	Runtime            string
 	Places             []int32
 	JoiningPlaces      []int32
 	ForecastEnd        time.Time

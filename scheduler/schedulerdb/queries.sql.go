@@ -376,7 +376,7 @@ func (q *Queries) GetBooking(ctx context.Context, db DBTX, iD ids.Booking, orgID
 }
 
 const getCluster = `-- name: GetCluster :one
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
+SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.runtime, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
 FROM clusters c WHERE c.id = $1 AND c.org_id = $2
 `
 
@@ -414,6 +414,7 @@ func (q *Queries) GetCluster(ctx context.Context, db DBTX, iD ids.Cluster, orgID
 		&i.Cluster.EndedAt,
 		&i.Cluster.SettledAt,
 		&i.Cluster.Kind,
+		&i.Cluster.Runtime,
 		&i.Cluster.Places,
 		&i.Cluster.JoiningPlaces,
 		&i.Cluster.ForecastEnd,
@@ -783,7 +784,7 @@ func (q *Queries) LeasedGPUs(ctx context.Context, db DBTX, clusterID ids.Cluster
 
 const listClusters = `-- name: ListClusters :many
 
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
+SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.runtime, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
 FROM clusters c
 WHERE c.org_id = $1 AND ($2::boolean IS FALSE OR c.ended_at IS NULL) AND ($3::uuid IS NULL OR c.id < $3)
 ORDER BY c.id DESC
@@ -836,6 +837,7 @@ func (q *Queries) ListClusters(ctx context.Context, db DBTX, orgID ids.Org, live
 			&i.Cluster.EndedAt,
 			&i.Cluster.SettledAt,
 			&i.Cluster.Kind,
+			&i.Cluster.Runtime,
 			&i.Cluster.Places,
 			&i.Cluster.JoiningPlaces,
 			&i.Cluster.ForecastEnd,
@@ -884,7 +886,7 @@ func (q *Queries) LiveClusters(ctx context.Context, db DBTX) ([]ids.Cluster, err
 }
 
 const lockCluster = `-- name: LockCluster :one
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, b.regions, clock_timestamp()::timestamptz AS now
+SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.runtime, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, b.regions, clock_timestamp()::timestamptz AS now
 FROM clusters c JOIN bookings b ON b.id = c.booking_id
 WHERE c.id = $1
 FOR NO KEY UPDATE OF c
@@ -916,6 +918,7 @@ type LockClusterRow struct {
 	EndedAt            *time.Time
 	SettledAt          *time.Time
 	Kind               string
+	Runtime            string
 	Places             []int32
 	JoiningPlaces      []int32
 	ForecastEnd        time.Time
@@ -959,6 +962,7 @@ func (q *Queries) LockCluster(ctx context.Context, db DBTX, id ids.Cluster) (Loc
 		&i.EndedAt,
 		&i.SettledAt,
 		&i.Kind,
+		&i.Runtime,
 		&i.Places,
 		&i.JoiningPlaces,
 		&i.ForecastEnd,
@@ -1149,7 +1153,7 @@ func (q *Queries) PlacementHosts(ctx context.Context, db DBTX, hosts []uuid.UUID
 }
 
 const readCluster = `-- name: ReadCluster :one
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, b.regions, clock_timestamp()::timestamptz AS now
+SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.runtime, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, b.regions, clock_timestamp()::timestamptz AS now
 FROM clusters c JOIN bookings b ON b.id = c.booking_id
 WHERE c.id = $1
 `
@@ -1180,6 +1184,7 @@ type ReadClusterRow struct {
 	EndedAt            *time.Time
 	SettledAt          *time.Time
 	Kind               string
+	Runtime            string
 	Places             []int32
 	JoiningPlaces      []int32
 	ForecastEnd        time.Time
@@ -1223,6 +1228,7 @@ func (q *Queries) ReadCluster(ctx context.Context, db DBTX, id ids.Cluster) (Rea
 		&i.EndedAt,
 		&i.SettledAt,
 		&i.Kind,
+		&i.Runtime,
 		&i.Places,
 		&i.JoiningPlaces,
 		&i.ForecastEnd,
