@@ -154,13 +154,61 @@ func (l *Ledger) recall(ctx context.Context, tx pgx.Tx, d *draft) error {
 	return nil
 }
 
+// fresh are the drafts whose keys have not been posted yet.
+func (l *Ledger) fresh(ctx context.Context, tx pgx.Tx, drafts []*draft) ([]*draft, error) {
+	byKey := make(map[string]*draft, len(drafts))
+	keys := make([]string, len(drafts))
+	for i, d := range drafts {
+		byKey[d.Key], keys[i] = d, d.Key
+	}
+	rows, err := tx.Query(ctx, `SELECT key, input_hash FROM ledger_entries WHERE key = ANY ($1)`, keys)
+	if err != nil {
+		return nil, fmt.Errorf("read entries: %w", err)
+	}
+	var key string
+	var hash []byte
+	if _, err = pgx.ForEachRow(rows, []any{&key, &hash}, func() error {
+		d := byKey[key]
+		if !bytes.Equal(hash, d.inputHash) {
+			return errs.New(errs.Conflict, "the ledger already has an entry %q with other contents", key)
+		}
+		delete(byKey, key)
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read entries: %w", err)
+	}
+	return slices.DeleteFunc(drafts, func(d *draft) bool { return byKey[d.Key] == nil }), nil
+}
+
+// insertEntries writes entries whose keys are new; one that has come up meanwhile is an error.
+func (l *Ledger) insertEntries(ctx context.Context, tx pgx.Tx, drafts []*draft) error {
+	var entryIDs, keys, kinds, memos []string
+	var hashes [][]byte
+	var bookings []*string
+	for _, d := range drafts {
+		entryIDs, keys, kinds, memos = append(entryIDs, uuidText(d.id)), append(keys, d.Key), append(kinds, d.Kind), append(memos, d.Memo)
+		booking := uuidText(d.Refs.Booking)
+		hashes, bookings = append(hashes, d.inputHash), append(bookings, &booking)
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO ledger_entries (id, key, input_hash, kind, mint, booking_id, memo)
+		SELECT n.id, n.key, n.input_hash, n.kind, $7, n.booking_id, n.memo
+		FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::uuid[], $6::text[]) AS n (id, key, input_hash, kind, booking_id, memo)`,
+		entryIDs, keys, hashes, kinds, bookings, memos, l.currency.Mint)
+	if err != nil {
+		return fmt.Errorf("post entries: %w", err)
+	}
+	return nil
+}
+
 // locked is an account whose row this transaction holds.
 type locked struct {
-	id      ids.Account
-	kind    Kind
-	start   money.Amount // the stored balance
-	balance money.Amount // after the legs so far
-	seq     int64
+	id       ids.Account
+	kind     Kind
+	start    money.Amount // the stored balance
+	balance  money.Amount // after the legs so far
+	startSeq int64
+	seq      int64
 }
 
 func (l *Ledger) lockAccounts(ctx context.Context, tx pgx.Tx, drafts []*draft) (map[Account]*locked, error) {
@@ -213,7 +261,7 @@ func (l *Ledger) selectForUpdate(ctx context.Context, tx pgx.Tx, refs []Account)
 	var org ids.Org
 	_, err = pgx.ForEachRow(rows, []any{&a.id, &a.kind, &org, &a.start, &a.seq}, func() error {
 		account := a
-		account.balance = account.start
+		account.balance, account.startSeq = account.start, account.seq
 		accounts[Account{Kind: a.kind, Org: org}] = &account
 		return nil
 	})
@@ -229,7 +277,7 @@ func (l *Ledger) move(ctx context.Context, tx pgx.Tx, drafts []*draft, accounts 
 	for _, d := range drafts {
 		for i, leg := range d.Legs {
 			debit, credit := accounts[leg.Debit], accounts[leg.Credit]
-			if err := errors.Join(debit.apply(leg.Amount, true), credit.apply(leg.Amount, false)); err != nil {
+			if err := moveLeg(debit, credit, leg.Amount); err != nil {
 				return fmt.Errorf("post %s: %w", d.Key, err)
 			}
 			rows.add(d.id, i, leg.Amount, debit, credit)
@@ -239,6 +287,10 @@ func (l *Ledger) move(ctx context.Context, tx pgx.Tx, drafts []*draft, accounts 
 		return err
 	}
 	return write(ctx, tx, l.currency.Mint, rows, accounts)
+}
+
+func moveLeg(debit, credit *locked, amount money.Amount) error {
+	return errors.Join(debit.apply(amount, true), credit.apply(amount, false))
 }
 
 // apply moves an account by one side of a leg.
@@ -261,12 +313,17 @@ func (l *Ledger) refuseOverdrafts(accounts map[Account]*locked) error {
 		if a.balance >= 0 || r.mayOverdraw {
 			continue
 		}
-		short := Shortfall{Account: ref.Kind, Needed: a.start - a.balance, Available: a.start, Short: -a.balance}
-		return errs.New(errs.InsufficientFunds, "%s is %s %s short: %s needed, %s there", r.inWords,
-			l.currency.Format(short.Short), l.currency.Symbol, l.currency.Format(short.Needed), l.currency.Format(short.Available),
-		).WithDetails(short)
+		return l.shortfall(ref.Kind, a.start-a.balance, a.start)
 	}
 	return nil
+}
+
+// shortfall refuses what an account cannot bear.
+func (l *Ledger) shortfall(kind Kind, needed, available money.Amount) *errs.Error {
+	short := Shortfall{Account: kind, Needed: needed, Available: available, Short: needed - available}
+	return errs.New(errs.InsufficientFunds, "%s is %s %s short: %s needed, %s there", rules[kind].inWords,
+		l.currency.Format(short.Short), l.currency.Symbol, l.currency.Format(short.Needed), l.currency.Format(short.Available),
+	).WithDetails(short)
 }
 
 func referenced(drafts []*draft) []Account {
