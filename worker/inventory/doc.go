@@ -5,6 +5,9 @@
 // it if it cannot be killed. At most one abandoned child exists at a time, and after a failure the next attempt waits longer,
 // so that a wedged driver is not hammered.
 //
+// Errors of GPUs (Xids) are told only to whoever waits for them at that moment, so a second child waits for as long as the agent runs
+// (Watch): it says each second that it lives, is killed when it falls silent, and is started again, later each time.
+//
 // A missing NVML symbol ends the process that calls it, without a Go panic. Every call is therefore guarded by a look-up, and
 // what a driver does not have, support or permit stays absent in the inventory, never zero.
 //

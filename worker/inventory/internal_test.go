@@ -18,7 +18,7 @@ func TestSimulationMarkerIsTheLibrarysOwn(t *testing.T) {
 
 func TestAbsentLibraryIsAHostWithoutGPUs(t *testing.T) {
 	t.Parallel()
-	got := readNVML("libmuster-absent.so.1", false)
+	got, _ := readNVML("libmuster-absent.so.1", false)
 	if got.GetProbeError() != "" || len(got.GetGpus()) != 0 {
 		t.Errorf("error %q, %d GPUs", got.GetProbeError(), len(got.GetGpus()))
 	}

@@ -2,16 +2,20 @@ package inventory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/muster-gpu/muster/internal/agentpb"
 )
@@ -50,6 +54,10 @@ type Prober struct {
 	failures  int
 	failure   string // why the last probe failed
 	retryAt   time.Time
+
+	healthMu sync.Mutex
+	gpus     []*agentpb.GPUHealth // as the last probe read them; never changed in place
+	xids     map[string][]int32   // hardware errors since this process began, by the GPU's UUID
 }
 
 // NewProber returns a Prober with defaults for what the options leave out.
@@ -63,7 +71,7 @@ func NewProber(o Options) *Prober {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Prober{opts: o, wait: (*exec.Cmd).Wait}
+	return &Prober{opts: o, wait: (*exec.Cmd).Wait, xids: map[string][]int32{}}
 }
 
 // Inventory reads the host. It always returns one, within Timeout and twice killDelay: if the GPUs cannot be read, probe_error
@@ -71,18 +79,42 @@ func NewProber(o Options) *Prober {
 func (p *Prober) Inventory(ctx context.Context) *agentpb.Inventory {
 	inventory := &agentpb.Inventory{}
 	if p.opts.Command != nil {
-		read, err := p.probe(ctx)
+		read, gpus, err := p.probe(ctx)
 		if err != nil {
 			inventory.ProbeError = err.Error()
 		} else {
 			inventory = read
 		}
+		p.healthMu.Lock()
+		p.gpus = gpus
+		p.healthMu.Unlock()
 	}
 	addHostFacts(inventory, p.opts)
 	return inventory
 }
 
-func (p *Prober) probe(ctx context.Context) (*agentpb.Inventory, error) {
+// Health is what the last Inventory found of the GPUs' health, and the errors that Watch has noted. It touches no driver. The caller
+// owns it.
+func (p *Prober) Health() *agentpb.Health {
+	health := &agentpb.Health{DiskFreeBytes: diskFree(p.opts.DiskPath)}
+	p.healthMu.Lock()
+	defer p.healthMu.Unlock()
+	seen := map[string]bool{}
+	for _, gpu := range p.gpus {
+		copied, _ := proto.Clone(gpu).(*agentpb.GPUHealth)
+		copied.Xids = slices.Clone(p.xids[gpu.GetUuid()])
+		seen[gpu.GetUuid()] = true
+		health.Gpus = append(health.Gpus, copied)
+	}
+	for _, uuid := range slices.Sorted(maps.Keys(p.xids)) { // a GPU may have an error and then not be there any more
+		if !seen[uuid] {
+			health.Gpus = append(health.Gpus, &agentpb.GPUHealth{Uuid: uuid, Xids: slices.Clone(p.xids[uuid])})
+		}
+	}
+	return health
+}
+
+func (p *Prober) probe(ctx context.Context) (*agentpb.Inventory, []*agentpb.GPUHealth, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.abandoned != nil {
@@ -90,13 +122,13 @@ func (p *Prober) probe(ctx context.Context) (*agentpb.Inventory, error) {
 		case <-p.abandoned:
 			p.abandoned = nil
 		default:
-			return nil, errors.New("an earlier probe still hangs in the driver and cannot be ended: the machine needs a restart")
+			return nil, nil, errors.New("an earlier probe still hangs in the driver and cannot be ended: the machine needs a restart")
 		}
 	}
 	if now := p.opts.Now(); now.Before(p.retryAt) {
-		return nil, fmt.Errorf("%s (next attempt in %s)", p.failure, p.retryAt.Sub(now).Round(time.Second))
+		return nil, nil, fmt.Errorf("%s (next attempt in %s)", p.failure, p.retryAt.Sub(now).Round(time.Second))
 	}
-	inventory, err := p.runChild(ctx)
+	inventory, gpus, err := p.runChild(ctx)
 	switch {
 	case err == nil:
 		p.failures, p.failure = 0, ""
@@ -106,7 +138,7 @@ func (p *Prober) probe(ctx context.Context) (*agentpb.Inventory, error) {
 		p.failures++
 		p.opts.Log.Warn("GPU probe failed", "error", err, "failures", p.failures)
 	}
-	return inventory, err
+	return inventory, gpus, err
 }
 
 func backoff(failures int) time.Duration {
@@ -119,7 +151,7 @@ func backoff(failures int) time.Duration {
 	return wait
 }
 
-func (p *Prober) runChild(parent context.Context) (*agentpb.Inventory, error) {
+func (p *Prober) runChild(parent context.Context) (*agentpb.Inventory, []*agentpb.GPUHealth, error) {
 	ctx, cancel := context.WithTimeout(parent, p.opts.Timeout)
 	defer cancel()
 	stdout, stderr := &boundedBuffer{limit: maxAnswerBytes}, &boundedBuffer{limit: maxStderrBytes}
@@ -128,7 +160,7 @@ func (p *Prober) runChild(parent context.Context) (*agentpb.Inventory, error) {
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.WaitDelay = killDelay
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("the GPU probe cannot be started: %w", err)
+		return nil, nil, fmt.Errorf("the GPU probe cannot be started: %w", err)
 	}
 	var waitErr error
 	done := make(chan struct{})
@@ -138,10 +170,10 @@ func (p *Prober) runChild(parent context.Context) (*agentpb.Inventory, error) {
 	}()
 	if !awaitChild(ctx, done) {
 		p.abandoned = done
-		return nil, fmt.Errorf("the GPU probe (pid %d) hangs in the driver and cannot be killed", cmd.Process.Pid)
+		return nil, nil, fmt.Errorf("the GPU probe (pid %d) hangs in the driver and cannot be killed", cmd.Process.Pid)
 	}
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("the GPU probe did not answer within %s: the driver may hang", p.opts.Timeout)
+		return nil, nil, fmt.Errorf("the GPU probe did not answer within %s: the driver may hang", p.opts.Timeout)
 	}
 	return decode(waitErr, stdout, stderr)
 }
@@ -163,15 +195,17 @@ func awaitChild(ctx context.Context, done <-chan struct{}) bool {
 	}
 }
 
-func decode(waitErr error, stdout, stderr *boundedBuffer) (*agentpb.Inventory, error) {
+func decode(waitErr error, stdout, stderr *boundedBuffer) (*agentpb.Inventory, []*agentpb.GPUHealth, error) {
 	if waitErr != nil {
-		return nil, fmt.Errorf("the GPU probe ended with %w: %s", waitErr, strings.TrimSpace(string(stderr.content)))
+		return nil, nil, fmt.Errorf("the GPU probe ended with %w: %s", waitErr, strings.TrimSpace(string(stderr.content)))
 	}
-	inventory := &agentpb.Inventory{}
-	if err := protojson.Unmarshal(stdout.content, inventory); err != nil {
-		return nil, errors.New("the GPU probe's answer is not readable")
+	var read answer
+	inventory, health := &agentpb.Inventory{}, &agentpb.Health{}
+	if json.Unmarshal(stdout.content, &read) != nil || protojson.Unmarshal(read.Inventory, inventory) != nil ||
+		protojson.Unmarshal(read.Health, health) != nil {
+		return nil, nil, errors.New("the GPU probe's answer is not readable")
 	}
-	return inventory, nil
+	return inventory, health.GetGpus(), nil
 }
 
 // boundedBuffer keeps the beginning of what is written to it.
