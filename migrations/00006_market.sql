@@ -69,6 +69,10 @@ CREATE TABLE maintenance_windows (
         (int8range(host_number, host_number, '[]') WITH &&, tstzrange(starts_at, ends_at) WITH &&) WHERE (cancelled_at IS NULL)
 );
 CREATE INDEX maintenance_windows_by_host ON maintenance_windows (host_id, starts_at);
+CREATE INDEX maintenance_windows_open ON maintenance_windows (starts_at) WHERE cancelled_at IS NULL AND ended_at IS NULL;
+-- What hosts delivered and failed to, of which each day is counted again while it lasts.
+CREATE INDEX nodes_delivered ON nodes (alive_at) WHERE role = 'gpu' AND alive_at IS NOT NULL;
+CREATE INDEX leases_failed ON leases (closed_at) WHERE close_party = 'owner';
 
 -- The market -------------------------------------------------------------------
 
@@ -231,8 +235,9 @@ END $$;
 -- +goose StatementEnd
 
 CREATE TRIGGER hosts_fleet_insert AFTER INSERT ON hosts FOR EACH ROW EXECUTE FUNCTION fleet_changed_row();
--- Between idle and leased nothing changes for placement, which sees the leases themselves.
-CREATE TRIGGER hosts_fleet_update AFTER UPDATE ON hosts FOR EACH ROW WHEN (
+-- Between idle and leased nothing changes for placement, which sees the leases themselves. Heartbeats write none of these columns.
+CREATE TRIGGER hosts_fleet_update AFTER UPDATE OF state, connected, region, site, simulated, cpus, memory_bytes, disk_free_bytes,
+    driver_major, images, rtt_us, failing_gate, reliability_bps, trust_tier, machine_id, runtime ON hosts FOR EACH ROW WHEN (
     (replace(OLD.state, 'leased', 'idle'), OLD.connected, OLD.runtime, OLD.region, OLD.site, OLD.simulated, OLD.cpus, OLD.memory_bytes,
         OLD.disk_free_bytes, OLD.driver_major, OLD.images, OLD.rtt_us, OLD.failing_gate, OLD.reliability_bps, OLD.trust_tier,
         OLD.machine_id) IS DISTINCT FROM
@@ -272,7 +277,7 @@ DROP TABLE fleet_changes, market_history, reservations, bids, maintenance_window
 DROP FUNCTION fleet_changed_row, fleet_changed_rows, fleet_changed_leases, fleet_changed_cluster;
 ALTER TABLE leases ADD FOREIGN KEY (cluster_id) REFERENCES clusters, ADD FOREIGN KEY (host_id) REFERENCES hosts,
     ADD FOREIGN KEY (customer_org_id) REFERENCES organisations, ADD FOREIGN KEY (owner_org_id) REFERENCES organisations;
-DROP INDEX nodes_slots_by_cluster, nodes_one_per_slot;
+DROP INDEX nodes_slots_by_cluster, nodes_one_per_slot, nodes_delivered, leases_failed;
 CREATE UNIQUE INDEX nodes_one_per_slot ON nodes (slot) WHERE ended_at IS NULL;
 ALTER TABLE nodes DROP COLUMN machine_id, DROP COLUMN remove_requested_at, DROP COLUMN stopping_at, DROP COLUMN drain_ms;
 ALTER TABLE ray_summaries DROP COLUMN running_jobs, DROP COLUMN busy;
