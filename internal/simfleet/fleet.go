@@ -1,0 +1,328 @@
+package simfleet
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/jointoken"
+)
+
+const (
+	maxEntering = 48 // hosts that enrol or connect at once
+	maxPricing  = 4  // price changes under way
+)
+
+// Joiner gives a host the join token that it enrols with.
+type Joiner interface {
+	JoinToken(ctx context.Context, host Host) (string, error)
+}
+
+// Pricer sets what a host's owner asks: prices are the market's, not the agents'.
+type Pricer interface {
+	SetAsk(ctx context.Context, host Host, id ids.Host, ask Ask) error
+}
+
+// Options configure a Fleet. Address, Hosts and Joiner are required.
+type Options struct {
+	Address string // of the gateway: HOST:PORT
+	Hosts   []Host // as Generate makes them; Host.Index is the place in the slice
+	Joiner  Joiner
+
+	Seed        uint64
+	Events      []Event       // as Plan makes them; they begin once the hosts that are there from the start have connected
+	Pricer      Pricer        // for price changes; nil: there are none
+	Store       Store         // default Forget
+	RayVersions []string      // that hosts say they can start
+	Heartbeat   time.Duration // instead of the interval that the control plane asks for; for measuring
+	Log         *slog.Logger
+}
+
+// Stats count what the fleet does.
+type Stats struct {
+	Hosts        int
+	Enrolled     int // in this run
+	Connected    int // now
+	Connects     int
+	Cuts         int // streams that ended, or could not be opened
+	Heartbeats   int64
+	Refused      int // of the cuts, those with a reason that trying again does not mend
+	LastRefusal  string
+	Events       int // that have begun
+	NodesStarted int
+	NodesStopped int
+}
+
+// Fleet is the agents of simulated hosts. Make it with New, run it once.
+type Fleet struct {
+	options   Options
+	log       *slog.Logger
+	clock     *wheel
+	clusters  *clusters
+	gateway   *gateway
+	agents    []*agent
+	entrance  chan struct{}
+	pricing   chan struct{}
+	enrolment *grpc.ClientConn
+	work      sync.WaitGroup
+
+	heartbeats atomic.Int64
+	mu         sync.Mutex
+	stats      Stats
+	awaited    int           // hosts that are there from the start and have not connected yet
+	assembled  chan struct{} // closed when there are none
+}
+
+// New makes a fleet; it reads the store.
+func New(options Options) (*Fleet, error) {
+	if options.Address == "" || len(options.Hosts) == 0 || options.Joiner == nil {
+		return nil, errors.New("a simulated fleet needs a gateway's address, hosts and join tokens")
+	}
+	if options.Store == nil {
+		options.Store = Forget{}
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	f := &Fleet{
+		options: options, log: options.Log, clock: newWheel(), gateway: &gateway{verified: map[[sha256.Size]byte]bool{}},
+		entrance: make(chan struct{}, maxEntering), pricing: make(chan struct{}, maxPricing), assembled: make(chan struct{}),
+	}
+	f.clusters = &clusters{clock: f.clock, all: map[string]*rayCluster{}}
+	if err := f.makeAgents(); err != nil {
+		return nil, err
+	}
+	var err error
+	f.enrolment, err = f.dial(anonymous)
+	return f, err
+}
+
+func (f *Fleet) makeAgents() error {
+	stored, err := f.options.Store.Load()
+	if err != nil {
+		return err
+	}
+	late := map[int]bool{}
+	for _, e := range f.options.Events {
+		if e.Host < 0 || e.Host >= len(f.options.Hosts) {
+			return fmt.Errorf("an event names host %d of %d", e.Host, len(f.options.Hosts))
+		}
+		late[e.Host] = late[e.Host] || e.Kind == Join
+	}
+	for i, host := range f.options.Hosts {
+		a := &agent{
+			fleet: f, host: host, arrive: make(chan struct{}, 1), absent: late[i],
+			rng: rand.New(rand.NewPCG(f.options.Seed, 1<<33+uint64(i))), //nolint:gosec // a simulation's dice
+		}
+		if known, ok := stored[host.Name]; ok {
+			if a.identity, err = parseIdentity(known); err != nil {
+				return fmt.Errorf("the stored identity of %s: %w", host.Name, err)
+			}
+			if a.identity.authority, err = f.trust(a.identity.authority); err != nil {
+				return fmt.Errorf("the stored identity of %s: %w", host.Name, err)
+			}
+		}
+		if !a.absent {
+			f.awaited++
+		}
+		f.agents = append(f.agents, a)
+	}
+	f.stats.Hosts = len(f.agents)
+	return nil
+}
+
+// trust pins the authority of a stored identity. All hosts belong to one control plane.
+func (f *Fleet) trust(authority []byte) ([]byte, error) {
+	certificate, err := x509.ParseCertificate(authority)
+	if err != nil {
+		return nil, err
+	}
+	return authority, f.gateway.expect(jointoken.PinOf(certificate))
+}
+
+func (g *gateway) expect(pin jointoken.Pin) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.pin != (jointoken.Pin{}) && g.pin != pin {
+		return errors.New("the hosts belong to different control planes")
+	}
+	g.pin = pin
+	return nil
+}
+
+// Run plays the fleet until ctx ends. It calls ready once all hosts that are there from the start have connected. It implements lifecycle.Func.
+func (f *Fleet) Run(ctx context.Context, ready func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer f.enrolment.Close() //nolint:errcheck // nothing is in flight
+	f.work.Go(func() { f.clock.run(ctx) })
+	for _, a := range f.agents {
+		f.work.Go(func() { a.run(ctx) })
+	}
+	defer f.work.Wait()
+	if f.awaited > 0 {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.assembled:
+		}
+	}
+	for _, e := range f.options.Events {
+		f.clock.after(e.At, func() { f.befall(ctx, e) })
+	}
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+// befall makes an event happen. It is called by the wheel, so that what waits has a goroutine of its own.
+func (f *Fleet) befall(ctx context.Context, e Event) {
+	f.count(func(s *Stats) { s.Events++ })
+	a := f.agents[e.Host]
+	if e.Kind != PriceChange {
+		a.befall(e)
+		return
+	}
+	id := f.HostID(e.Host)
+	if f.options.Pricer == nil || id.IsZero() {
+		return
+	}
+	f.work.Go(func() {
+		select {
+		case f.pricing <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		defer func() { <-f.pricing }()
+		if err := f.options.Pricer.SetAsk(ctx, a.host, id, e.Ask); err != nil && ctx.Err() == nil {
+			f.log.WarnContext(ctx, "simulated owner's price not set", "host_id", id, "error", err)
+		}
+	})
+}
+
+// Befall makes an event happen now, beside those of the schedule.
+func (f *Fleet) Befall(ctx context.Context, e Event) { f.befall(ctx, e) }
+
+// HostID is the id that a host has been enrolled under; zero before.
+func (f *Fleet) HostID(index int) ids.Host {
+	a := f.agents[index]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.identity.host
+}
+
+// Stats returns what the fleet has done so far.
+func (f *Fleet) Stats() Stats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	stats := f.stats
+	stats.Heartbeats = f.heartbeats.Load()
+	return stats
+}
+
+func (f *Fleet) count(change func(*Stats)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(&f.stats)
+}
+
+// arrived notes that an agent, whose mutex is held, has a stream.
+func (f *Fleet) arrived(a *agent) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats.Connected++
+	f.stats.Connects++
+	if a.known {
+		return
+	}
+	a.known = true
+	if f.awaited--; f.awaited == 0 {
+		close(f.assembled)
+	}
+}
+
+// enter waits for a place among those that enrol, connect or renew. release may be called more than once.
+func (f *Fleet) enter(ctx context.Context) (release func(), err error) {
+	select {
+	case f.entrance <- struct{}{}:
+		return sync.OnceFunc(func() { <-f.entrance }), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// pace is the interval of heartbeats that an agent keeps.
+func (f *Fleet) pace(milliseconds int32) time.Duration {
+	if f.options.Heartbeat > 0 {
+		return f.options.Heartbeat
+	}
+	return min(max(time.Duration(milliseconds)*time.Millisecond, minHeartbeat), maxHeartbeat)
+}
+
+func (f *Fleet) enrol(ctx context.Context, host Host, id *identity) error {
+	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
+	defer cancel()
+	text, err := f.options.Joiner.JoinToken(ctx, host)
+	if err != nil {
+		return err
+	}
+	token, err := jointoken.Parse(text)
+	if err != nil {
+		return err
+	}
+	if err := f.gateway.expect(token.Pin()); err != nil {
+		return err
+	}
+	if err := id.ask(); err != nil {
+		return err
+	}
+	if err := enrol(ctx, f.enrolment, id, host.Name, text); err != nil {
+		return err
+	}
+	f.count(func(s *Stats) { s.Enrolled++ })
+	return f.save(host.Name, *id)
+}
+
+func (f *Fleet) save(name string, id identity) error {
+	stored, err := id.stored(name)
+	if err != nil {
+		return err
+	}
+	return f.options.Store.Save(stored)
+}
+
+// anonymous shows no certificate.
+func anonymous(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil }
+
+// Regions are the regions that Generate spreads hosts over.
+func Regions() []string {
+	var names []string
+	for _, r := range regions {
+		names = append(names, r.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Nodes counts the nodes that exist on all hosts now, stopped ones that are still named included.
+func (f *Fleet) Nodes() int {
+	nodes := 0
+	for _, a := range f.agents {
+		a.mu.Lock()
+		nodes += len(a.machine.nodes)
+		a.mu.Unlock()
+	}
+	return nodes
+}
