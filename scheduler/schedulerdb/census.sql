@@ -18,7 +18,7 @@ DELETE FROM fleet_changes WHERE xid < @before::xid8;
 SELECT id::uuid FROM hosts WHERE id > @after::uuid AND state <> 'retired' ORDER BY id LIMIT @page;
 
 -- name: CensusHosts :many
-SELECT h.id, h.org_id, h.kind, h.state, h.connected, h.region, h.site, h.machine_id, h.simulated,
+SELECT h.id, h.org_id, h.kind, h.state, h.connected, h.region, h.site, h.machine_id, h.simulated, h.runtime,
        coalesce(h.cpus, 0)::int AS cpus, coalesce(h.memory_bytes, 0)::bigint AS memory_bytes,
        coalesce(h.disk_free_bytes, 0)::bigint AS disk_bytes, coalesce(h.driver_major, 0)::int AS driver_major, h.images,
        coalesce(h.rtt_us, 0)::int AS rtt_us, h.failing_gate, h.reliability_bps, h.trust_tier,

@@ -66,7 +66,7 @@ func (q *Queries) CensusGPUs(ctx context.Context, db DBTX, hosts []uuid.UUID) ([
 }
 
 const censusHosts = `-- name: CensusHosts :many
-SELECT h.id, h.org_id, h.kind, h.state, h.connected, h.region, h.site, h.machine_id, h.simulated,
+SELECT h.id, h.org_id, h.kind, h.state, h.connected, h.region, h.site, h.machine_id, h.simulated, h.runtime,
        coalesce(h.cpus, 0)::int AS cpus, coalesce(h.memory_bytes, 0)::bigint AS memory_bytes,
        coalesce(h.disk_free_bytes, 0)::bigint AS disk_bytes, coalesce(h.driver_major, 0)::int AS driver_major, h.images,
        coalesce(h.rtt_us, 0)::int AS rtt_us, h.failing_gate, h.reliability_bps, h.trust_tier,
@@ -86,6 +86,7 @@ type CensusHostsRow struct {
 	Site           string
 	MachineID      string
 	Simulated      bool
+	Runtime        string
 	CPUs           int32
 	MemoryBytes    int64
 	DiskBytes      int64
@@ -120,6 +121,7 @@ func (q *Queries) CensusHosts(ctx context.Context, db DBTX, hosts []uuid.UUID) (
 			&i.Site,
 			&i.MachineID,
 			&i.Simulated,
+			&i.Runtime,
 			&i.CPUs,
 			&i.MemoryBytes,
 			&i.DiskBytes,
