@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -132,7 +133,7 @@ func (a *Applier) Apply(ctx context.Context, term int64) (int, error) {
 }
 
 func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedulerdb.Booking) (decided []ids.Booking, err error) {
-	var fleet []placement.Host // read by the first booking that does not get what it was quoted
+	var fleet *placement.Index // read by the first booking that does not get what it was quoted
 	for _, booking := range bookings {
 		var plan []market.Line
 		err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
@@ -162,18 +163,17 @@ func (a *Applier) applyBatch(ctx context.Context, tx pgx.Tx, bookings []schedule
 }
 
 // take removes what a booking got from the snapshot, for the bookings after it.
-func take(hosts []placement.Host, booking schedulerdb.Booking, plan []market.Line) {
+func take(hosts *placement.Index, booking schedulerdb.Booking, plan []market.Line) {
+	if hosts == nil {
+		return
+	}
 	for _, line := range plan {
-		for i := range hosts {
-			if hosts[i].ID == line.HostID && hosts[i].Model == booking.GPUModel {
-				hosts[i].Free -= int(booking.GPUsPerNode)
-			}
-		}
+		hosts.Take(line.HostID, booking.GPUModel, int(booking.GPUsPerNode), placement.Request{})
 	}
 }
 
 // apply places one booking and writes everything that it becomes.
-func (a *Applier) apply(ctx context.Context, tx pgx.Tx, fleet *[]placement.Host, booking schedulerdb.Booking) ([]market.Line, error) {
+func (a *Applier) apply(ctx context.Context, tx pgx.Tx, fleet **placement.Index, booking schedulerdb.Booking) ([]market.Line, error) {
 	lines, err := a.choose(ctx, tx, fleet, booking)
 	if err != nil {
 		return nil, err
@@ -261,7 +261,7 @@ func (a *Applier) wakeHosts(ctx context.Context, tx pgx.Tx, hosts []uuid.UUID) e
 
 // choose keeps the quoted hosts at their quoted prices while they are still free; otherwise it places anew, at no more than the
 // quoted price. Only that needs the fleet, which is read once for a batch, its earlier bookings included.
-func (a *Applier) choose(ctx context.Context, tx pgx.Tx, fleet *[]placement.Host, booking schedulerdb.Booking) ([]market.Line, error) {
+func (a *Applier) choose(ctx context.Context, tx pgx.Tx, fleet **placement.Index, booking schedulerdb.Booking) ([]market.Line, error) {
 	var quoted []market.Line
 	if err := json.Unmarshal(booking.Plan, &quoted); err != nil {
 		return nil, fmt.Errorf("read plan of %s: %w", booking.ID, err)
@@ -289,34 +289,31 @@ func (a *Applier) choose(ctx context.Context, tx pgx.Tx, fleet *[]placement.Host
 }
 
 // placeAnew finds other hosts for a booking, together no dearer than the quoted ones.
-func placeAnew(hosts []placement.Host, quoted []market.Line, booking schedulerdb.Booking) ([]market.Line, error) {
+func placeAnew(hosts *placement.Index, quoted []market.Line, booking schedulerdb.Booking) ([]market.Line, error) {
 	request := placement.Request{
 		Model: booking.GPUModel, Nodes: int(booking.NodeCount), GPUsPerNode: int(booking.GPUsPerNode), Regions: booking.Regions,
 	}
 	if booking.MaxPricePerGPUHour != nil {
 		request.MaxPrice = money.Amount(*booking.MaxPricePerGPUHour)
 	}
-	plan, ok := placement.Place(hosts, request)
+	plan, ok := hosts.Place(request)
 	if !ok {
-		explanation := placement.Explain(hosts, request)
+		explanation := hosts.Explain(request)
 		return nil, errs.New(errs.NoCapacity, "The quoted GPUs have gone and no others fit. %s", explanation.Summary).WithDetails(explanation)
 	}
-	lines, price, limit := make([]market.Line, len(plan.Hosts)), money.Amount(0), money.Amount(0)
-	for i, h := range plan.Hosts {
-		lines[i] = market.Line{HostID: h.ID, Owner: h.Owner, Region: h.Region, Site: h.Site, Price: h.Price, Simulated: h.Simulated}
-		price += h.Price
-		limit += quoted[i].Price
+	lines, limit := market.LinesOf(plan), money.Amount(0)
+	for _, line := range quoted {
+		limit += line.Price
 	}
-	if price > limit {
+	if plan.Price() > limit {
 		return nil, errs.New(errs.NoCapacity, "The quoted GPUs have gone and what is left is dearer: ask for a new quote.")
 	}
 	return lines, nil
 }
 
-func canTake(hosts []placement.Host, id ids.Host, booking schedulerdb.Booking) bool {
-	return slices.ContainsFunc(hosts, func(h placement.Host) bool {
-		return h.ID == id && h.Model == booking.GPUModel && h.Open && h.Free >= int(booking.GPUsPerNode)
-	})
+func canTake(hosts *placement.Index, id ids.Host, booking schedulerdb.Booking) bool {
+	h, found := hosts.Get(id, booking.GPUModel)
+	return found && h.Open && bits.OnesCount64(h.FreeFor(placement.Request{})) >= int(booking.GPUsPerNode)
 }
 
 func (a *Applier) refuse(ctx context.Context, tx pgx.Tx, booking ids.Booking, refusal *errs.Error) error {
@@ -417,7 +414,7 @@ func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, r Replacement) (ids.Ho
 	if err != nil {
 		return ids.Host{}, err
 	}
-	plan, ok := placement.Place(hosts, placement.Request{
+	plan, ok := hosts.Place(placement.Request{
 		Model: r.Cluster.GPUModel, Nodes: 1, GPUsPerNode: int(r.Cluster.GPUsPerNode), MaxPrice: r.MaxPrice, Exclude: r.Exclude,
 		Regions: r.Regions,
 	})
@@ -428,11 +425,11 @@ func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, r Replacement) (ids.Ho
 	if err != nil {
 		return ids.Host{}, err
 	}
-	host := plan.Hosts[0]
+	host, price := plan.Nodes[0].Host, plan.Nodes[0].Price
 	err = pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
 		return a.writeNode(ctx, savepoint, nodeToWrite{
 			cluster: r.Cluster.ID, customer: r.Cluster.OrgID, host: host.ID, model: r.Cluster.GPUModel, ordinal: r.Ordinal,
-			gpus: r.Cluster.GPUsPerNode, price: host.Price, feeBps: r.Cluster.FeeBps, slot: slots[0],
+			gpus: r.Cluster.GPUsPerNode, price: price, feeBps: r.Cluster.FeeBps, slot: slots[0],
 		})
 	})
 	if err != nil {

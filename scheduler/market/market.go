@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -140,7 +141,7 @@ func New(pool *pgxpool.Pool, hub *pgnotify.Hub, currency money.Currency, feeBps 
 }
 
 // Snapshot reads the fleet as placement sees it, or of it the given hosts.
-func Snapshot(ctx context.Context, queries *schedulerdb.Queries, db schedulerdb.DBTX, only ...ids.Host) ([]placement.Host, error) {
+func Snapshot(ctx context.Context, queries *schedulerdb.Queries, db schedulerdb.DBTX, only ...ids.Host) (*placement.Index, error) {
 	var list []uuid.UUID
 	for _, host := range only {
 		list = append(list, uuid.UUID(host))
@@ -149,13 +150,14 @@ func Snapshot(ctx context.Context, queries *schedulerdb.Queries, db schedulerdb.
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet: %w", err)
 	}
-	hosts := make([]placement.Host, len(rows))
-	for i, row := range rows {
-		hosts[i] = placement.Host{
+	hosts := placement.NewIndex()
+	for _, row := range rows {
+		hosts.Put(placement.Host{
 			ID: row.ID, Owner: row.OrgID, Model: row.Model, MemoryMiB: row.MemoryMiB, Region: row.Region, Site: row.Site,
 			Open: row.Active && row.Connected && (row.State == "idle" || row.State == "leased"),
-			GPUs: int(row.GPUs), Free: int(row.FreeGPUs), Price: row.PricePerGPUHour, Simulated: row.Simulated,
-		}
+			GPUs: int(row.GPUs), Well: 1<<row.FreeGPUs - 1, Simulated: row.Simulated,
+			Prices: [placement.Classes]money.Amount{row.PricePerGPUHour, row.PricePerGPUHour, row.PricePerGPUHour, row.PricePerGPUHour},
+		})
 	}
 	return hosts, nil
 }
@@ -168,7 +170,7 @@ func (s *Service) Offers(ctx context.Context, model, region string) ([]Offer, er
 	}
 	type place struct{ model, region string }
 	byPlace := make(map[place]*Offer)
-	for _, h := range hosts {
+	for h := range hosts.All() {
 		if !h.Open || model != "" && !strings.EqualFold(h.Model, model) || region != "" && h.Region != region {
 			continue
 		}
@@ -192,14 +194,15 @@ func (o *Offer) add(h placement.Host) {
 	o.MemoryMiB = min(o.MemoryMiB, h.MemoryMiB)
 	o.TotalGPUs += h.GPUs
 	o.Simulated = o.Simulated || h.Simulated
-	if h.Free == 0 {
+	free := bits.OnesCount64(h.FreeFor(placement.Request{}))
+	if free == 0 {
 		return
 	}
-	o.FreeGPUs += h.Free
+	o.FreeGPUs += free
 	o.Hosts++
-	o.LargestNode = max(o.LargestNode, h.Free)
-	if o.PriceFrom == 0 || h.Price < o.PriceFrom {
-		o.PriceFrom = h.Price
+	o.LargestNode = max(o.LargestNode, free)
+	if price := h.Prices[placement.Hourly]; o.PriceFrom == 0 || price < o.PriceFrom {
+		o.PriceFrom = price
 	}
 }
 
@@ -210,15 +213,12 @@ func (s *Service) Quote(ctx context.Context, org ids.Org, user ids.User, spec Sp
 	if err != nil {
 		return Quote{}, err
 	}
-	plan, ok := placement.Place(hosts, request)
+	plan, ok := hosts.Place(request)
 	if !ok {
-		explanation := placement.Explain(hosts, request)
+		explanation := hosts.Explain(request)
 		return Quote{}, errs.New(errs.NoCapacity, "%s", explanation.Summary).WithDetails(explanation)
 	}
-	lines := make([]Line, len(plan.Hosts))
-	for i, h := range plan.Hosts {
-		lines[i] = Line{HostID: h.ID, Owner: h.Owner, Region: h.Region, Site: h.Site, Price: h.Price, Simulated: h.Simulated}
-	}
+	lines := LinesOf(plan)
 	quote := Quote{
 		ID: ids.New[ids.Booking](), Spec: spec, Lines: lines, FeeBps: s.feeBps, State: "quoted",
 		Hold: max(1, Cost(lines, spec.GPUsPerNode, spec.Duration)),
@@ -244,17 +244,26 @@ func (s *Service) Quote(ctx context.Context, org ids.Org, user ids.User, spec Sp
 	return quote, nil
 }
 
+// LinesOf is a plan as a booking stores it.
+func LinesOf(plan placement.Plan) []Line {
+	lines := make([]Line, len(plan.Nodes))
+	for i, n := range plan.Nodes {
+		lines[i] = Line{HostID: n.Host.ID, Owner: n.Host.Owner, Region: n.Host.Region, Site: n.Host.Site, Price: n.Price, Simulated: n.Host.Simulated}
+	}
+	return lines
+}
+
 // Explain says what each condition of a spec leaves of the fleet, whether or not it fits.
 func (s *Service) Explain(ctx context.Context, spec Spec) (placement.Explanation, error) {
 	hosts, request, err := s.prepare(ctx, &spec)
 	if err != nil {
 		return placement.Explanation{}, err
 	}
-	return placement.Explain(hosts, request), nil
+	return hosts.Explain(request), nil
 }
 
 // prepare validates a spec, puts its model into the market's spelling, and reads the fleet.
-func (s *Service) prepare(ctx context.Context, spec *Spec) ([]placement.Host, placement.Request, error) {
+func (s *Service) prepare(ctx context.Context, spec *Spec) (*placement.Index, placement.Request, error) {
 	if err := s.validate(*spec); err != nil {
 		return nil, placement.Request{}, err
 	}
@@ -292,9 +301,9 @@ func (s *Service) validate(spec Spec) error {
 }
 
 // matchNames corrects the case of the model and refuses names that no host has ever reported, listing those that are known.
-func matchNames(hosts []placement.Host, spec *Spec) error {
+func matchNames(hosts *placement.Index, spec *Spec) error {
 	var models, regions []string
-	for _, h := range hosts {
+	for h := range hosts.All() {
 		models, regions = append(models, h.Model), append(regions, h.Region)
 	}
 	i := slices.IndexFunc(models, func(m string) bool { return strings.EqualFold(m, spec.GPUModel) })

@@ -1,6 +1,8 @@
 package placement_test
 
 import (
+	"math/bits"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -20,8 +22,8 @@ func fleets() *rapid.Generator[[]placement.Host] {
 			Region: rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "region"),
 			Open:   rapid.IntRange(0, 4).Draw(t, "open") > 0,
 			GPUs:   gpus,
-			Free:   rapid.IntRange(0, gpus).Draw(t, "free"),
-			Price:  money.Amount(rapid.Int64Range(1, 5).Draw(t, "price")),
+			Well:   1<<rapid.IntRange(0, gpus).Draw(t, "free") - 1,
+			Prices: [placement.Classes]money.Amount{money.Amount(rapid.Int64Range(1, 5).Draw(t, "price"))},
 		}
 	})
 	return rapid.SliceOfNDistinct(host, 0, 7, func(h placement.Host) ids.Host { return h.ID })
@@ -39,6 +41,14 @@ func requests() *rapid.Generator[placement.Request] {
 	})
 }
 
+func index(hosts []placement.Host) *placement.Index {
+	x := placement.NewIndex()
+	for _, h := range hosts {
+		x.Put(h)
+	}
+	return x
+}
+
 // cheapest tries every set of hosts: the oracle.
 func cheapest(hosts []placement.Host, r placement.Request) (best money.Amount, found bool) {
 	for set := range 1 << len(hosts) {
@@ -49,9 +59,9 @@ func cheapest(hosts []placement.Host, r placement.Request) (best money.Amount, f
 				continue
 			}
 			nodes++
-			total += h.Price
-			fits = fits && h.Open && h.Model == r.Model && h.Free >= r.GPUsPerNode &&
-				(len(r.Regions) == 0 || slices.Contains(r.Regions, h.Region)) && (r.MaxPrice == 0 || h.Price <= r.MaxPrice)
+			total += h.Prices[0]
+			fits = fits && h.Open && h.Model == r.Model && bits.OnesCount64(h.Well) >= r.GPUsPerNode &&
+				(len(r.Regions) == 0 || slices.Contains(r.Regions, h.Region)) && (r.MaxPrice == 0 || h.Prices[0] <= r.MaxPrice)
 		}
 		if fits && nodes == r.Nodes && (!found || total < best) {
 			best, found = total, true
@@ -65,27 +75,24 @@ func TestPlaceIsTheCheapestFeasibleGang(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		hosts, request := fleets().Draw(t, "fleet"), requests().Draw(t, "request")
 		want, feasible := cheapest(hosts, request)
-		plan, placed := placement.Place(hosts, request)
+		plan, placed := index(hosts).Place(request)
 		if placed != feasible {
 			t.Fatalf("placed %v, feasible %v", placed, feasible)
 		}
-		explanation := placement.Explain(hosts, request)
+		explanation := index(hosts).Explain(request)
 		if (explanation.Blocking == "") != feasible {
 			t.Fatalf("feasible %v, but explained as blocked by %q", feasible, explanation.Blocking)
 		}
 		if !placed {
 			return
 		}
-		var got money.Amount
-		for _, h := range plan.Hosts {
-			got += h.Price
-		}
-		if got != want || len(plan.Hosts) != request.Nodes {
-			t.Fatalf("placed %d nodes for %d, the cheapest is %d", len(plan.Hosts), got, want)
+		got := plan.Price()
+		if got != want || len(plan.Nodes) != request.Nodes {
+			t.Fatalf("placed %d nodes for %d, the cheapest is %d", len(plan.Nodes), got, want)
 		}
 		slices.Reverse(hosts)
-		again, _ := placement.Place(hosts, request)
-		if !slices.Equal(again.Hosts, plan.Hosts) {
+		again, _ := index(hosts).Place(request)
+		if !reflect.DeepEqual(again, plan) {
 			t.Fatal("the plan depends on the order of the snapshot")
 		}
 	})
@@ -94,17 +101,17 @@ func TestPlaceIsTheCheapestFeasibleGang(t *testing.T) {
 func TestTheCheaperHostGoesFirstAndEqualPricesStrandFewest(t *testing.T) {
 	t.Parallel()
 	host := func(id byte, price money.Amount, free int) placement.Host {
-		return placement.Host{ID: ids.Host{id}, Model: "H100", Region: "eu", Open: true, GPUs: 8, Free: free, Price: price}
+		return placement.Host{ID: ids.Host{id}, Model: "H100", Region: "eu", Open: true, GPUs: 8, Well: 1<<free - 1, Prices: [placement.Classes]money.Amount{price}}
 	}
-	plan, placed := placement.Place([]placement.Host{
+	plan, placed := index([]placement.Host{
 		host(1, 5, 2), host(5, 2, 4), host(4, 2, 2), host(3, 2, 2), host(2, 1, 8),
-	}, placement.Request{Model: "H100", Nodes: 4, GPUsPerNode: 2})
+	}).Place(placement.Request{Model: "H100", Nodes: 4, GPUsPerNode: 2})
 	if !placed {
 		t.Fatal("nothing was placed")
 	}
 	var order []byte
-	for _, h := range plan.Hosts {
-		order = append(order, h.ID[0])
+	for _, n := range plan.Nodes {
+		order = append(order, n.Host.ID[0])
 	}
 	if want := []byte{2, 3, 4, 5}; !slices.Equal(order, want) {
 		t.Errorf("took hosts %v, want %v: by price, then fewest stranded, then id", order, want)
@@ -114,7 +121,7 @@ func TestTheCheaperHostGoesFirstAndEqualPricesStrandFewest(t *testing.T) {
 func TestExplainNamesTheFirstConditionThatLeavesTooFew(t *testing.T) {
 	t.Parallel()
 	host := func(region string, price money.Amount, free int) placement.Host {
-		return placement.Host{ID: ids.New[ids.Host](), Model: "H100", Region: region, Open: true, GPUs: 8, Free: free, Price: price}
+		return placement.Host{ID: ids.New[ids.Host](), Model: "H100", Region: region, Open: true, GPUs: 8, Well: 1<<free - 1, Prices: [placement.Classes]money.Amount{price}}
 	}
 	fleet := []placement.Host{host("eu", 3, 8), host("eu", 2, 1), host("us", 1, 8)}
 	for name, c := range map[string]struct {
@@ -131,7 +138,7 @@ func TestExplainNamesTheFirstConditionThatLeavesTooFew(t *testing.T) {
 	} {
 		request := placement.Request{Model: "H100", Nodes: 2, GPUsPerNode: 1}
 		c.change(&request)
-		if got := placement.Explain(fleet, request); got.Blocking != c.want {
+		if got := index(fleet).Explain(request); got.Blocking != c.want {
 			t.Errorf("%s: blocked by %q, want %q: %s", name, got.Blocking, c.want, got.Summary)
 		}
 	}
