@@ -1298,7 +1298,7 @@ type RaySummary struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []*RayNode             `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	RunningJobs   *int32                 `protobuf:"varint,2,opt,name=running_jobs,json=runningJobs,proto3,oneof" json:"running_jobs,omitempty"` // submitted ones and drivers, not ended
-	Busy          *int32                 `protobuf:"varint,3,opt,name=busy,proto3,oneof" json:"busy,omitempty"`                                  // tasks and actors that hold resources; absent while it is not known
+	Busy          *int32                 `protobuf:"varint,3,opt,name=busy,proto3,oneof" json:"busy,omitempty"`                                  // GPU nodes on which tasks or actors hold resources; absent while it is not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

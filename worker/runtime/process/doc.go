@@ -14,6 +14,10 @@
 //	                                   |
 //	                                   +-> STOPPED -> (none) once no longer named
 //
+// A healthy GPU node that is to stop drains first, for as long as the control plane allows: Ray gives it no new work, moves what it can,
+// and ends its raylet when nothing is left. A head waits for the stopping nodes of its cluster on this host, which could not drain
+// without it; that it outlives those of other hosts is the control plane's care.
+//
 // The record is written before the process is started (intent) and after (pid, and the start time that tells it from a later
 // process of the same pid). Whoever finds the record therefore finds the process. A node's processes are those that carry its
 // id in their environment, and all that share a session with one of those or descend from one: Ray's workers may make sessions

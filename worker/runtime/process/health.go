@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,11 +74,40 @@ func (c rayClient) summary(ctx context.Context, head *agentpb.NodeSpec, token st
 	return parseSummary(body)
 }
 
+// runningJobs counts the jobs of a head that have not ended: submitted ones, and drivers that connected by themselves. A client
+// by Ray's own protocol has a driver on the head, so that an open session counts too.
+func (c rayClient) runningJobs(ctx context.Context, head *agentpb.NodeSpec, token string) (int32, error) {
+	body, err := c.get(ctx, baseURL(head, portsOf(head).Dashboard)+"/api/jobs/", token)
+	if err != nil {
+		return 0, err
+	}
+	return parseJobs(body)
+}
+
+func parseJobs(body []byte) (running int32, err error) {
+	var jobs []struct {
+		Status string `json:"status"`
+	}
+	if err := json.Unmarshal(body, &jobs); err != nil {
+		return 0, fmt.Errorf("read Ray's jobs: %w", err)
+	}
+	for _, job := range jobs {
+		switch job.Status {
+		case "SUCCEEDED", "FAILED", "STOPPED":
+		default: // PENDING and RUNNING; a state that a later Ray adds is not taken for an end
+			running++
+		}
+	}
+	return running, nil
+}
+
 func parseSummary(body []byte) (*agentpb.RaySummary, error) {
 	var answer struct {
 		Data struct {
+			Used    map[string]string `json:"nodeLogicalResources"` // by Ray's id of the node
 			Summary []struct {
 				Raylet struct {
+					ID        string `json:"nodeId"`
 					Address   string `json:"nodeManagerAddress"`
 					State     string `json:"state"`
 					Head      bool   `json:"isHeadNode"`
@@ -92,6 +122,7 @@ func parseSummary(body []byte) (*agentpb.RaySummary, error) {
 		return nil, fmt.Errorf("read Ray's node summary: %w", err)
 	}
 	summary := &agentpb.RaySummary{}
+	busy, known := int32(0), true
 	for _, entry := range answer.Data.Summary {
 		raylet := entry.Raylet
 		if raylet.Address == "" {
@@ -100,7 +131,32 @@ func parseSummary(body []byte) (*agentpb.RaySummary, error) {
 		summary.Nodes = append(summary.Nodes, &agentpb.RayNode{
 			Address: raylet.Address, Alive: raylet.State == "ALIVE", Gpus: int32(raylet.Resources.GPU), Head: raylet.Head,
 		})
+		if raylet.State == "ALIVE" && !raylet.Head {
+			used, told := answer.Data.Used[raylet.ID]
+			known = known && told
+			if holdsResources(used) {
+				busy++
+			}
+		}
+	}
+	if known && len(answer.Data.Used) > 0 {
+		summary.Busy = &busy
 	}
 	slices.SortFunc(summary.Nodes, func(a, b *agentpb.RayNode) int { return strings.Compare(a.GetAddress(), b.GetAddress()) })
 	return summary, nil
+}
+
+// holdsResources reads Ray's text on a node, such as "1.0/2.0 CPU\n0.0/2.0 GPU\n0B/22.5GiB memory": whether a task or an actor
+// holds anything. Objects do not count; they may be left by work that has ended.
+func holdsResources(used string) bool {
+	for line := range strings.Lines(used) {
+		amount, resource, ok := strings.Cut(line, "/")
+		if !ok || strings.Contains(resource, "object_store_memory") {
+			continue
+		}
+		if held, err := strconv.ParseFloat(strings.TrimRight(amount, "BKMGTi"), 64); err != nil || held > 0 {
+			return true
+		}
+	}
+	return false
 }

@@ -42,6 +42,51 @@ func TestSummaryOfRay(t *testing.T) {
 	}
 }
 
+func TestBusyNodesOfRay(t *testing.T) {
+	t.Parallel()
+	body := func(used string) []byte {
+		return []byte(`{"data": {"summary": [
+			{"raylet": {"nodeId": "h", "nodeManagerAddress": "127.77.0.2", "state": "ALIVE", "isHeadNode": true}},
+			{"raylet": {"nodeId": "a", "nodeManagerAddress": "127.77.0.3", "state": "ALIVE"}},
+			{"raylet": {"nodeId": "b", "nodeManagerAddress": "127.77.0.4", "state": "ALIVE"}},
+			{"raylet": {"nodeId": "c", "nodeManagerAddress": "127.77.0.5", "state": "DEAD"}}
+		], "nodeLogicalResources": ` + used + `}}`)
+	}
+	for name, c := range map[string]struct {
+		used string
+		busy int32
+		told bool
+	}{
+		"idle":                 {`{"h": "0B/22.83GiB memory", "a": "0.0/2.0 CPU\n0.0/2.0 GPU\n0B/22.5GiB memory", "b": "0.0/2.0 CPU"}`, 0, true},
+		"a GPU in use":         {`{"a": "0.0/2.0 CPU\n1.0/2.0 GPU", "b": "0.0/2.0 CPU"}`, 1, true},
+		"memory in use":        {`{"a": "2.5GiB/22.5GiB memory", "b": "0.5/2.0 CPU"}`, 2, true},
+		"objects are left":     {`{"a": "0.0/2.0 CPU\n563B/95.37MiB object_store_memory", "b": "0.0/2.0 CPU"}`, 0, true},
+		"a text like no other": {`{"a": "some/2.0 CPU", "b": "0.0/2.0 CPU"}`, 1, true},
+		"one is not told yet":  {`{"a": "0.0/2.0 CPU"}`, 0, false},
+		"nothing is told":      {`{}`, 0, false},
+	} {
+		got, err := parseSummary(body(c.used))
+		if err != nil || (got.Busy != nil) != c.told || got.GetBusy() != c.busy {
+			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+	}
+}
+
+func TestRunningJobsOfRay(t *testing.T) {
+	t.Parallel()
+	body := `[{"type": "SUBMISSION", "status": "PENDING"}, {"type": "SUBMISSION", "status": "FAILED"}, {"type": "DRIVER", "status": "RUNNING"},
+		{"type": "DRIVER", "status": "SUCCEEDED"}, {"type": "SUBMISSION", "status": "STOPPED"}, {"status": "PAUSED"}]`
+	if running, err := parseJobs([]byte(body)); err != nil || running != 3 {
+		t.Errorf("%d jobs run, %v", running, err)
+	}
+	if running, err := parseJobs([]byte(`[]`)); err != nil || running != 0 {
+		t.Errorf("%d of no jobs run, %v", running, err)
+	}
+	if _, err := parseJobs([]byte("<html>")); err == nil {
+		t.Error("a page is understood as jobs")
+	}
+}
+
 func TestLogStaysBounded(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ray.log")

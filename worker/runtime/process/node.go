@@ -21,13 +21,15 @@ import (
 )
 
 const (
-	startPoll   = 100 * time.Millisecond // between health checks of a node that is starting
-	headPoll    = 50 * time.Millisecond  // between looks for the head's port
-	summaryFast = 250 * time.Millisecond // between summaries while nodes join or leave
-	summarySlow = 1500 * time.Millisecond
-	settleTime  = 15 * time.Second // without a change, and the summary is taken more slowly
-	logPoll     = 5 * time.Second
-	adoptedPoll = 250 * time.Millisecond // between looks for the end of a process that is not our child
+	startPoll    = 100 * time.Millisecond // between health checks of a node that is starting
+	headPoll     = 50 * time.Millisecond  // between looks for the head's port
+	summaryFast  = 250 * time.Millisecond // between summaries while nodes join or leave
+	summarySlow  = 1500 * time.Millisecond
+	summaryLimit = 30 * time.Second // without an answer, and the last summary is not told any more
+	jobsPoll     = 3 * time.Second
+	settleTime   = 15 * time.Second // without a change, and the summary is taken more slowly
+	logPoll      = 5 * time.Second
+	adoptedPoll  = 250 * time.Millisecond // between looks for the end of a process that is not our child
 )
 
 const (
@@ -50,12 +52,14 @@ type node struct {
 	status *agentpb.NodeStatus // guarded by rt.mu
 
 	stopOnce sync.Once
+	drainFor time.Duration // how long it may drain; written before stop is closed
 	stop     chan struct{} // closed when the node should stop
 	done     chan struct{} // closed when nothing of it runs and its phase is final
 
 	rec     record
 	process identity
 	exited  chan error // receives once, when the main process has ended
+	ray     activity   // of heads
 }
 
 func (r *Runtime) newNode(spec *agentpb.NodeSpec) *node {
@@ -72,7 +76,13 @@ func (r *Runtime) newNode(spec *agentpb.NodeSpec) *node {
 	}
 }
 
-func (n *node) requestStop() { n.stopOnce.Do(func() { close(n.stop) }) }
+// requestStop asks the node to stop, after it was drained for at most a time. Only the first request counts.
+func (n *node) requestStop(drain time.Duration) {
+	n.stopOnce.Do(func() {
+		n.drainFor = drain
+		close(n.stop)
+	})
+}
 
 func (n *node) ended() bool {
 	select {
@@ -225,8 +235,7 @@ func (n *node) supervise(ctx, active context.Context) {
 	for {
 		select {
 		case <-n.stop:
-			n.show(phaseStopping, "")
-			n.end(ctx, phaseStopped, "")
+			n.finishWork(ctx)
 			return
 		case err := <-n.exited:
 			n.fail(ctx, exitReason(err))
@@ -247,6 +256,19 @@ func (n *node) supervise(ctx, active context.Context) {
 		}
 		timer.Reset(n.interval(settled))
 	}
+}
+
+// finishWork stops the node in order: GPU nodes drain, and a head waits for them. If the agent ends meanwhile, the next one goes
+// on with it.
+func (n *node) finishWork(ctx context.Context) {
+	healthy := n.phase() == phaseRunning
+	n.show(phaseStopping, "")
+	drained := !healthy || n.drain(ctx, n.drainFor)
+	n.awaitMembers(ctx)
+	if (!drained || ctx.Err() != nil) && !n.rt.opts.StopOnExit {
+		return
+	}
+	n.end(ctx, phaseStopped, "")
 }
 
 func (n *node) interval(settled time.Time) time.Duration {
@@ -283,7 +305,12 @@ func (n *node) observe(active context.Context) bool {
 
 func (n *node) summarise(active context.Context) bool {
 	summary, err := n.rt.client.summary(active, n.spec, n.spec.GetRayToken())
-	if err != nil {
+	now := time.Now()
+	switch {
+	case err == nil:
+		n.ray.summaryAt = now
+		summary.RunningJobs = n.runningJobs(active, now)
+	case now.Sub(n.ray.summaryAt) < summaryLimit:
 		return false // a busy dashboard: the last summary stands, and a dead one ends the process
 	}
 	n.rt.mu.Lock()
@@ -294,6 +321,26 @@ func (n *node) summarise(active context.Context) bool {
 	n.status.Ray = summary
 	signal(n.rt.changed)
 	return true
+}
+
+// activity is what a head's node remembers of its questions to Ray.
+type activity struct {
+	summaryAt time.Time // when Ray last answered
+	jobsAt    time.Time // when it was last asked for its jobs
+	jobs      *int32    // what it said; nil while it is not known
+}
+
+// runningJobs asks for the jobs less often than for the nodes: the answer lists all that the cluster ever had.
+func (n *node) runningJobs(active context.Context, now time.Time) *int32 {
+	if now.Sub(n.ray.jobsAt) < jobsPoll {
+		return n.ray.jobs
+	}
+	n.ray.jobsAt, n.ray.jobs = now, nil
+	running, err := n.rt.client.runningJobs(active, n.spec, n.spec.GetRayToken())
+	if err == nil {
+		n.ray.jobs = &running
+	}
+	return n.ray.jobs
 }
 
 // fail ends what is left of a node and says why, with the end of its log.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -183,25 +184,41 @@ func (r *Runtime) reconcile(ctx context.Context) {
 	if r.desired == nil {
 		return
 	}
+	var stopping []*node
 	for id, spec := range r.desired {
 		n, exists := r.nodes[id]
 		if !exists {
 			n = r.admit(ctx, spec)
 		}
 		if spec.GetStop() {
-			n.requestStop()
+			stopping = append(stopping, n)
 			r.settle(n)
 		}
+	}
+	slices.SortFunc(stopping, headsLast)
+	for _, n := range stopping {
+		n.requestStop(time.Duration(r.desired[n.id].GetDrainMs()) * time.Millisecond)
 	}
 	for id, n := range r.nodes {
 		if r.desired[id] != nil {
 			continue
 		}
-		n.requestStop()
+		n.requestStop(0)
 		if n.ended() {
 			r.forget(n)
 		}
 	}
+}
+
+// headsLast orders nodes so that a head which is asked to stop finds those of its cluster asked already.
+func headsLast(a, b *node) int {
+	switch {
+	case a.spec.GetHead() == b.spec.GetHead():
+		return strings.Compare(a.id, b.id)
+	case a.spec.GetHead():
+		return 1
+	}
+	return -1
 }
 
 // admit makes a node and sets it going; the caller holds mu.

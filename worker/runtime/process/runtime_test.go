@@ -124,6 +124,32 @@ func TestNodesThatIgnoreSIGTERMAreKilled(t *testing.T) {
 	nothingLeft(t, rt, head.GetNodeId())
 }
 
+func TestHeadStopsAfterTheNodesOfItsCluster(t *testing.T) {
+	t.Parallel()
+	rt := newRuntime(t, shortDir(t), "exec sleep 600", func(o *Options) { o.StopGrace = 500 * time.Millisecond })
+	deaf := []byte("#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n") // what starts a GPU node
+	if err := os.WriteFile(rt.opts.Ray.python(), deaf, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	running(t, rt)
+	head, node := spec("node_last", 158, 158, 0), spec("node_first", 159, 158, 1)
+	answer, err := net.Listen("tcp", gcsAddress(node)) // in place of the head, for which the node waits
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Close()
+	apply(rt, head, node)
+	eventually(t, testPatience, func() (bool, string) {
+		found, err := processesOf(node.GetNodeId())
+		return err == nil && len(found) > 0, describe(rt.Status())
+	})
+	apply(rt, stopping(head), stopping(node))
+	awaitPhase(t, rt, head.GetNodeId(), phaseStopped)
+	if got := statusOf(rt, node.GetNodeId()).GetPhase(); got != phaseStopped {
+		t.Errorf("the head has stopped while a node of its cluster is %s", got)
+	}
+}
+
 func TestStopOnExitLeavesNothing(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
