@@ -86,8 +86,8 @@ var Bans = []Ban{
 	},
 	{
 		From: []string{"internal"}, To: []string{"api", "scheduler", "settlement", "worker", "cmd"},
-		Except: []string{"internal/devstack"},
-		Reason: "internal is what all others stand on; devstack alone wires the whole stack, for one machine",
+		Except: []string{"internal/devstack", "internal/simfleet/fleetbench"},
+		Reason: "internal is what all others stand on; devstack alone wires the whole stack, for one machine, and a benchmark what it measures",
 	},
 	{
 		From: []string{"cmd"}, To: []string{"internal/testkit"},

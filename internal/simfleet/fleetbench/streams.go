@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/pgnotify"
+	"github.com/muster-gpu/muster/internal/simfleet"
+	"github.com/muster-gpu/muster/scheduler/fleet"
+)
+
+const (
+	authorityDir  = "authority"
+	heartbeatName = "muster_fleet_heartbeats_total"
+	progressEvery = 5 * time.Second
+	connectBound  = 20 * time.Minute
+)
+
+// measureStreams connects the agents and measures the gateway. perAgent is what an agent takes of this process's memory.
+func measureStreams(ctx context.Context, s settings, db *database, log *slog.Logger) (result sample, perAgent int64, err error) {
+	gateway, err := startRole(ctx, roleGateway, s)
+	if err != nil {
+		return sample{}, 0, err
+	}
+	defer func() { err = errors.Join(err, gateway.stop()) }()
+	joiner, err := newJoiner(ctx, s, db)
+	if err != nil {
+		return sample{}, 0, err
+	}
+	before, err := residentBytes()
+	if err != nil {
+		return sample{}, 0, err
+	}
+	played, err := simfleet.New(simfleet.Options{
+		Address: gateway.address, Hosts: simfleet.Generate(s.seed, s.agents)[len(simfleet.Regions()):][:s.agents], Joiner: joiner, Seed: s.seed,
+		RayVersions: []string{"2.60.0"}, Heartbeat: interval, Log: log,
+	})
+	if err != nil {
+		return sample{}, 0, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	ready := make(chan struct{})
+	go func() { done <- played.Run(ctx, func() { close(ready) }) }()
+	defer func() { cancel(); err = errors.Join(err, <-done) }()
+	if err := awaitConnected(ctx, played, ready); err != nil {
+		return sample{}, 0, err
+	}
+	if err := sleep(ctx, s.settle); err != nil {
+		return sample{}, 0, err
+	}
+	debug.FreeOSMemory() // what enrolment took and gave back
+	after, err := residentBytes()
+	if err != nil {
+		return sample{}, 0, err
+	}
+	cuts := played.Stats().Cuts
+	result, err = gateway.window(ctx, s, db)
+	if stats := played.Stats(); err == nil && (stats.Connected < s.agents || stats.Cuts > cuts) {
+		err = fmt.Errorf("streams broke while they were measured: %+v", stats)
+	}
+	return result, (after - before) / int64(s.agents), err
+}
+
+func awaitConnected(ctx context.Context, played *simfleet.Fleet, ready <-chan struct{}) error {
+	began := time.Now()
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	for {
+		stats := played.Stats()
+		select {
+		case <-ready:
+			fmt.Fprintf(os.Stderr, "%d agents enrolled and connected in %.0f s\n", stats.Hosts, time.Since(began).Seconds())
+			return nil
+		case <-ticker.C:
+			fmt.Fprintf(os.Stderr, "%d of %d agents connected\n", stats.Connected, stats.Hosts)
+			if time.Since(began) > connectBound {
+				return fmt.Errorf("not all agents connected within %s: %+v", connectBound, stats)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// joiner makes join tokens for organisations of its own.
+type joiner struct {
+	tokens *fleet.Tokens
+	orgs   []ids.Org
+}
+
+func newJoiner(ctx context.Context, s settings, db *database) (*joiner, error) {
+	authority, err := fleet.OpenAuthority(filepath.Join(s.dir, authorityDir))
+	if err != nil {
+		return nil, err
+	}
+	j := &joiner{tokens: fleet.NewTokens(db.pool, authority)}
+	for _, name := range simfleet.Owners {
+		org := ids.New[ids.Org]()
+		if _, err := db.pool.Exec(ctx, `INSERT INTO organisations (id, name) VALUES ($1, $2)`, org, name); err != nil {
+			return nil, err
+		}
+		j.orgs = append(j.orgs, org)
+	}
+	return j, nil
+}
+
+// JoinToken implements simfleet.Joiner.
+func (j *joiner) JoinToken(ctx context.Context, host simfleet.Host) (string, error) {
+	_, text, err := j.tokens.Create(ctx, j.orgs[host.Owner], ids.User{}, host.Kind, host.Region, host.Site)
+	return text, err
+}
+
+// noSecrets stands for the sealing key: no cluster runs here.
+type noSecrets struct{}
+
+// Unseal implements fleet.Unsealer.
+func (noSecrets) Unseal([]byte) (string, error) {
+	return "", errors.New("there is nothing sealed here")
+}
+
+// serveGateway is the role of the process that is measured: the gateway, wired as the control plane does.
+func serveGateway(ctx context.Context, s settings, log *slog.Logger) error {
+	pool, err := pgxpool.New(ctx, s.databaseURL)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	authority, err := fleet.OpenAuthority(filepath.Join(s.dir, authorityDir))
+	if err != nil {
+		return err
+	}
+	registry, hub := prometheus.NewRegistry(), pgnotify.New(pool, log)
+	gateway, err := fleet.NewGateway(fleet.Options{
+		Pool: pool, Authority: authority, Unsealer: noSecrets{}, Notifications: hub, Address: "127.0.0.1:0", Log: log,
+		Registerer: registry, HeartbeatInterval: interval, AllowSimulated: true,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ready, done := make(chan struct{}, 2), make(chan error, 2)
+	go func() { done <- hub.Run(ctx, func() { ready <- struct{}{} }) }()
+	go func() { done <- gateway.Run(ctx, func() { ready <- struct{}{} }) }()
+	for range 2 {
+		select {
+		case <-ready:
+		case err := <-done:
+			return errors.Join(errors.New("the gateway did not start"), err)
+		}
+	}
+	err = obey(gateway.Addr(), s.profile, func() int64 { return counted(registry) }, cancel)
+	return errors.Join(err, <-done, <-done)
+}
+
+// counted is the gateway's own count of heartbeats.
+func counted(registry *prometheus.Registry) int64 {
+	families, err := registry.Gather()
+	if err != nil {
+		return 0
+	}
+	for _, family := range families {
+		if family.GetName() == heartbeatName {
+			return int64(family.GetMetric()[0].GetCounter().GetValue())
+		}
+	}
+	return 0
+}
