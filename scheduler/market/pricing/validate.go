@@ -9,8 +9,8 @@ import (
 
 // The most rules of a kind.
 const (
-	maxSteps   = 20
-	maxPeriods = 50
+	maxSteps   = 16
+	maxPeriods = 32
 )
 
 const (
