@@ -78,7 +78,7 @@ func newProblem(requestID string, e *errs.Error) *problem {
 		p.Title, p.Status, p.Code, p.Detail = titleOf[errs.Internal], http.StatusInternalServerError, string(errs.Internal), internalDetail
 	}
 	for _, f := range e.Fields {
-		p.Errors = append(p.Errors, apiv1.ProblemField{Path: inBody(f.Path), Message: f.Message})
+		p.Errors = append(p.Errors, apiv1.ProblemField{Path: inBody(f.Path), Message: f.Message, Position: f.Position})
 	}
 	return p
 }

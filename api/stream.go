@@ -201,7 +201,7 @@ func (f *follower) sendNew(events []schedulerdb.OrgEventsRow) (sent bool, err er
 		}
 		f.seen[seq] = true
 		f.last = max(f.last, seq)
-		data, err := json.Marshal(apiv1.StreamEvent{ID: e.ClusterEvent.ClusterID, Version: e.Version, Seq: seq, Message: e.ClusterEvent.Message})
+		data, err := json.Marshal(apiv1.StreamEvent{ID: e.ClusterEvent.ClusterID, Version: e.Version, Seq: seq, Kind: e.ClusterEvent.Kind, Message: e.ClusterEvent.Message})
 		if err != nil {
 			return false, err
 		}

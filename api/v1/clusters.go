@@ -19,6 +19,7 @@ type Cluster struct {
 	NodeCount    int          `json:"node_count"`
 	GPUsPerNode  int          `json:"gpus_per_node"`
 	RayVersion   string       `json:"ray_version"`
+	RayReachable bool         `json:"ray_reachable" doc:"false: its hosts are simulated, and no Ray runs on them"`
 	Simulated    bool         `json:"simulated"`
 	Billing      bool         `json:"billing" doc:"Whether time is being charged now"`
 	CreatedAt    time.Time    `json:"created_at"`
@@ -32,6 +33,8 @@ type Cluster struct {
 	PreemptAt    *time.Time   `json:"preempt_at,omitempty" doc:"Spot: when its GPUs go to a market booking"`
 	ActiveAt     *time.Time   `json:"active_at,omitempty" doc:"When a job, task or session was last seen"`
 	AutoStop     AutoStop     `json:"auto_stop"`
+	ParksAt      *time.Time   `json:"parks_at,omitempty" doc:"When it is parked if it stays idle; absent in lists"`
+	ReleasesAt   *time.Time   `json:"releases_at,omitempty" doc:"Parked: when it is released; absent in lists"`
 	Nodes        []Node       `json:"nodes,omitempty" doc:"Absent in lists"`
 	Phases       []Phase      `json:"phases,omitempty" doc:"The assembly, step by step; absent in lists"`
 	Cost         *ClusterCost `json:"cost,omitempty" doc:"Absent in lists"`
@@ -139,18 +142,19 @@ type Runway struct {
 	Available   Money           `json:"available"`
 	BurnPerHour Money           `json:"burn_per_hour" doc:"Of everything that is billed now"`
 	HoursLeft   *float64        `json:"hours_left,omitempty" doc:"How long the available balance would pay for that beyond what is held; absent while nothing is billed"`
+	HoldLeft    Money           `json:"hold_left" doc:"Of all clusters: returned if they were released now"`
 	Clusters    []RunwayCluster `json:"clusters" doc:"Those that have not ended, the first to stop first"`
 	Warnings    []string        `json:"warnings" doc:"Sentences for people; empty when all is well"`
 }
 
 // RunwayCluster is one cluster's part.
 type RunwayCluster struct {
-	ClusterID ids.Cluster `json:"cluster_id"`
-	Name      string      `json:"name"`
-	State     string      `json:"state"`
-	PerHour   Money       `json:"per_hour"`
-	StopsAt   *time.Time  `json:"stops_at,omitempty" doc:"When its booked time is used up or it is preempted; absent while it does not run down"`
-	ParksAt   *time.Time  `json:"parks_at,omitempty" doc:"When it is parked if it stays idle"`
-	HoldLeft  Money       `json:"hold_left"`
-	RefundNow Money       `json:"refund_now" doc:"Returned if it were released now"`
+	ClusterID  ids.Cluster `json:"cluster_id"`
+	Name       string      `json:"name"`
+	State      string      `json:"state"`
+	PerHour    Money       `json:"per_hour" doc:"Zero while nothing is billed"`
+	HoldLeft   Money       `json:"hold_left" doc:"Returned if it were released now"`
+	StopsAt    *time.Time  `json:"stops_at,omitempty" doc:"When its booked time is used up or it is preempted; absent while it does not run down"`
+	ParksAt    *time.Time  `json:"parks_at,omitempty" doc:"When it is parked if it stays idle"`
+	ReleasesAt *time.Time  `json:"releases_at,omitempty" doc:"Parked: when it is released"`
 }

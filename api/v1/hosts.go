@@ -53,6 +53,7 @@ type GPU struct {
 type Gate struct {
 	Gate     string    `json:"gate" doc:"xid, ecc, throttle, clock, disk, udp, gpu, driver"`
 	State    string    `json:"state" enum:"pass,fail,unknown"`
+	Closes   bool      `json:"closes" doc:"Failing it closes the host to new bookings"`
 	Measured string    `json:"measured,omitempty" example:"41 s fast"`
 	Required string    `json:"required,omitempty" example:"within 5 s"`
 	Fix      string    `json:"fix,omitempty" doc:"What the owner can do"`
@@ -64,42 +65,31 @@ type EarningCheck struct {
 	Earning bool          `json:"earning" doc:"A GPU of it is leased now"`
 	Summary string        `json:"summary" doc:"One sentence: what stands in the way first"`
 	Checks  []EarningStep `json:"checks" doc:"In the order in which they matter"`
-	Price   *PricePeers   `json:"price,omitempty" doc:"Absent while the host has no price"`
 }
 
 // EarningStep is one thing that must hold for a host to earn.
 type EarningStep struct {
-	Check    string `json:"check" doc:"What is checked: connected, verified, gates, ask, price, ..."`
-	State    string `json:"state" enum:"pass,fail,unknown"`
-	Measured string `json:"measured,omitempty"`
-	Required string `json:"required,omitempty"`
-	Fix      string `json:"fix,omitempty" doc:"What to do"`
-	LostMS   int64  `json:"lost_ms" doc:"Time that it has cost in the last 30 days"`
-}
-
-// PricePeers sets a host's price against GPUs of its model in its region.
-type PricePeers struct {
-	GPUModel    string `json:"gpu_model"`
-	Region      string `json:"region"`
-	Yours       Money  `json:"yours" doc:"Per GPU-hour, now"`
-	Hired       int    `json:"hired" doc:"Leased GPUs"`
-	HiredMedian *Money `json:"hired_median,omitempty" doc:"What they are leased for; absent without one"`
-	HiredMax    *Money `json:"hired_max,omitempty"`
-	Free        int    `json:"free" doc:"Free GPUs, its own among them"`
-	Cheaper     int    `json:"cheaper" doc:"Of those, how many ask less"`
+	Check    string     `json:"check" doc:"connected, verified, gates, maintenance, drain, gpus, ask, price, demand"`
+	State    string     `json:"state" enum:"pass,fail,unknown"`
+	Measured string     `json:"measured,omitempty"`
+	Required string     `json:"required,omitempty"`
+	Fix      string     `json:"fix,omitempty" doc:"What to do"`
+	Since    *time.Time `json:"since,omitempty" doc:"How long it has been failing: the time that it costs"`
 }
 
 // Maintenance is a planned absence of a host.
 type Maintenance struct {
-	ID           ids.Maintenance `json:"id"`
-	HostID       ids.Host        `json:"host_id"`
-	State        string          `json:"state" enum:"planned,active,ended,cancelled"`
-	StartsAt     time.Time       `json:"starts_at"`
-	EndsAt       time.Time       `json:"ends_at"`
-	Note         string          `json:"note,omitempty"`
-	CreatedAt    time.Time       `json:"created_at"`
-	AnnouncedAt  *time.Time      `json:"announced_at,omitempty" doc:"When the customers in it were told"`
-	AffectedGPUs int             `json:"affected_gpus" doc:"Leased GPUs whose booked time reaches into it"`
+	ID          ids.Maintenance `json:"id"`
+	HostID      ids.Host        `json:"host_id"`
+	State       string          `json:"state" enum:"planned,begun,ended,cancelled"`
+	StartsAt    time.Time       `json:"starts_at"`
+	EndsAt      time.Time       `json:"ends_at"`
+	Note        string          `json:"note,omitempty"`
+	CreatedAt   time.Time       `json:"created_at"`
+	AnnouncedAt *time.Time      `json:"announced_at,omitempty" doc:"When the customers in it were told"`
+	BegunAt     *time.Time      `json:"begun_at,omitempty"`
+	EndedAt     *time.Time      `json:"ended_at,omitempty"`
+	CancelledAt *time.Time      `json:"cancelled_at,omitempty"`
 }
 
 // MaintenanceCreate plans one.

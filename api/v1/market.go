@@ -34,15 +34,15 @@ type BookingSpec struct {
 	MaxPricePerGPUHour string   `json:"max_price_per_gpu_hour,omitempty" doc:"Decimal tokens; spot bookings need one" example:"2.50"`
 	ClusterName        string   `json:"cluster_name,omitempty" maxLength:"80"`
 
-	MinVRAMGB             int       `json:"min_vram_gb,omitempty" doc:"Memory of a GPU, in the gigabytes that it is sold under" example:"80"`
-	MinComputeCapability  string    `json:"min_compute_capability,omitempty" maxLength:"8" example:"9.0"`
+	MinVRAMGB             int       `json:"min_vram_gb,omitempty" minimum:"0" maximum:"10000" doc:"Memory of a GPU, in the gigabytes that it is sold under" example:"80"`
+	MinComputeCapability  string    `json:"min_compute_capability,omitempty" pattern:"^[0-9]{1,2}(\\.[0-9])?$" patternDescription:"like 9.0" example:"9.0"`
 	SameSite              bool      `json:"same_site,omitempty" doc:"All nodes in one local network"`
-	MaxRTTMS              int       `json:"max_rtt_ms,omitempty" doc:"Round trip between the two nodes farthest apart, at most"`
-	CPUs                  int       `json:"cpus,omitempty" doc:"Per node, at least"`
-	MemoryGiB             int       `json:"memory_gib,omitempty" doc:"Per node, at least"`
-	DiskGiB               int       `json:"disk_gib,omitempty" doc:"Per node, at least"`
-	MinDriver             int       `json:"min_driver,omitempty" doc:"Major version of the GPU driver" example:"570"`
-	MinReliabilityPercent float64   `json:"min_reliability_percent,omitempty" doc:"Of the observed time; two decimals count" example:"99.5"`
+	MaxRTTMS              int       `json:"max_rtt_ms,omitempty" minimum:"0" maximum:"10000" doc:"Round trip between the two nodes farthest apart, at most"`
+	CPUs                  int       `json:"cpus,omitempty" minimum:"0" maximum:"100000" doc:"Per node, at least"`
+	MemoryGiB             int       `json:"memory_gib,omitempty" minimum:"0" maximum:"1000000" doc:"Per node, at least"`
+	DiskGiB               int       `json:"disk_gib,omitempty" minimum:"0" maximum:"10000000" doc:"Per node, at least"`
+	MinDriver             int       `json:"min_driver,omitempty" minimum:"0" maximum:"100000" doc:"Major version of the GPU driver" example:"570"`
+	MinReliabilityPercent float64   `json:"min_reliability_percent,omitempty" minimum:"0" maximum:"100" doc:"Of the observed time; two decimals count" example:"99.5"`
 	MinTier               string    `json:"min_tier,omitempty" enum:"new,proven,trusted" doc:"Hosts of this standing or a better one"`
 	AllowOwners           []ids.Org `json:"allow_owners,omitempty" doc:"Only hosts of these" maxItems:"64"`
 	DenyOwners            []ids.Org `json:"deny_owners,omitempty" doc:"No host of these" maxItems:"64"`

@@ -41,8 +41,9 @@ type Error struct {
 
 // Field names one wrong input.
 type Field struct {
-	Path    string `json:"path"`
-	Message string `json:"message"`
+	Path     string `json:"path"`
+	Message  string `json:"message"`
+	Position *int   `json:"position,omitempty"` // in a text with a grammar of its own: how many characters into it
 }
 
 // New makes an error of a code.

@@ -1280,6 +1280,11 @@ export interface components {
             /** @description Absent in lists */
             nodes?: components["schemas"]["Node"][];
             org_id: string;
+            /**
+             * Format: date-time
+             * @description When it is parked if it stays idle; absent in lists
+             */
+            parks_at?: string;
             /** @description The assembly, step by step; absent in lists */
             phases?: components["schemas"]["Phase"][];
             /**
@@ -1287,11 +1292,18 @@ export interface components {
              * @description Spot: when its GPUs go to a market booking
              */
             preempt_at?: string;
+            /** @description false: its hosts are simulated, and no Ray runs on them */
+            ray_reachable: boolean;
             ray_version: string;
             /** Format: date-time */
             ready_at?: string;
             /** @description The latest delivery receipt */
             receipt?: components["schemas"]["Receipt"];
+            /**
+             * Format: date-time
+             * @description Parked: when it is released; absent in lists
+             */
+            releases_at?: string;
             /** Format: int64 */
             replacements: number;
             /** Format: date-time */
@@ -1388,8 +1400,6 @@ export interface components {
             checks: components["schemas"]["EarningStep"][];
             /** @description A GPU of it is leased now */
             earning: boolean;
-            /** @description Absent while the host has no price */
-            price?: components["schemas"]["PricePeers"];
             /** @description One sentence: what stands in the way first */
             summary: string;
         };
@@ -1420,17 +1430,17 @@ export interface components {
             name: string;
         };
         EarningStep: {
-            /** @description What is checked: connected, verified, gates, ask, price, ... */
+            /** @description connected, verified, gates, maintenance, drain, gpus, ask, price, demand */
             check: string;
             /** @description What to do */
             fix?: string;
-            /**
-             * Format: int64
-             * @description Time that it has cost in the last 30 days
-             */
-            lost_ms: number;
             measured?: string;
             required?: string;
+            /**
+             * Format: date-time
+             * @description How long it has been failing: the time that it costs
+             */
+            since?: string;
             /** @enum {string} */
             state: "pass" | "fail" | "unknown";
         };
@@ -1477,6 +1487,8 @@ export interface components {
             signature: string;
         };
         Gate: {
+            /** @description Failing it closes the host to new bookings */
+            closes: boolean;
             /** @description What the owner can do */
             fix?: string;
             /** @description xid, ecc, throttle, clock, disk, udp, gpu, driver */
@@ -1742,17 +1754,18 @@ export interface components {
         };
         Maintenance: {
             /**
-             * Format: int64
-             * @description Leased GPUs whose booked time reaches into it
-             */
-            affected_gpus: number;
-            /**
              * Format: date-time
              * @description When the customers in it were told
              */
             announced_at?: string;
             /** Format: date-time */
+            begun_at?: string;
+            /** Format: date-time */
+            cancelled_at?: string;
+            /** Format: date-time */
             created_at: string;
+            /** Format: date-time */
+            ended_at?: string;
             /** Format: date-time */
             ends_at: string;
             host_id: string;
@@ -1761,7 +1774,7 @@ export interface components {
             /** Format: date-time */
             starts_at: string;
             /** @enum {string} */
-            state: "planned" | "active" | "ended" | "cancelled";
+            state: "planned" | "begun" | "ended" | "cancelled";
         };
         MaintenanceCreate: {
             /** Format: date-time */
@@ -1982,30 +1995,6 @@ export interface components {
             entered_at: string;
             state: string;
         };
-        PricePeers: {
-            /**
-             * Format: int64
-             * @description Of those, how many ask less
-             */
-            cheaper: number;
-            /**
-             * Format: int64
-             * @description Free GPUs, its own among them
-             */
-            free: number;
-            gpu_model: string;
-            /**
-             * Format: int64
-             * @description Leased GPUs
-             */
-            hired: number;
-            hired_max?: components["schemas"]["Money"];
-            /** @description What they are leased for; absent without one */
-            hired_median?: components["schemas"]["Money"];
-            region: string;
-            /** @description Per GPU-hour, now */
-            yours: components["schemas"]["Money"];
-        };
         Problem: {
             /**
              * @description What programs act on
@@ -2192,6 +2181,8 @@ export interface components {
             burn_per_hour: components["schemas"]["Money"];
             /** @description Those that have not ended, the first to stop first */
             clusters: components["schemas"]["RunwayCluster"][];
+            /** @description Of all clusters: returned if they were released now */
+            hold_left: components["schemas"]["Money"];
             /**
              * Format: double
              * @description How long the available balance would pay for that beyond what is held; absent while nothing is billed
@@ -2202,6 +2193,7 @@ export interface components {
         };
         RunwayCluster: {
             cluster_id: string;
+            /** @description Returned if it were released now */
             hold_left: components["schemas"]["Money"];
             name: string;
             /**
@@ -2209,9 +2201,13 @@ export interface components {
              * @description When it is parked if it stays idle
              */
             parks_at?: string;
+            /** @description Zero while nothing is billed */
             per_hour: components["schemas"]["Money"];
-            /** @description Returned if it were released now */
-            refund_now: components["schemas"]["Money"];
+            /**
+             * Format: date-time
+             * @description Parked: when it is released
+             */
+            releases_at?: string;
             state: string;
             /**
              * Format: date-time
