@@ -49,15 +49,35 @@ const (
 	maxPrice      = money.Amount(1_000_000_000_000) // per GPU-hour: keeps every hold far from overflow
 )
 
-// Spec is the cluster that a customer wants.
+// Spec is the cluster that a customer wants. The zero value of a field beyond the shape is no condition.
 type Spec struct {
-	GPUModel    string
-	Nodes       int
-	GPUsPerNode int
-	Duration    time.Duration
-	Regions     []string     // empty: any
-	MaxPrice    money.Amount // per GPU-hour; zero: any
-	ClusterName string
+	Kind           string // KindMarket when empty
+	GPUModel       string // empty: the cheapest model with the memory and the compute capability below
+	MinMemoryMiB   int64
+	MinCompute     int // compute capability times ten
+	Nodes          int
+	GPUsPerNode    int
+	Duration       time.Duration
+	Regions        []string
+	SameSite       bool
+	MaxRTT         time.Duration
+	CPUs           int // per node, as memory and disk
+	MemoryBytes    int64
+	DiskBytes      int64
+	MinDriver      int
+	Image          string // a version of Ray
+	MinReliability int    // basis points
+	MinTier        int
+	AllowOwners    []ids.Org
+	DenyOwners     []ids.Org
+	MaxPrice       money.Amount  // per GPU-hour
+	StartsAt       time.Time     // zero: at once
+	Window         time.Duration // auctions: how long hosts may bid; zero: ten seconds
+	Choose         string        // auctions: ChooseCheapest when empty
+	ParkAfter      time.Duration // auto-stop; zero: never
+	ReleaseAfter   time.Duration
+	ClusterName    string
+	Runtime        string // of stored bookings: what the quoted hosts run nodes with, which does not mix
 }
 
 // Offer is what one region has of one GPU model now.
@@ -80,6 +100,9 @@ type Line struct {
 	Region    string       `json:"region"`
 	Site      string       `json:"site"`
 	Price     money.Amount `json:"price_per_gpu_hour"`
+	Hourly    money.Amount `json:"hourly_price"` // the host's without the discounts of longer bookings
+	Preempts  bool         `json:"preempts,omitempty"`
+	BidID     ids.Bid      `json:"bid_id,omitzero"`
 	Simulated bool         `json:"simulated"`
 }
 
@@ -274,14 +297,7 @@ func (s *Service) prepare(ctx context.Context, spec *Spec) (*placement.Index, pl
 	if err := matchNames(hosts, spec); err != nil {
 		return nil, placement.Request{}, err
 	}
-	return hosts, RequestFor(*spec), nil
-}
-
-// RequestFor is the placement request of a spec.
-func RequestFor(spec Spec) placement.Request {
-	return placement.Request{
-		Model: spec.GPUModel, Nodes: spec.Nodes, GPUsPerNode: spec.GPUsPerNode, Regions: spec.Regions, MaxPrice: spec.MaxPrice,
-	}
+	return hosts, RequestFor(*spec, time.Now()), nil
 }
 
 func (s *Service) validate(spec Spec) error {
