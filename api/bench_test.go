@@ -145,7 +145,7 @@ func (b *bench) options(log *slog.Logger) Options {
 		Limits:  Limits{SignIn: Limit{1000, 1000}, Address: Limit{10_000, 10_000}, Principal: Limit{10_000, 10_000}},
 		Network: apiv1.Network{Name: "local", Mint: currency.Mint, Symbol: currency.Symbol, Decimals: currency.Decimals}, Currency: currency,
 		Identity: b.identity, Market: market.New(pool, b.hub, currency, 500), Clusters: cluster.NewService(pool),
-		Fleet: fleet.NewRegistry(pool), JoinTokens: fleet.NewTokens(pool, authority), Ray: proxy,
+		Fleet: fleet.NewRegistry(pool, currency), JoinTokens: fleet.NewTokens(pool, authority), Ray: proxy,
 		Meter: metering.New(pool, book, time.Hour, log), Deposits: incoming,
 		Payouts:         payouts.New(pool, book, away, keys, payouts.Options{Log: log}),
 		Reconciliations: reconcile.New(pool, book, away, reconcile.Config{Treasury: treasury, CatchUp: incoming.Poll, Interval: time.Hour}, log),

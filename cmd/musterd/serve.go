@@ -226,9 +226,17 @@ func (p *plane) amount(text string) money.Amount {
 func (p *plane) addScheduler() {
 	clusters := applier.New(p.pool, p.hub, p.ledger, p.box, p.config.RayVersion, p.log)
 	clusters.StartAtSlot(p.config.FirstSlot)
-	life := cluster.NewLifecycle(p.pool, p.hub, clusters, p.log)
+	life := cluster.NewLifecycle(p.pool, p.hub, clusters, balances{p.meter}, p.log)
 	p.showScheduler(clusters, life)
-	p.addLed(leader.RoleScheduler, clusters.Run, life.Run)
+	p.addLed(leader.RoleScheduler, clusters.Run, life.Run, fleet.NewCare(p.pool, p.log).Run)
+}
+
+// balances tells the scheduler what organisations can still spend.
+type balances struct{ meter *metering.Meter }
+
+func (b balances) Available(ctx context.Context, org ids.Org) (money.Amount, error) {
+	wallet, err := b.meter.Wallet(ctx, org)
+	return wallet.Available, err
 }
 
 func (p *plane) addSettlement() {
@@ -352,7 +360,7 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 		Log: p.log, Registry: p.registry, Pool: p.pool, Seal: p.box,
 		PublicURL: p.config.API.PublicURL, HostNames: p.config.API.Hosts, Network: network, Currency: p.config.Currency(),
 		Identity: people, Market: market.New(p.pool, p.hub, p.config.Currency(), p.config.Market.FeeBps),
-		Clusters: cluster.NewService(p.pool), Fleet: fleet.NewRegistry(p.pool), JoinTokens: fleet.NewTokens(p.pool, authority),
+		Clusters: cluster.NewService(p.pool), Fleet: fleet.NewRegistry(p.pool, p.config.Currency()), JoinTokens: fleet.NewTokens(p.pool, authority),
 		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Payouts: p.payouts, Reconciliations: p.reconcile, Notifications: p.hub,
 		Faucet: faucet, GatewayAddress: p.config.Agents.PublicAddress, Console: p.console(),
 		RayProxy: proxy.Programs(), Dashboards: proxy.Dashboards(), IsDashboard: proxy.IsDashboard, Ready: p.pool.Ping,

@@ -98,12 +98,32 @@ func (r *recorder) DialNode(ctx context.Context, _ string, _ int) (net.Conn, err
 type fixedProber struct {
 	mu        sync.Mutex
 	inventory *agentpb.Inventory
+	xids      map[string][]int32
 }
 
 func (p *fixedProber) Inventory(context.Context) *agentpb.Inventory {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.inventory
+}
+
+func (p *fixedProber) Health() *agentpb.Health {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	health := soundHealth(p.inventory.GetGpus()...)
+	for uuid, xids := range p.xids {
+		health.Gpus = append(health.Gpus, &agentpb.GPUHealth{Uuid: uuid, Xids: xids})
+	}
+	return health
+}
+
+func (p *fixedProber) Watch(ctx context.Context) { <-ctx.Done() }
+
+// fault gives a GPU a hardware error.
+func (p *fixedProber) fault(uuid string, xid int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.xids = map[string][]int32{uuid: {xid}}
 }
 
 func (p *fixedProber) set(inventory *agentpb.Inventory) {
@@ -218,7 +238,7 @@ func TestControlPlaneRestartIsHarmless(t *testing.T) {
 	if b.authority, err = fleet.OpenAuthority(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	b.tokens, b.registry, b.org = fleet.NewTokens(b.pool, b.authority), fleet.NewRegistry(b.pool), b.newOrg(false)
+	b.tokens, b.registry, b.org = fleet.NewTokens(b.pool, b.authority), fleet.NewRegistry(b.pool, usdc), b.newOrg(false)
 	var stop func()
 	b.gateway, stop = b.startGateway()
 	address := b.gateway.Addr()

@@ -5,13 +5,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -139,22 +139,26 @@ func (a *authorizer) checkStanding(ctx context.Context, host ids.Host, key []byt
 
 // standingError is nil for a host that may use the protocol.
 func standingError(state, reason string) error {
-	switch state {
-	case StateQuarantined:
+	switch {
+	case state == StateQuarantined && !forHardware(reason):
 		return errs.New(errs.Forbidden, "the host is quarantined: %s", reason)
-	case StateRetired:
+	case state == StateRetired:
 		return errs.New(errs.Forbidden, "the host has been retired")
 	default:
 		return nil
 	}
 }
 
+// forHardware reports whether a quarantine is for what a host's hardware did. Such a host goes on to use the protocol: its nodes must be
+// stopped, and its owner watches its health.
+func forHardware(reason string) bool { return strings.HasPrefix(reason, hardwarePrefix) }
+
 func connectionState(ctx context.Context) (tls.ConnectionState, bool) {
 	caller, ok := peer.FromContext(ctx)
 	if !ok {
 		return tls.ConnectionState{}, false
 	}
-	info, ok := caller.AuthInfo.(credentials.TLSInfo)
+	info, ok := caller.AuthInfo.(peerInfo)
 	return info.State, ok
 }
 

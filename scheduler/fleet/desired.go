@@ -47,6 +47,7 @@ func (g *Gateway) nodeSpec(row fleetdb.DesiredNodesRow) (*agentpb.NodeSpec, erro
 		PortBase:   int32(rayaddr.PortBase(int(row.Slot))),
 		PortCount:  rayaddr.PortCount,
 		GpuUuids:   row.GPUUUIDs,
+		DrainMs:    row.DrainMs,
 		Labels:     map[string]string{"region": row.Region},
 	}
 	if row.HeadSlot >= 0 {

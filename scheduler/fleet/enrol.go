@@ -109,7 +109,7 @@ func (e *enrolment) spend(ctx context.Context, tx pgx.Tx, token jointoken.Token,
 		ID: host, OrgID: row.OrgID, Kind: row.HostKind, Name: hostName(in.GetHostname(), host), Region: row.Region, Site: row.Site,
 		MachineID: clip(in.GetMachineId(), maxMachineID), KeyFingerprint: key, CertificateRequestHash: requestHash(request.Raw),
 		CertificatePem: encodeCertificate(certificate), CertificateExpiresAt: certificate.NotAfter,
-		AgentVersion: clip(in.GetAgentVersion(), maxVersionLength),
+		AgentVersion: clip(in.GetAgentVersion(), maxVersionLength), ReliabilityBps: int32(reliability(0, 0, 0)),
 	})
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (e *enrolment) answerAgain(ctx context.Context, tx pgx.Tx, host ids.Host, r
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(stored.CertificateRequestHash, requestHash(request.Raw)) || !mayAct(stored.State) {
+	if !bytes.Equal(stored.CertificateRequestHash, requestHash(request.Raw)) || standingError(stored.State, stored.StateReason) != nil {
 		return nil, errs.New(errs.Conflict, "the join token has been used, and one token enrols one host: make a new one")
 	}
 	certificate, err := decodeCertificate(stored.CertificatePem)
@@ -178,8 +178,8 @@ func (e *enrolment) nextCertificate(ctx context.Context, tx pgx.Tx, host ids.Hos
 	if !bytes.Equal(fingerprint(request.RawSubjectPublicKeyInfo), stored.KeyFingerprint) {
 		return nil, errs.InvalidField("certificate_request", "a host's key never changes: request the certificate with the enrolled key")
 	}
-	if !mayAct(stored.State) {
-		return nil, errs.New(errs.Forbidden, "the host is %s", stored.State)
+	if err := standingError(stored.State, stored.StateReason); err != nil {
+		return nil, err
 	}
 	if generation == stored.CertificateGeneration-1 && bytes.Equal(hash, stored.CertificateRequestHash) {
 		certificate, err := decodeCertificate(stored.CertificatePem)
@@ -207,9 +207,6 @@ func (e *enrolment) quarantine(ctx context.Context, host ids.Host, reason string
 	}
 	return err
 }
-
-// mayAct reports whether a host in a state may use the agent protocol at all.
-func mayAct(state string) bool { return state != StateQuarantined && state != StateRetired }
 
 func requestHash(der []byte) []byte {
 	sum := sha256.Sum256(der)

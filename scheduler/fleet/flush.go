@@ -26,7 +26,10 @@ type pending struct {
 	reports map[ids.Host]*agentpb.Report
 }
 
+// beat is a host's newest sign of life, true for the time it was heard at, whenever it is written.
 type beat struct {
+	at         time.Time
+	lostAfter  int32 // how long the host may be silent from then on, in milliseconds
 	generation int64 // the newest that the host has applied
 	confirms   bool  // usage too: the host has reported what runs
 }
@@ -35,20 +38,19 @@ func newPending() *pending {
 	return &pending{beats: map[ids.Host]beat{}, reports: map[ids.Host]*agentpb.Report{}}
 }
 
-func (p *pending) beat(host ids.Host, confirms bool) {
+func (p *pending) beat(host ids.Host, at time.Time, lostAfter int32, confirms bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.beats[host]
-	b.confirms = confirms
-	p.beats[host] = b
+	p.beats[host] = beat{at: at, lostAfter: lostAfter, confirms: confirms, generation: p.beats[host].generation}
 }
 
-func (p *pending) report(host ids.Host, report *agentpb.Report) {
+func (p *pending) report(host ids.Host, at time.Time, lostAfter int32, report *agentpb.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := p.beats[host]
-	b.generation = max(b.generation, report.GetAppliedGeneration())
-	p.beats[host] = b
+	p.beats[host] = beat{
+		at: at, lostAfter: lostAfter, confirms: b.confirms, generation: max(b.generation, report.GetAppliedGeneration()),
+	}
 	p.reports[host] = report
 }
 
@@ -60,8 +62,22 @@ func (p *pending) take() (map[ids.Host]beat, map[ids.Host]*agentpb.Report) {
 	return beats, reports
 }
 
-// putBack returns reports that could not be written, unless newer ones have come. Heartbeats are not returned: one that is written
-// later would stand for a time in which the host was not heard.
+// putBackBeats returns heartbeats that could not be written. Each stands for the time it was heard at, so that none is true of less
+// for being written later; one that has been followed by a newer adds what the newer does not say.
+func (p *pending) putBackBeats(beats map[ids.Host]beat) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for host, old := range beats {
+		newer, heard := p.beats[host]
+		if !heard {
+			newer = old
+		}
+		newer.generation = max(newer.generation, old.generation)
+		p.beats[host] = newer
+	}
+}
+
+// putBack returns reports that could not be written, unless newer ones have come.
 func (p *pending) putBack(reports map[ids.Host]*agentpb.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -98,6 +114,9 @@ func (g *Gateway) flush(ctx context.Context) {
 	if err == nil {
 		err = g.confirm(ctx, beats)
 	}
+	if err != nil {
+		g.pending.putBackBeats(beats)
+	}
 	g.metrics.flushSeconds.Observe(time.Since(start).Seconds())
 	g.metrics.flushes.WithLabelValues(outcome(err)).Inc()
 	if err != nil {
@@ -106,29 +125,58 @@ func (g *Gateway) flush(ctx context.Context) {
 	}
 }
 
+// confirmation is what one statement confirms, in columns.
+type confirmation struct {
+	hosts       []uuid.UUID
+	generations []int64
+	ages        []int64
+	lostAfter   []int32
+}
+
 func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]beat) error {
-	hosts, generations, confirming := make([]uuid.UUID, 0, len(beats)), make([]int64, 0, len(beats)), make([]uuid.UUID, 0, len(beats))
+	all, usage, now := confirmation{}, confirmation{}, time.Now()
 	for host, beat := range beats {
-		hosts, generations = append(hosts, uuid.UUID(host)), append(generations, beat.generation)
+		all.add(host, beat, now)
 		if beat.confirms {
-			confirming = append(confirming, uuid.UUID(host))
+			usage.add(host, beat, now)
 		}
 	}
-	for len(hosts) > 0 {
-		n := min(len(hosts), maxHostsPerQuery)
-		if err := g.queries.Confirm(ctx, g.options.Pool, hosts[:n], generations[:n]); err != nil {
+	for from := 0; from < len(all.hosts); from += maxHostsPerQuery {
+		part := all.part(from)
+		silent, err := g.queries.Confirm(ctx, g.options.Pool, part.hosts, part.generations, part.ages, part.lostAfter)
+		if err == nil && len(silent) > 0 {
+			err = g.markHeard(ctx, silent)
+		}
+		if err != nil {
 			return err
 		}
-		hosts, generations = hosts[n:], generations[n:]
 	}
-	for len(confirming) > 0 {
-		n := min(len(confirming), maxHostsPerQuery)
-		if err := g.queries.ConfirmUsage(ctx, g.options.Pool, confirming[:n]); err != nil {
+	for from := 0; from < len(usage.hosts); from += maxHostsPerQuery {
+		part := usage.part(from)
+		if err := g.queries.ConfirmUsage(ctx, g.options.Pool, part.hosts, part.ages); err != nil {
 			return err
 		}
-		confirming = confirming[n:]
 	}
 	return nil
+}
+
+func (c *confirmation) add(host ids.Host, b beat, now time.Time) {
+	c.hosts, c.generations = append(c.hosts, uuid.UUID(host)), append(c.generations, b.generation)
+	c.ages, c.lostAfter = append(c.ages, max(0, now.Sub(b.at).Milliseconds())), append(c.lostAfter, b.lostAfter)
+}
+
+// part is the stretch that one statement takes.
+func (c *confirmation) part(from int) confirmation {
+	to := min(from+maxHostsPerQuery, len(c.hosts))
+	return confirmation{hosts: c.hosts[from:to], generations: c.generations[from:to], ages: c.ages[from:to], lostAfter: c.lostAfter[from:to]}
+}
+
+// markHeard opens hosts again that had been silent.
+func (g *Gateway) markHeard(ctx context.Context, hosts []uuid.UUID) error {
+	if err := g.queries.MarkHeard(ctx, g.options.Pool, hosts); err != nil {
+		return err
+	}
+	return g.queries.WakeScheduler(ctx, g.options.Pool)
 }
 
 // flushReports writes reports in transactions of bounded size; those of a transaction that fails wait for the next flush.
@@ -234,13 +282,15 @@ func (g *Gateway) check(ctx context.Context, sessions []*session) {
 			s.end(err)
 		} else if row.State == StateLost {
 			s.end(errLost)
+		} else if row.State == StateVerifying && s.quarantined.Load() {
+			s.end(errVerify)
 		} else if row.DesiredGeneration != s.sent.Load() {
 			s.poke()
 		}
 	}
 }
 
-// sweepLoop marks hosts lost that nobody has heard for too long. It waits while this process itself may be the reason: after its start
+// sweepLoop marks hosts suspect that nobody has heard for longer than a heartbeat, and lost those that nobody has for too long. It waits while this process itself may be the reason: after its start
 // and after writes that failed, agents are given the time to be heard again.
 func (g *Gateway) sweepLoop(ctx context.Context) {
 	g.flushFailed.CompareAndSwap(0, time.Now().UnixMilli())
@@ -262,14 +312,15 @@ func (g *Gateway) sweepLoop(ctx context.Context) {
 func (g *Gateway) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	if time.Now().UnixMilli()-g.flushFailed.Load() <= g.options.LostAfter.Milliseconds() {
+	hearing := time.Now().UnixMilli() - g.flushFailed.Load()
+	if hearing <= g.options.LostAfter.Milliseconds() {
 		return nil
 	}
-	lost, err := g.queries.MarkLost(ctx, g.options.Pool, reasonCordonedLost, reasonLost, g.options.LostAfter)
+	lost, err := g.queries.MarkLost(ctx, g.options.Pool, reasonCordoned, reasonCordonedLost, reasonLost, hearing)
 	if err != nil {
 		return err
 	}
-	silent, err := g.queries.MarkDisconnected(ctx, g.options.Pool, g.options.LostAfter)
+	silent, err := g.queries.MarkSuspect(ctx, g.options.Pool, hearing, int32(g.slack().Milliseconds()), int32(minSuspectAfter.Milliseconds()))
 	if err != nil {
 		return err
 	}

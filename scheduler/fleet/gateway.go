@@ -28,13 +28,12 @@ const (
 	DefaultHeartbeatInterval = 2 * time.Second
 	DefaultFlushInterval     = 250 * time.Millisecond
 	DefaultPollInterval      = 2 * time.Second
-	MaxLostAfter             = 15 * time.Second
 
-	lostSlack           = 4 * time.Second // on top of three
+	lostSlack           = 4 * time.Second // on top of intervalsToLost
 	maxConnectionAge    = time.Hour
 	connectionAgeGrace  = 2 * time.Minute // for what tunnels carry
 	handshakeTimeout    = 10 * time.Second
-	keepaliveTime       = 10 * time.Second
+	keepaliveTime       = time.Minute // heartbeats tell sooner that a host is gone
 	keepaliveTimeout    = 5 * time.Second
 	minKeepaliveTime    = 5 * time.Second
 	maxMessageBytes     = 1 << 20
@@ -68,13 +67,14 @@ type Options struct {
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // may be nil
 
-	HeartbeatInterval time.Duration // default DefaultHeartbeatInterval
-	LostAfter         time.Duration // default three heartbeats and some slack, at most MaxLostAfter
+	HeartbeatInterval time.Duration // of hosts with nodes; default DefaultHeartbeatInterval
+	IdleInterval      time.Duration // of hosts without; default five times that
+	LostAfter         time.Duration // how long a host with nodes may be silent; default three heartbeats and some slack
 	FlushInterval     time.Duration // default DefaultFlushInterval
 	PollInterval      time.Duration // default DefaultPollInterval
 	AllowSimulated    bool          // accept hosts whose GPUs are simulated: local networks only
 
-	Now func() time.Time // for certificates; default time.Now
+	Now func() time.Time // for certificates and datagrams; default time.Now
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -84,9 +84,10 @@ func (o Options) withDefaults() (Options, error) {
 	o.HeartbeatInterval = orDefault(o.HeartbeatInterval, DefaultHeartbeatInterval)
 	o.FlushInterval = orDefault(o.FlushInterval, DefaultFlushInterval)
 	o.PollInterval = orDefault(o.PollInterval, DefaultPollInterval)
-	o.LostAfter = orDefault(o.LostAfter, min(MaxLostAfter, 3*o.HeartbeatInterval+lostSlack))
-	if o.LostAfter <= o.HeartbeatInterval {
-		return o, fmt.Errorf("hosts cannot count as lost after %s with a heartbeat every %s", o.LostAfter, o.HeartbeatInterval)
+	o.IdleInterval = max(o.HeartbeatInterval, orDefault(o.IdleInterval, idleIntervals*o.HeartbeatInterval))
+	o.LostAfter = orDefault(o.LostAfter, intervalsToLost*o.HeartbeatInterval+lostSlack)
+	if o.LostAfter < intervalsToLost*o.HeartbeatInterval {
+		return o, fmt.Errorf("hosts cannot count as lost after %s with a heartbeat every %s: give them %d", o.LostAfter, o.HeartbeatInterval, intervalsToLost)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -115,7 +116,9 @@ type Gateway struct {
 	enrolment *enrolment
 	pending   *pending
 	tunnels   *tunnels
+	echo      *echo
 	hellos    chan struct{}
+	streams   atomic.Int64
 
 	mu       sync.Mutex
 	sessions map[ids.Host]*session
@@ -132,12 +135,17 @@ func NewGateway(options Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	datagrams, err := newEcho(options.Authority, options.Now)
+	if err != nil {
+		return nil, err
+	}
 	queries, metrics := fleetdb.New(), newMetrics(options.Registerer)
 	return &Gateway{
 		options: options, log: options.Log, queries: queries, metrics: metrics,
 		enrolment: &enrolment{
 			pool: options.Pool, authority: options.Authority, queries: queries, log: options.Log, now: options.Now, metrics: metrics,
 		},
+		echo:     datagrams,
 		pending:  newPending(),
 		tunnels:  newTunnels(metrics),
 		hellos:   make(chan struct{}, maxConcurrentHellos),
@@ -166,8 +174,13 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 	g.mu.Lock()
 	g.address = listener.Addr().String()
 	g.mu.Unlock()
+	datagrams, err := g.echo.listen(ctx, listener.Addr())
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(listener) })
+	group.Go(func() error { return g.echo.serve(datagrams) })
 	group.Go(func() error { g.flushLoop(ctx); return nil })
 	group.Go(func() error { g.pollLoop(ctx); return nil })
 	group.Go(func() error { g.listenLoop(ctx); return nil })
@@ -175,7 +188,7 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		g.stop(server)
-		return nil
+		return datagrams.Close()
 	})
 	ready()
 	return group.Wait()
@@ -210,7 +223,7 @@ func (g *Gateway) newServer() (*grpc.Server, error) {
 		pool: g.options.Pool, queries: g.queries, authority: g.options.Authority, now: g.options.Now, metrics: g.metrics,
 	}
 	server := grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(config)),
+		grpc.Creds(measuredTLS{credentials.NewTLS(config)}),
 		grpc.UnaryInterceptor(authorizer.unary),
 		grpc.StreamInterceptor(authorizer.stream),
 		grpc.MaxRecvMsgSize(maxMessageBytes),

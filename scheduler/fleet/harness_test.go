@@ -18,6 +18,7 @@ import (
 
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/internal/pgnotify"
 	"github.com/muster-gpu/muster/internal/testkit"
 	"github.com/muster-gpu/muster/scheduler/fleet"
@@ -27,6 +28,8 @@ const (
 	patience  = 20 * time.Second
 	heartbeat = 100 * time.Millisecond
 )
+
+var usdc = money.Currency{Symbol: "USDC", Decimals: 6}
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
@@ -52,7 +55,7 @@ func setup(t testing.TB, change ...func(*fleet.Options)) *bundle {
 	if b.authority, err = fleet.OpenAuthority(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	b.tokens, b.registry, b.org = fleet.NewTokens(b.pool, b.authority), fleet.NewRegistry(b.pool), b.newOrg(false)
+	b.tokens, b.registry, b.org = fleet.NewTokens(b.pool, b.authority), fleet.NewRegistry(b.pool, usdc), b.newOrg(false)
 	b.gateway, _ = b.startGateway(change...)
 	return b
 }
@@ -340,12 +343,33 @@ func saneInventory(gpus ...*agentpb.GPU) *agentpb.Inventory {
 	return &agentpb.Inventory{Cpus: 8, MemoryBytes: 64 << 30, RayVersions: []string{"2.60.0"}, Runtime: "process", Gpus: gpus}
 }
 
+// soundHealth is what a well host says of itself.
+func soundHealth(gpus ...*agentpb.GPU) *agentpb.Health {
+	health := &agentpb.Health{ClockUnixMs: time.Now().UnixMilli(), DiskFreeBytes: 100 << 30}
+	for _, gpu := range gpus {
+		health.Gpus = append(health.Gpus, &agentpb.GPUHealth{Uuid: gpu.GetUuid()})
+	}
+	return health
+}
+
+func (s *stream) health(health *agentpb.Health) {
+	s.t.Helper()
+	s.send(&agentpb.AgentMessage{Body: &agentpb.AgentMessage_Health{Health: health}})
+}
+
+// present says all that a host has to say to be judged.
+func (s *stream) present(inventory *agentpb.Inventory) {
+	s.t.Helper()
+	s.inventory(inventory)
+	s.health(soundHealth(inventory.GetGpus()...))
+}
+
 // idle makes a machine with a stream that is idle and beats.
 func (b *bundle) idle(kind string, gpus ...*agentpb.GPU) (*machine, *stream) {
 	b.t.Helper()
 	m := b.enrol(kind)
 	s := m.connect()
-	s.inventory(saneInventory(gpus...))
+	s.present(saneInventory(gpus...))
 	s.keepBeating()
 	b.waitForState(m.id, fleet.StateIdle)
 	return m, s

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,6 +14,7 @@ import (
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/scheduler/fleet/fleetdb"
 )
 
@@ -20,12 +22,15 @@ const maxHostsListed = 1000
 
 // Registry reads and steers the hosts of organisations. It is safe for concurrent use, in any process.
 type Registry struct {
-	pool    *pgxpool.Pool
-	queries *fleetdb.Queries
+	pool     *pgxpool.Pool
+	queries  *fleetdb.Queries
+	currency money.Currency // that prices are told in
 }
 
 // NewRegistry makes a registry over a pool.
-func NewRegistry(pool *pgxpool.Pool) *Registry { return &Registry{pool: pool, queries: fleetdb.New()} }
+func NewRegistry(pool *pgxpool.Pool, currency money.Currency) *Registry {
+	return &Registry{pool: pool, queries: fleetdb.New(), currency: currency}
+}
 
 // HostView is a host as its owner sees it.
 type HostView struct {
@@ -38,6 +43,14 @@ type HostView struct {
 	Region               string
 	Site                 string
 	Connected            bool
+	Liveness             string // LivenessLive and the like
+	SuspectSince         *time.Time
+	RTT                  time.Duration // to the control plane; 0: not known
+	FailingGate          string        // the first gate that closes it to new work, "" if none does
+	Gates                []GateView    // in a fixed order; none before the first verdict
+	ReliabilityBps       int           // of observed time
+	TrustTier            int           // 0 new, 1 proven, 2 trusted
+	Windows              []Window      // of maintenance, planned or begun, soonest first
 	Simulated            bool
 	LastSeenAt           *time.Time
 	EnrolledAt           time.Time
@@ -48,6 +61,17 @@ type HostView struct {
 	Inventory            *agentpb.Inventory // as last stored; empty before the first
 	GPUs                 []GPUView
 	Nodes                []HostNodeView // what runs, or should
+}
+
+// GateView is one health gate of a host.
+type GateView struct {
+	Gate     string
+	State    string // Pass, Fail or Unknown
+	Measured string
+	Required string
+	Fix      string // what the owner can do, "" if nothing need be done
+	Closes   bool   // failing, it keeps new work away
+	Since    time.Time
 }
 
 // GPUView is a GPU of a host.
@@ -117,6 +141,9 @@ func (r *Registry) read(ctx context.Context, org ids.Org, only uuid.NullUUID) ([
 			ComputeCapability: gpu.ComputeCapability, Healthy: gpu.Healthy, HealthNote: gpu.HealthNote, Leased: gpu.Leased,
 		})
 	}
+	if err = r.readHealth(ctx, hosts, places, all); err != nil {
+		return nil, err
+	}
 	nodes, err := r.queries.NodesOf(ctx, r.pool, all)
 	if err != nil {
 		return nil, err
@@ -130,12 +157,60 @@ func (r *Registry) read(ctx context.Context, org ids.Org, only uuid.NullUUID) ([
 	return hosts, nil
 }
 
+// readHealth adds the gates and the maintenance windows.
+func (r *Registry) readHealth(ctx context.Context, hosts []HostView, places map[ids.Host]int, all []uuid.UUID) error {
+	gates, err := r.queries.GatesOf(ctx, r.pool, all)
+	if err != nil {
+		return err
+	}
+	for _, row := range gates {
+		host := &hosts[places[row.HostID]]
+		host.Gates = append(host.Gates, GateView{
+			Gate: row.Gate, State: row.State, Measured: row.Measured, Required: row.Required, Fix: row.Fix, Since: row.Since,
+			Closes: gateCloses(row.Gate, host.Inventory.GetRuntime()),
+		})
+	}
+	for i := range hosts {
+		slices.SortFunc(hosts[i].Gates, func(a, b GateView) int {
+			return slices.Index(gateOrder, a.Gate) - slices.Index(gateOrder, b.Gate)
+		})
+	}
+	windows, err := r.queries.OpenWindowsOf(ctx, r.pool, all)
+	if err != nil {
+		return err
+	}
+	for _, row := range windows {
+		host := &hosts[places[row.HostID]]
+		host.Windows = append(host.Windows, windowView(row))
+	}
+	return nil
+}
+
+func liveness(row fleetdb.HostsOfRow) string {
+	switch {
+	case row.State == StateLost:
+		return LivenessLost
+	case row.Connected:
+		return LivenessLive
+	case row.SuspectSince != nil && row.State != StateQuarantined && row.State != StateRetired:
+		return LivenessSuspect
+	default:
+		return LivenessLost
+	}
+}
+
 func hostView(row fleetdb.HostsOfRow) (HostView, error) {
 	inventory := &agentpb.Inventory{}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(row.Inventory, inventory); err != nil {
 		return HostView{}, err
 	}
+	roundTrip := time.Duration(0)
+	if row.RTTUS != nil {
+		roundTrip = time.Duration(*row.RTTUS) * time.Microsecond
+	}
 	return HostView{
+		Liveness: liveness(row), SuspectSince: row.SuspectSince, RTT: roundTrip, FailingGate: row.FailingGate, Gates: []GateView{},
+		ReliabilityBps: int(row.ReliabilityBps), TrustTier: int(row.TrustTier), Windows: []Window{},
 		ID: row.ID, OrgID: row.OrgID, Name: row.Name, Kind: row.Kind, State: row.State, StateReason: row.StateReason,
 		Region: row.Region, Site: row.Site, Connected: row.Connected, Simulated: row.Simulated, LastSeenAt: row.LastSeenAt,
 		EnrolledAt: row.EnrolledAt, AgentVersion: row.AgentVersion, CertificateExpiresAt: row.CertificateExpiresAt,
@@ -150,7 +225,8 @@ func (r *Registry) Cordon(ctx context.Context, org ids.Org, id ids.Host) error {
 	return r.steer(ctx, org, id, func(ctx context.Context, tx pgx.Tx, host fleetdb.LockOwnHostRow) error {
 		switch host.State {
 		case StateDraining:
-			return nil
+			// In maintenance it opens by itself; cordoned it does not.
+			return r.queries.SetHostState(ctx, tx, StateDraining, reasonCordoned, id)
 		case StateIdle, StateLeased:
 			return r.queries.SetHostState(ctx, tx, StateDraining, reasonCordoned, id)
 		default:
@@ -165,6 +241,16 @@ func (r *Registry) Uncordon(ctx context.Context, org ids.Org, id ids.Host) error
 	return r.steer(ctx, org, id, func(ctx context.Context, tx pgx.Tx, host fleetdb.LockOwnHostRow) error {
 		switch {
 		case host.State == StateDraining:
+			inMaintenance, err := r.queries.InMaintenance(ctx, tx, id)
+			if err != nil {
+				return err
+			}
+			if inMaintenance && host.StateReason == reasonMaintenance {
+				return errs.New(errs.Conflict, "the host is in a maintenance window: cancel that to open it now")
+			}
+			if inMaintenance {
+				return r.queries.SetHostState(ctx, tx, StateDraining, reasonMaintenance, id)
+			}
 			if err := r.queries.SetHostState(ctx, tx, StateIdle, "", id); err != nil {
 				return err
 			}
@@ -194,8 +280,11 @@ func (r *Registry) Retire(ctx context.Context, org ids.Org, id ids.Host) error {
 			return errs.New(errs.Conflict, "the host runs customers' nodes: cordon it and retire it when they have ended")
 		}
 		reason := ""
-		if host.State == StateQuarantined {
+		if host.State == StateQuarantined && !forHardware(host.StateReason) {
 			reason = quarantinedPrefix + host.StateReason
+		}
+		if err = r.queries.CancelWindowsOf(ctx, tx, id); err != nil {
+			return err
 		}
 		return r.queries.SetHostState(ctx, tx, StateRetired, reason, id)
 	})
@@ -209,6 +298,35 @@ func (r *Registry) Readmit(ctx context.Context, org ids.Org, id ids.Host) error 
 			return errs.New(errs.Conflict, "the host is %s, not quarantined", host.State)
 		}
 		return r.queries.SetHostState(ctx, tx, StateVerifying, "", id)
+	})
+}
+
+// Recheck lets a host that is quarantined for its hardware be verified again: it greets anew, and is quarantined again unless all that it
+// then says is well. For a host that is not quarantined there is nothing to do. Errors: NotFound, Conflict for a retired host and
+// for a quarantine that only an operator may lift.
+func (r *Registry) Recheck(ctx context.Context, org ids.Org, id ids.Host) error {
+	return r.steer(ctx, org, id, func(ctx context.Context, tx pgx.Tx, host fleetdb.LockOwnHostRow) error {
+		switch {
+		case host.State == StateRetired:
+			return errs.New(errs.Conflict, "the host is retired")
+		case host.State != StateQuarantined:
+			return nil
+		case !forHardware(host.StateReason):
+			return errs.New(errs.Conflict, "an operator has to look at this quarantine: %s", host.StateReason)
+		default:
+			return r.queries.SetHostState(ctx, tx, StateVerifying, "", id)
+		}
+	})
+}
+
+// SetTier says whether a host is trusted. It is for operators of the platform, who name the host's organisation. Errors: NotFound,
+// InvalidField for a tier that is earned and not given.
+func (r *Registry) SetTier(ctx context.Context, org ids.Org, id ids.Host, tier int) error {
+	if tier != tierNew && tier != tierTrust {
+		return errs.InvalidField("trust_tier", "a host is given tier %d or %d: tier %d is earned", tierNew, tierTrust, tierProven)
+	}
+	return r.steer(ctx, org, id, func(ctx context.Context, tx pgx.Tx, _ fleetdb.LockOwnHostRow) error {
+		return r.queries.SetTier(ctx, tx, int16(tier), id)
 	})
 }
 

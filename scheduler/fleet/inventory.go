@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +24,8 @@ const (
 	maxProduct    = 120
 	maxGPUUUID    = 80
 	maxHealthNote = 300
+	maxImages     = 32
+	maxRuntime    = 40
 	bytesPerMiB   = 1 << 20
 
 	noteMissing = "the host no longer reports this GPU"
@@ -31,7 +34,7 @@ const (
 
 // markConnected notes a stream's beginning. A host that was lost is verified again; one that was not goes on as it was, however long
 // no control plane was there to hear it.
-func (g *Gateway) markConnected(ctx context.Context, host ids.Host, hello *agentpb.Hello) error {
+func (g *Gateway) markConnected(ctx context.Context, s *session, hello *agentpb.Hello) error {
 	select {
 	case g.hellos <- struct{}{}:
 		defer func() { <-g.hellos }()
@@ -41,19 +44,23 @@ func (g *Gateway) markConnected(ctx context.Context, host ids.Host, hello *agent
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
 	return pgx.BeginFunc(ctx, g.options.Pool, func(tx pgx.Tx) error {
-		row, err := g.queries.LockHost(ctx, tx, host)
+		row, err := g.queries.LockHost(ctx, tx, s.host)
 		if err != nil {
 			return err
 		}
 		if err = standingError(row.State, row.StateReason); err != nil {
 			return err
 		}
+		s.quarantined.Store(row.State == StateQuarantined)
+		s.busy = row.Busy
+		s.interval.Store(int64(g.interval(s.busy)))
+		s.lostAfter.Store(int32(g.lostAfter(g.interval(s.busy)).Milliseconds()))
 		if row.State == StateEnrolled || row.State == StateLost {
-			if err = g.queries.SetHostState(ctx, tx, StateVerifying, keptReason(row.StateReason), host); err != nil {
+			if err = g.queries.SetHostState(ctx, tx, StateVerifying, keptReason(row.StateReason), s.host); err != nil {
 				return err
 			}
 		}
-		return g.queries.MarkConnected(ctx, tx, clip(hello.GetAgentVersion(), maxVersionLength), hello.GetProtocolVersion(), host)
+		return g.queries.MarkConnected(ctx, tx, s.lostAfter.Load(), clip(hello.GetAgentVersion(), maxVersionLength), hello.GetProtocolVersion(), s.host)
 	})
 }
 
@@ -92,6 +99,9 @@ func (g *Gateway) receiveInventory(ctx context.Context, s *session, inventory *a
 			err = refused
 		}
 	}
+	if err == nil {
+		err = g.assess(ctx, s)
+	}
 	if errs.CodeOf(err) == errs.Internal {
 		// The agent says it all again on its next stream.
 		g.log.WarnContext(ctx, "inventory not stored", "host_id", s.host, "error", err)
@@ -116,19 +126,41 @@ func (g *Gateway) storeInventory(ctx context.Context, tx pgx.Tx, s *session, hos
 		if err = g.queries.UpsertInventory(ctx, tx, s.host, document, hash); err != nil {
 			return nil, err
 		}
-		if err = g.queries.SetMeasured(ctx, tx, inventory.GetSimulated(), s.machineID, s.host); err != nil {
+	}
+	measured, err := g.queries.SetMeasured(ctx, tx, measuredParams(s, inventory))
+	if err != nil {
+		return nil, err
+	}
+	s.health.facts, s.health.problem, s.health.inventoried = factsOf(host.Kind, inventory), inventoryProblem(host.Kind, inventory), true
+	if s.health.problem != "" {
+		measured++
+		if err = g.settle(ctx, tx, host, s.health.problem); err != nil {
 			return nil, err
 		}
 	}
-	if err = g.settle(ctx, tx, host, inventory); err != nil {
-		return nil, err
+	if measured == 0 && bytes.Equal(stored, hash) {
+		return nil, nil // neither refused nor failed, and nothing to look at
 	}
 	return nil, g.queries.WakeScheduler(ctx, tx)
 }
 
-// settle moves a host on according to a stored inventory: to idle once it is sane, back to verifying when it no longer is.
-func (g *Gateway) settle(ctx context.Context, tx pgx.Tx, host fleetdb.LockHostRow, inventory *agentpb.Inventory) error {
-	problem := inventoryProblem(host.Kind, inventory)
+// measuredParams is what placement asks of a host. It is written although the inventory is the same as before: it may never have been.
+func measuredParams(s *session, inventory *agentpb.Inventory) fleetdb.SetMeasuredParams {
+	images := make([]string, 0, len(inventory.GetRayVersions()))
+	for _, version := range inventory.GetRayVersions()[:min(len(inventory.GetRayVersions()), maxImages)] {
+		images = append(images, clip(version, maxVersionLength))
+	}
+	slices.Sort(images)
+	return fleetdb.SetMeasuredParams{
+		Simulated: inventory.GetSimulated(), MachineID: s.machineID, Runtime: clip(inventory.GetRuntime(), maxRuntime),
+		CPUs: max(0, inventory.GetCpus()), MemoryBytes: max(0, inventory.GetMemoryBytes()),
+		DiskFreeBytes: diskSteps(inventory.GetDiskFreeBytes()), DriverMajor: driverMajor(inventory.GetDriverVersion()),
+		Images: slices.Compact(images), ID: s.host,
+	}
+}
+
+// settle moves a host on according to what is known of it: to idle once it is sane, back to verifying when it no longer is.
+func (g *Gateway) settle(ctx context.Context, tx pgx.Tx, host fleetdb.LockHostRow, problem string) error {
 	switch {
 	case host.State == StateVerifying && problem != "":
 		if host.StateReason == reasonCordonedLost {
@@ -151,6 +183,13 @@ func (g *Gateway) release(ctx context.Context, tx pgx.Tx, host fleetdb.LockHostR
 	}
 	if host.StateReason == reasonCordonedLost {
 		return g.queries.SetHostState(ctx, tx, StateDraining, reasonCordoned, host.ID)
+	}
+	inMaintenance, err := g.queries.InMaintenance(ctx, tx, host.ID)
+	if err != nil {
+		return err
+	}
+	if inMaintenance {
+		return g.queries.SetHostState(ctx, tx, StateDraining, reasonMaintenance, host.ID)
 	}
 	return leaseIfBusy(ctx, g.queries, tx, host.ID)
 }

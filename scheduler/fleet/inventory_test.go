@@ -55,10 +55,10 @@ func TestHostBecomesIdleOnceItsInventoryIsSane(t *testing.T) {
 	s := m.connect()
 	s.keepBeating()
 	b.waitForState(m.id, fleet.StateVerifying)
-	s.inventory(&agentpb.Inventory{Cpus: 8, MemoryBytes: 1 << 30, RayVersions: []string{"2.60.0"}, ProbeError: "no driver"})
+	s.present(&agentpb.Inventory{Cpus: 8, MemoryBytes: 1 << 30, RayVersions: []string{"2.60.0"}, ProbeError: "no driver"})
 	waitFor(b, "the GPUs could not be read: no driver", `SELECT state_reason FROM hosts WHERE id = $1`, m.id)
 	b.waitForState(m.id, fleet.StateVerifying)
-	s.inventory(saneInventory(gpu(0, "GPU-0"), gpu(1, "GPU-1")))
+	s.present(saneInventory(gpu(0, "GPU-0"), gpu(1, "GPU-1")))
 	b.waitForState(m.id, fleet.StateIdle)
 	view, err := b.registry.Host(t.Context(), b.org, m.id)
 	if err != nil {
@@ -145,7 +145,7 @@ func TestGPUUnderTwoHostsQuarantinesTheSecond(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = second.connect()
-	s.inventory(saneInventory(gpu(0, "GPU-0")))
+	s.present(saneInventory(gpu(0, "GPU-0")))
 	b.waitForState(second.id, fleet.StateIdle)
 }
 
@@ -191,7 +191,7 @@ func TestSimulatedGPUs(t *testing.T) {
 			s := m.connect()
 			inventory := saneInventory(gpu(0, "GPU-0"))
 			inventory.Simulated = true
-			s.inventory(inventory)
+			s.present(inventory)
 			b.waitForState(m.id, c.want)
 			if c.allow != query[bool](b, `SELECT simulated FROM hosts WHERE id = $1`, m.id) {
 				t.Error("the host is not marked as it should be")

@@ -180,7 +180,7 @@ func (g *Gateway) applyReport(ctx context.Context, tx pgx.Tx, node fleetdb.LockN
 		return err
 	}
 	collected.summaries++
-	return g.queries.UpsertRaySummary(ctx, tx, node.ClusterID, summary)
+	return g.queries.UpsertRaySummary(ctx, tx, node.ClusterID, summary, status.GetRay().RunningJobs, status.GetRay().Busy)
 }
 
 func statusOf(report *agentpb.Report, node ids.Node) *agentpb.NodeStatus {

@@ -206,7 +206,7 @@ func TestHeartbeatsConfirmUsageUntilTheHostIsLost(t *testing.T) {
 	ctx, cut := context.WithCancel(t.Context())
 	defer cut()
 	s := m.open(ctx, "machine")
-	s.inventory(saneInventory(gpu(0, "GPU-0")))
+	s.present(saneInventory(gpu(0, "GPU-0")))
 	b.waitForState(m.id, fleet.StateIdle)
 	cluster := b.cluster()
 	node := b.node(cluster, m.id, "gpu", 0)
@@ -237,7 +237,7 @@ func TestHeartbeatsConfirmUsageUntilTheHostIsLost(t *testing.T) {
 	}
 	// It comes back, leased as it still has a node, and then says that the node is gone: the gap is never confirmed.
 	back := m.connect()
-	back.inventory(saneInventory(gpu(0, "GPU-0")))
+	back.present(saneInventory(gpu(0, "GPU-0")))
 	b.waitForState(m.id, fleet.StateLeased)
 	desired = back.desired(func(d *agentpb.DesiredState) bool { return len(d.GetNodes()) == 1 })
 	back.report(desired.GetGeneration())
@@ -256,7 +256,7 @@ func TestCordonOutlivesALoss(t *testing.T) {
 	ctx, cut := context.WithCancel(t.Context())
 	defer cut()
 	s := m.open(ctx, "machine")
-	s.inventory(saneInventory(gpu(0, "GPU-0")))
+	s.present(saneInventory(gpu(0, "GPU-0")))
 	b.waitForState(m.id, fleet.StateIdle)
 	if err := b.registry.Cordon(t.Context(), b.org, m.id); err != nil {
 		t.Fatal(err)
@@ -264,7 +264,7 @@ func TestCordonOutlivesALoss(t *testing.T) {
 	cut()
 	b.waitForState(m.id, fleet.StateLost)
 	back := m.connect()
-	back.inventory(saneInventory(gpu(0, "GPU-0")))
+	back.present(saneInventory(gpu(0, "GPU-0")))
 	back.keepBeating()
 	b.waitForState(m.id, fleet.StateDraining)
 }

@@ -32,6 +32,7 @@ var (
 	errStopping  = errs.New(errs.Unavailable, "the control plane is restarting: connect again")
 	errDisplaced = errs.New(errs.Unavailable, "this host has connected again, and its newest stream counts")
 	errLost      = errs.New(errs.Unavailable, "the host counts as lost: connect again")
+	errVerify    = errs.New(errs.Unavailable, "the host is to be verified again: connect again")
 	errNoHello   = errs.New(errs.Invalid, "the first message of a stream must be Hello")
 	errSwapped   = errs.New(errs.Forbidden, "two machines use this host's identity in turn: its state directory has been copied, and the host is quarantined")
 )
@@ -46,11 +47,19 @@ type session struct {
 	wake  chan struct{}
 	opens chan *agentpb.OpenTunnel
 
-	lastBeat atomic.Int64 // Unix milliseconds of this process's clock
-	sent     atomic.Int64 // generation of the last desired state sent, 0 before the first
+	lastBeat    atomic.Int64 // Unix milliseconds of this process's clock
+	sent        atomic.Int64 // generation of the last desired state sent, 0 before the first
+	reported    atomic.Bool  // the host has said on this stream what runs of the desired state
+	quarantined atomic.Bool  // the host was quarantined for its hardware when it was last looked at
+	interval    atomic.Int64 // between heartbeats, as the host was told, in nanoseconds
+	lostAfter   atomic.Int32 // how long it may be silent, in milliseconds
+	tighter     atomic.Int32 // what that becomes with the next heartbeat, or 0
 
 	machineID string // of the Hello
-	reported  bool   // the host has said on this stream what runs of the desired state; used by serve alone
+
+	// Used by serve alone.
+	busy   bool // the host has nodes, or should
+	health assessment
 }
 
 // Connect serves an agent's stream until it ends, is displaced by a newer one, or the host loses its standing.
@@ -58,18 +67,20 @@ func (g *Gateway) Connect(stream agentStream) error {
 	host := callerFrom(stream.Context())
 	ctx, end := context.WithCancelCause(stream.Context())
 	defer end(nil)
-	messages, failed := receive(ctx, stream)
+	var beating atomic.Pointer[session]
+	messages, failed := g.receive(ctx, stream, &beating)
 	hello, err := awaitHello(ctx, messages, failed)
 	if err != nil {
-		return err
-	}
-	if err = g.markConnected(ctx, host, hello); err != nil {
 		return err
 	}
 	s := &session{
 		host: host, ctx: ctx, end: end, wake: make(chan struct{}, 1), opens: make(chan *agentpb.OpenTunnel, maxOpensQueued),
 		machineID: clip(hello.GetMachineId(), maxMachineID),
 	}
+	if err = g.markConnected(ctx, s, hello); err != nil {
+		return err
+	}
+	beating.Store(s)
 	if err = g.register(ctx, s); err != nil {
 		return err
 	}
@@ -80,9 +91,9 @@ func (g *Gateway) Connect(stream agentStream) error {
 	return err
 }
 
-// receive reads the stream in a goroutine that ends with it. Messages are handed over one at a time, so that an agent that
-// sends too much is held back.
-func receive(ctx context.Context, stream agentStream) (<-chan *agentpb.AgentMessage, <-chan error) {
+// receive reads the stream in a goroutine that ends with it. Heartbeats, which are most of what is said, are noted there, once the
+// session is known; other messages are handed over one at a time, so that an agent that sends too much is held back.
+func (g *Gateway) receive(ctx context.Context, stream agentStream, beating *atomic.Pointer[session]) (<-chan *agentpb.AgentMessage, <-chan error) {
 	messages, failed := make(chan *agentpb.AgentMessage), make(chan error, 1)
 	go func() {
 		for {
@@ -90,6 +101,10 @@ func receive(ctx context.Context, stream agentStream) (<-chan *agentpb.AgentMess
 			if err != nil {
 				failed <- err
 				return
+			}
+			if s := beating.Load(); s != nil && message.GetHeartbeat() != nil {
+				g.beat(s)
+				continue
 			}
 			select {
 			case messages <- message:
@@ -127,7 +142,8 @@ func awaitHello(ctx context.Context, messages <-chan *agentpb.AgentMessage, fail
 func (g *Gateway) serve(s *session, stream agentStream, messages <-chan *agentpb.AgentMessage, failed <-chan error) error {
 	err := stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_Welcome{Welcome: &agentpb.Welcome{
 		HostId: s.host.String(), ProtocolVersion: ProtocolVersion,
-		HeartbeatIntervalMs: int32(g.options.HeartbeatInterval.Milliseconds()),
+		HeartbeatIntervalMs: int32(time.Duration(s.interval.Load()).Milliseconds()),
+		UdpPort:             int32(g.echo.port), UdpToken: g.echo.token(s.host),
 	}}})
 	s.poke()
 	for err == nil {
@@ -136,7 +152,7 @@ func (g *Gateway) serve(s *session, stream agentStream, messages <-chan *agentpb
 			return context.Cause(s.ctx)
 		case message := <-messages:
 			if s.ctx.Err() == nil { // a host that lost its standing is not heard, however the choice fell
-				err = g.handle(s, message)
+				err = g.handle(s, stream, message)
 			}
 		case open := <-s.opens:
 			err = stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_OpenTunnel{OpenTunnel: open}})
@@ -154,21 +170,28 @@ func (g *Gateway) serve(s *session, stream agentStream, messages <-chan *agentpb
 	return err
 }
 
-func (g *Gateway) handle(s *session, message *agentpb.AgentMessage) error {
+func (g *Gateway) handle(s *session, stream agentStream, message *agentpb.AgentMessage) error {
 	switch body := message.GetBody().(type) {
 	case *agentpb.AgentMessage_Heartbeat:
-		s.lastBeat.Store(time.Now().UnixMilli())
-		g.metrics.heartbeats.Inc()
-		g.pending.beat(s.host, s.reported)
+		g.beat(s)
 		return nil
 	case *agentpb.AgentMessage_Inventory:
 		ctx, cancel := context.WithTimeout(s.ctx, databaseTimeout)
 		defer cancel()
 		return g.receiveInventory(ctx, s, body.Inventory)
+	case *agentpb.AgentMessage_Health:
+		ctx, cancel := context.WithTimeout(s.ctx, databaseTimeout)
+		defer cancel()
+		if err := g.receiveHealth(ctx, s, body.Health, time.Now(), roundTrip(stream.Context())); err != nil {
+			return err
+		}
+		return g.setPace(ctx, s, stream) // the fleet may have grown
 	case *agentpb.AgentMessage_Report:
 		sent := s.sent.Load()
-		s.reported = s.reported || sent > 0 && body.Report.GetAppliedGeneration() >= sent
-		g.pending.report(s.host, body.Report)
+		if sent > 0 && body.Report.GetAppliedGeneration() >= sent {
+			s.reported.Store(true)
+		}
+		g.pending.report(s.host, time.Now(), s.lostAfter.Load(), body.Report)
 		return nil
 	default:
 		return errs.New(errs.Invalid, "a message that this version of the protocol does not have")
@@ -189,7 +212,11 @@ func (g *Gateway) sendDesired(s *session, stream agentStream) error {
 		return nil
 	}
 	s.sent.Store(desired.GetGeneration()) // before it is sent: the answer may be quick
-	return stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_Desired{Desired: desired}})
+	s.busy = len(desired.GetNodes()) > 0
+	if err := stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_Desired{Desired: desired}}); err != nil {
+		return err
+	}
+	return g.setPace(ctx, s, stream)
 }
 
 // poke makes the session look at the desired state again.
@@ -209,6 +236,7 @@ func (g *Gateway) register(ctx context.Context, s *session) error {
 	swapped := previous != nil && g.countSwap(previous)
 	g.mu.Unlock()
 	g.metrics.streams.Inc()
+	g.streams.Add(1)
 	if previous != nil {
 		previous.end(errDisplaced)
 	}
@@ -225,7 +253,7 @@ func (g *Gateway) register(ctx context.Context, s *session) error {
 // countSwap counts the displacement of a stream that was alive a moment ago, and reports whether there were too many. g.mu is held.
 func (g *Gateway) countSwap(previous *session) bool {
 	now := time.Now()
-	if now.UnixMilli()-previous.lastBeat.Load() > g.options.HeartbeatInterval.Milliseconds()*3/2 {
+	if now.UnixMilli()-previous.lastBeat.Load() > time.Duration(previous.interval.Load()).Milliseconds()*3/2 {
 		return false
 	}
 	recent := []time.Time{now}
@@ -246,6 +274,7 @@ func (g *Gateway) unregister(s *session) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.metrics.streams.Dec()
+	g.streams.Add(-1)
 	if g.sessions[s.host] == s {
 		delete(g.sessions, s.host)
 		g.tunnels.dropHost(s.host)

@@ -42,9 +42,11 @@ type Runtime interface {
 	DialNode(ctx context.Context, nodeID string, port int) (net.Conn, error)
 }
 
-// Prober reads what the host has.
+// Prober reads what the host has and how it is; package inventory says what each method promises.
 type Prober interface {
 	Inventory(ctx context.Context) *agentpb.Inventory
+	Health() *agentpb.Health
+	Watch(ctx context.Context)
 }
 
 // Options configure an Agent. State, which must hold an enrolled identity, Runtime and Prober are required.
@@ -71,6 +73,7 @@ type Agent struct {
 	renewMu   sync.Mutex         // one renewal at a time
 
 	measured chan struct{} // capacity 1: the inventory has changed
+	looked   chan struct{} // capacity 1: the host has been looked at
 	applied  atomic.Int64  // generation of the desired state that the runtime was given last
 }
 
@@ -98,7 +101,7 @@ func New(options Options) (*Agent, error) {
 	}
 	return &Agent{
 		options: options, log: options.Log.With("host_id", identity.HostID), pin: jointoken.PinOf(authority), identity: identity,
-		measured: make(chan struct{}, 1),
+		measured: make(chan struct{}, 1), looked: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -122,6 +125,7 @@ func (a *Agent) Run(ctx context.Context, ready func()) error {
 	}
 	ready()
 	group.Go(func() error { a.probeLoop(ctx); return nil })
+	group.Go(func() error { a.options.Prober.Watch(ctx); return nil })
 	group.Go(func() error { a.renewLoop(ctx); return nil })
 	group.Go(func() error { a.connectLoop(ctx); return nil })
 	return group.Wait()
@@ -142,6 +146,7 @@ func (a *Agent) probeLoop(ctx context.Context) {
 		if changed {
 			signal(a.measured)
 		}
+		signal(a.looked)
 		select {
 		case <-ctx.Done():
 			return

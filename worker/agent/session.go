@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/errs"
@@ -25,6 +26,7 @@ const (
 	heartbeatsPerReport = 10
 	maxTunnels          = 256
 	maxReportedNodes    = 1024
+	healthInterval      = time.Minute
 )
 
 // session is one stream. Its own goroutine sends; another receives.
@@ -35,7 +37,12 @@ type session struct {
 	slots   chan struct{}
 	work    sync.WaitGroup // tunnels in progress
 
-	changed chan struct{} // capacity 1: a report is due
+	changed chan struct{}      // capacity 1: a report is due
+	paces   chan time.Duration // capacity 1: the newest interval to beat at
+	echo    *echo
+
+	// Used by send alone.
+	told *agentpb.Health // the health that was sent last, nil before the first
 }
 
 // serve opens a stream over a connection and works until it breaks. It returns once nothing of it runs any more.
@@ -53,14 +60,17 @@ func (a *Agent) serve(ctx context.Context, connection *grpc.ClientConn) error {
 	}
 	s := &session{
 		agent: a, stream: stream, tunnels: agentpb.NewAgentClient(bulk), slots: make(chan struct{}, maxTunnels),
-		changed: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), paces: make(chan time.Duration, 1),
 	}
 	defer s.work.Wait()
 	defer cancel() // before waiting: tunnels end with the stream
-	interval, err := s.greet(cancel)
+	welcome, err := s.greet(cancel)
 	if err != nil {
 		return err
 	}
+	interval := heartbeatInterval(welcome.GetHeartbeatIntervalMs())
+	s.echo = newEcho(a.currentIdentity().Server, welcome)
+	s.work.Go(func() { s.echo.run(ctx) })
 	a.log.InfoContext(ctx, "connected to the control plane", "heartbeat", interval)
 	a.writeStatus(true, nil)
 	ended := make(chan error, 1)
@@ -70,27 +80,31 @@ func (a *Agent) serve(ctx context.Context, connection *grpc.ClientConn) error {
 	return err
 }
 
-// greet exchanges Hello and Welcome and returns the heartbeat interval.
-func (s *session) greet(cancel context.CancelFunc) (time.Duration, error) {
+// greet exchanges Hello and Welcome.
+func (s *session) greet(cancel context.CancelFunc) (*agentpb.Welcome, error) {
 	err := s.stream.Send(&agentpb.AgentMessage{Body: &agentpb.AgentMessage_Hello{Hello: &agentpb.Hello{
 		ProtocolVersion: protocolVersion, AgentVersion: s.agent.options.Self.Version, MachineId: machineID(),
 		Hostname: s.agent.options.Self.Name, BootId: bootID(),
 	}}})
 	if err != nil && !errors.Is(err, io.EOF) { // Recv tells why the stream has ended
-		return 0, err
+		return nil, err
 	}
 	late := time.AfterFunc(welcomeTimeout, cancel)
 	defer late.Stop()
 	message, err := s.stream.Recv()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	welcome := message.GetWelcome()
 	if welcome == nil || welcome.GetProtocolVersion() != protocolVersion {
-		return 0, errs.New(errs.Invalid, "the control plane speaks another version of the agent protocol than %d: update muster-worker", protocolVersion)
+		return nil, errs.New(errs.Invalid, "the control plane speaks another version of the agent protocol than %d: update muster-worker", protocolVersion)
 	}
-	interval := time.Duration(welcome.GetHeartbeatIntervalMs()) * time.Millisecond
-	return min(max(interval, minHeartbeat), maxHeartbeat), nil
+	return welcome, nil
+}
+
+// heartbeatInterval is what the control plane asked for, within reason.
+func heartbeatInterval(milliseconds int32) time.Duration {
+	return min(max(time.Duration(milliseconds)*time.Millisecond, minHeartbeat), maxHeartbeat)
 }
 
 // receive acts on what the control plane sends until the stream ends.
@@ -108,6 +122,8 @@ func (s *session) receive(ctx context.Context) error {
 			s.apply(body.Desired)
 		case *agentpb.ControlMessage_OpenTunnel:
 			s.openTunnel(ctx, body.OpenTunnel)
+		case *agentpb.ControlMessage_Pace:
+			s.setPace(heartbeatInterval(body.Pace.GetHeartbeatIntervalMs()))
 		default:
 			// A newer control plane may say more than this agent knows.
 		}
@@ -118,6 +134,15 @@ func (s *session) apply(desired *agentpb.DesiredState) {
 	s.agent.options.Runtime.Apply(desired.GetNodes())
 	s.agent.applied.Store(desired.GetGeneration()) // after Apply: a report that carries it knows of all its nodes
 	signal(s.changed)
+}
+
+// setPace hands an interval over; one that was not taken yet gives way.
+func (s *session) setPace(interval time.Duration) {
+	select {
+	case <-s.paces:
+	default:
+	}
+	s.paces <- interval // only receive sends
 }
 
 // openTunnel serves a tunnel beside the stream. Above the limit the request is dropped, and the control plane stops waiting for it.
@@ -138,12 +163,13 @@ func (s *session) openTunnel(ctx context.Context, open *agentpb.OpenTunnel) {
 
 // send tells what the host has and what runs on it, until the stream breaks or ctx ends.
 func (s *session) send(ctx context.Context, interval time.Duration, ended <-chan error) error {
-	ticker := time.NewTicker(interval)
+	ticker, minute := time.NewTicker(interval), time.NewTicker(healthInterval)
 	defer ticker.Stop()
+	defer minute.Stop()
 	if err := s.sendInventory(); err != nil {
 		return s.why(err, ended)
 	}
-	for sequence := int64(1); ; {
+	for sequence := int64(0); ; {
 		var err error
 		select {
 		case <-ctx.Done():
@@ -157,12 +183,19 @@ func (s *session) send(ctx context.Context, interval time.Duration, ended <-chan
 			err = s.sendReport()
 		case <-s.changed:
 			err = s.sendReport()
-		case <-ticker.C:
-			err = s.stream.Send(&agentpb.AgentMessage{Body: &agentpb.AgentMessage_Heartbeat{Heartbeat: &agentpb.Heartbeat{Sequence: sequence}}})
-			if err == nil && sequence%heartbeatsPerReport == 0 {
-				err = s.sendReport()
-			}
+		case <-s.agent.looked:
+			err = s.sendHealthIfWorse()
+		case <-s.echo.changed:
+			err = s.sendHealthIfWorse()
+		case <-minute.C:
+			err = s.sendHealth()
+		case interval := <-s.paces:
+			ticker.Reset(interval)
 			sequence++
+			err = s.beat(sequence) // at once: the control plane counts from it
+		case <-ticker.C:
+			sequence++
+			err = s.beat(sequence)
 		}
 		if err != nil {
 			return s.why(err, ended)
@@ -178,13 +211,62 @@ func (s *session) why(err error, ended <-chan error) error {
 	return err
 }
 
+func (s *session) beat(sequence int64) error {
+	err := s.stream.Send(&agentpb.AgentMessage{Body: &agentpb.AgentMessage_Heartbeat{Heartbeat: &agentpb.Heartbeat{Sequence: sequence}}})
+	if err == nil && sequence%heartbeatsPerReport == 0 {
+		err = s.sendReport()
+	}
+	return err
+}
+
 func (s *session) sendInventory() error {
 	inventory := s.agent.latest()
 	if inventory == nil {
 		return nil // the first probe is still at work, and signals when it is done
 	}
-	return s.stream.Send(&agentpb.AgentMessage{Body: &agentpb.AgentMessage_Inventory{Inventory: inventory}})
+	if err := s.stream.Send(&agentpb.AgentMessage{Body: &agentpb.AgentMessage_Inventory{Inventory: inventory}}); err != nil {
+		return err
+	}
+	return s.sendHealth() // the control plane judges both together
 }
+
+func (s *session) currentHealth() *agentpb.Health {
+	health := s.agent.options.Prober.Health()
+	health.Udp = s.echo.result()
+	return health
+}
+
+func (s *session) sendHealth() error {
+	if s.agent.latest() == nil {
+		return nil // nothing has been read yet
+	}
+	health := s.currentHealth()
+	s.told = health
+	health.ClockUnixMs = time.Now().UnixMilli()
+	return s.stream.Send(&agentpb.AgentMessage{Body: &agentpb.AgentMessage_Health{Health: health}})
+}
+
+// sendHealthIfWorse tells at once what should not wait for the minute.
+func (s *session) sendHealthIfWorse() error {
+	if s.told == nil || proto.Equal(grave(s.told), grave(s.currentHealth())) {
+		return nil
+	}
+	return s.sendHealth()
+}
+
+// grave is the part of a host's health that its being offered hangs on and that does not move all the time.
+func grave(health *agentpb.Health) *agentpb.Health {
+	part := &agentpb.Health{DiskFreeBytes: health.GetDiskFreeBytes() / diskStep, Udp: health.Udp}
+	for _, gpu := range health.GetGpus() {
+		part.Gpus = append(part.Gpus, &agentpb.GPUHealth{
+			Uuid: gpu.GetUuid(), EccUncorrected: gpu.EccUncorrected, RowsPending: gpu.RowsPending, Xids: gpu.GetXids(),
+		})
+	}
+	return part
+}
+
+// diskStep is how much free space makes a difference: 10 GiB.
+const diskStep = 10 << 30
 
 func (s *session) sendReport() error {
 	applied := s.agent.applied.Load() // before Status, see apply

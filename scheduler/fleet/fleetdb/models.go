@@ -3,3 +3,35 @@
 //   sqlc v1.31.1
 
 package fleetdb
+
+import (
+	"time"
+
+	"github.com/muster-gpu/muster/internal/ids"
+)
+
+type HostGate struct {
+	HostID   ids.Host
+	Gate     string
+	State    string
+	Measured string
+	Required string
+	Fix      string
+	Since    time.Time
+}
+
+type MaintenanceWindow struct {
+	ID          ids.Maintenance
+	HostID      ids.Host
+	HostNumber  int64
+	OrgID       ids.Org
+	StartsAt    time.Time
+	EndsAt      time.Time
+	Note        string
+	CreatedBy   ids.User
+	CreatedAt   time.Time
+	AnnouncedAt *time.Time
+	BegunAt     *time.Time
+	EndedAt     *time.Time
+	CancelledAt *time.Time
+}

@@ -11,11 +11,23 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
 )
 
+const assertLeader = `-- name: AssertLeader :exec
+SELECT assert_leader('scheduler', $1)
+`
+
+func (q *Queries) AssertLeader(ctx context.Context, db DBTX, term int64) error {
+	_, err := db.Exec(ctx, assertLeader, term)
+	return err
+}
+
 const bumpDesired = `-- name: BumpDesired :exec
-WITH bumped AS (
-    UPDATE hosts SET desired_generation = desired_generation + 1 WHERE id = ANY($1::uuid[]) RETURNING id
+WITH ordered AS (
+    SELECT id FROM hosts WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+), bumped AS (
+    UPDATE hosts h SET desired_generation = desired_generation + 1 FROM ordered WHERE h.id = ordered.id RETURNING h.id
 )
 SELECT pg_notify('muster_host', id::text) FROM bumped
 `
@@ -26,29 +38,98 @@ func (q *Queries) BumpDesired(ctx context.Context, db DBTX, hosts []uuid.UUID) e
 	return err
 }
 
-const confirm = `-- name: Confirm :exec
-UPDATE hosts h SET last_seen_at = now(), connected = true,
-    applied_generation = greatest(h.applied_generation, least(beat.generation, h.desired_generation))
-FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS generation) beat
-WHERE h.id = beat.id AND h.state NOT IN ('lost', 'quarantined', 'retired')
+const cancelWindow = `-- name: CancelWindow :one
+UPDATE maintenance_windows SET cancelled_at = now(), ended_at = CASE WHEN begun_at IS NOT NULL THEN now() END WHERE id = $1 RETURNING id, host_id, host_number, org_id, starts_at, ends_at, note, created_by, created_at, announced_at, begun_at, ended_at, cancelled_at
 `
 
-// The heartbeats of one flush. The rows of hosts stay HOT updates: no column here is indexed.
-func (q *Queries) Confirm(ctx context.Context, db DBTX, hosts []uuid.UUID, generations []int64) error {
-	_, err := db.Exec(ctx, confirm, hosts, generations)
+func (q *Queries) CancelWindow(ctx context.Context, db DBTX, id ids.Maintenance) (MaintenanceWindow, error) {
+	row := db.QueryRow(ctx, cancelWindow, id)
+	var i MaintenanceWindow
+	err := row.Scan(
+		&i.ID,
+		&i.HostID,
+		&i.HostNumber,
+		&i.OrgID,
+		&i.StartsAt,
+		&i.EndsAt,
+		&i.Note,
+		&i.CreatedBy,
+		&i.CreatedAt,
+		&i.AnnouncedAt,
+		&i.BegunAt,
+		&i.EndedAt,
+		&i.CancelledAt,
+	)
+	return i, err
+}
+
+const cancelWindowsOf = `-- name: CancelWindowsOf :exec
+UPDATE maintenance_windows SET cancelled_at = now(), ended_at = CASE WHEN begun_at IS NOT NULL THEN now() END
+WHERE host_id = $1 AND cancelled_at IS NULL AND ended_at IS NULL
+`
+
+func (q *Queries) CancelWindowsOf(ctx context.Context, db DBTX, hostID ids.Host) error {
+	_, err := db.Exec(ctx, cancelWindowsOf, hostID)
 	return err
 }
 
-const confirmUsage = `-- name: ConfirmUsage :exec
-UPDATE usage u SET confirmed_at = now()
-FROM leases l JOIN nodes n ON n.id = l.node_id
-WHERE u.host_id = ANY($1::uuid[]) AND u.ended_at IS NULL AND l.id = u.lease_id AND n.state IN ('running', 'alive')
+const confirm = `-- name: Confirm :many
+WITH beat AS (
+    SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS generation, unnest($3::bigint[]) AS age_ms,
+        unnest($4::integer[]) AS lost_after_ms
+), ordered AS (
+    SELECT h.id, beat.generation, beat.age_ms, beat.lost_after_ms
+    FROM hosts h JOIN beat ON beat.id = h.id
+    WHERE h.state NOT IN ('lost', 'retired')
+    ORDER BY h.id FOR NO KEY UPDATE OF h
+), beaten AS (
+    UPDATE hosts h SET last_seen_at = greatest(h.last_seen_at, now() - o.age_ms * interval '1 millisecond'),
+        lost_after_ms = o.lost_after_ms,
+        applied_generation = greatest(h.applied_generation, least(o.generation, h.desired_generation))
+    FROM ordered o WHERE h.id = o.id
+    RETURNING h.id, (NOT h.connected OR h.suspect_since IS NOT NULL) AS silent
+)
+SELECT id FROM beaten WHERE silent
 `
 
-// Only for nodes that still run. A node never runs again once it has ended, so one that does has run since it was last confirmed,
-// also while its host was not heard.
-func (q *Queries) ConfirmUsage(ctx context.Context, db DBTX, hosts []uuid.UUID) error {
-	_, err := db.Exec(ctx, confirmUsage, hosts)
+// The heartbeats of one flush, each as old as it is, in id order as every statement on several hosts. The rows stay HOT updates: no column
+// here is indexed. A heartbeat older than what is known already changes nothing. Returned are the hosts that count as silent.
+func (q *Queries) Confirm(ctx context.Context, db DBTX, hosts []uuid.UUID, generations []int64, agesMs []int64, lostAfterMS []int32) ([]uuid.UUID, error) {
+	rows, err := db.Query(ctx, confirm,
+		hosts,
+		generations,
+		agesMs,
+		lostAfterMS,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const confirmUsage = `-- name: ConfirmUsage :exec
+UPDATE usage u SET confirmed_at = greatest(u.confirmed_at, now() - beat.age_ms * interval '1 millisecond')
+FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS age_ms) beat, hosts h, leases l, nodes n
+WHERE u.host_id = beat.id AND u.ended_at IS NULL AND h.id = beat.id AND h.state NOT IN ('lost', 'quarantined', 'retired')
+  AND l.id = u.lease_id AND n.id = l.node_id AND n.state IN ('running', 'alive')
+`
+
+// Only for nodes that still run, on hosts in good standing. A node never runs again once it has ended, so one that does has run since it
+// was last confirmed, also while its host was not heard.
+func (q *Queries) ConfirmUsage(ctx context.Context, db DBTX, hosts []uuid.UUID, agesMs []int64) error {
+	_, err := db.Exec(ctx, confirmUsage, hosts, agesMs)
 	return err
 }
 
@@ -89,11 +170,64 @@ func (q *Queries) ConnectedHosts(ctx context.Context, db DBTX, hosts []uuid.UUID
 	return items, nil
 }
 
+const countDeliveries = `-- name: CountDeliveries :exec
+WITH day AS (
+    SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - $1::interval AS begin
+), delivered AS (
+    SELECT n.host_id, count(*)::integer AS nodes FROM nodes n, day
+    WHERE n.role = 'gpu' AND n.alive_at >= day.begin AND n.alive_at < day.begin + interval '24 hours' GROUP BY n.host_id
+), failed AS (
+    SELECT l.host_id, count(DISTINCT l.node_id)::integer AS nodes FROM leases l, day
+    WHERE l.close_party = 'owner' AND l.closed_at >= day.begin AND l.closed_at < day.begin + interval '24 hours' GROUP BY l.host_id
+)
+INSERT INTO host_days AS d (host_id, day, delivered, failed)
+SELECT coalesce(delivered.host_id, failed.host_id), (day.begin AT TIME ZONE 'UTC')::date, coalesce(delivered.nodes, 0), coalesce(failed.nodes, 0)
+FROM (delivered FULL JOIN failed ON failed.host_id = delivered.host_id) CROSS JOIN day
+ORDER BY 1
+ON CONFLICT (host_id, day) DO UPDATE SET delivered = excluded.delivered, failed = excluded.failed
+WHERE (d.delivered, d.failed) <> (excluded.delivered, excluded.failed)
+`
+
+// Counts a day again: nodes that became part of a cluster, and nodes that failed on the owner's account.
+func (q *Queries) CountDeliveries(ctx context.Context, db DBTX, ago time.Duration) error {
+	_, err := db.Exec(ctx, countDeliveries, ago)
+	return err
+}
+
+const countOpenWindows = `-- name: CountOpenWindows :one
+SELECT count(*) FROM maintenance_windows WHERE host_id = $1 AND cancelled_at IS NULL AND ended_at IS NULL
+`
+
+func (q *Queries) CountOpenWindows(ctx context.Context, db DBTX, hostID ids.Host) (int64, error) {
+	row := db.QueryRow(ctx, countOpenWindows, hostID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const demand = `-- name: Demand :one
+SELECT gpus, leased, at FROM market_history WHERE gpu_model = $1 AND region = $2 ORDER BY at DESC LIMIT 1
+`
+
+type DemandRow struct {
+	GPUs   int32
+	Leased int32
+	At     time.Time
+}
+
+// The newest sample of a model in a region.
+func (q *Queries) Demand(ctx context.Context, db DBTX, gPUModel string, region string) (DemandRow, error) {
+	row := db.QueryRow(ctx, demand, gPUModel, region)
+	var i DemandRow
+	err := row.Scan(&i.GPUs, &i.Leased, &i.At)
+	return i, err
+}
+
 const desiredNodes = `-- name: DesiredNodes :many
 
 SELECT h.desired_generation, h.region,
        n.id AS node_id, n.cluster_id, coalesce(n.role, '')::text AS role, coalesce(n.slot, 0)::int AS slot,
-       coalesce(n.state = 'stopping' OR c.state = 'draining', false)::boolean AS stop,
+       coalesce(n.state = 'stopping' OR c.state = 'draining' AND n.role <> 'head', false)::boolean AS stop, coalesce(n.drain_ms, 0)::int AS drain_ms,
        coalesce(c.ray_version, '')::text AS ray_version, coalesce(c.ray_token_sealed, '')::bytea AS ray_token_sealed,
        coalesce(head.slot, -1)::int AS head_slot, coalesce(leased.uuids, '{}')::text[] AS gpu_uuids
 FROM hosts h
@@ -118,6 +252,7 @@ type DesiredNodesRow struct {
 	Role              string
 	Slot              int32
 	Stop              bool
+	DrainMs           int32
 	RayVersion        string
 	RayTokenSealed    []byte
 	HeadSlot          int32
@@ -143,10 +278,70 @@ func (q *Queries) DesiredNodes(ctx context.Context, db DBTX, hostID ids.Host) ([
 			&i.Role,
 			&i.Slot,
 			&i.Stop,
+			&i.DrainMs,
 			&i.RayVersion,
 			&i.RayTokenSealed,
 			&i.HeadSlot,
 			&i.GPUUUIDs,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const dueWindows = `-- name: DueWindows :many
+SELECT w.id, w.host_id, w.starts_at, w.ends_at, w.note, h.name AS host_name, h.state AS host_state, h.state_reason AS host_state_reason,
+    (w.announced_at IS NULL)::boolean AS announce,
+    (w.begun_at IS NULL AND w.starts_at <= clock_timestamp() AND w.ends_at > clock_timestamp())::boolean AS begin,
+    (w.ends_at <= clock_timestamp())::boolean AS over
+FROM maintenance_windows w JOIN hosts h ON h.id = w.host_id
+WHERE w.cancelled_at IS NULL AND w.ended_at IS NULL
+  AND (w.announced_at IS NULL OR w.begun_at IS NULL AND w.starts_at <= clock_timestamp() OR w.ends_at <= clock_timestamp())
+ORDER BY h.id, w.id LIMIT $1
+FOR NO KEY UPDATE OF h, w
+`
+
+type DueWindowsRow struct {
+	ID              ids.Maintenance
+	HostID          ids.Host
+	StartsAt        time.Time
+	EndsAt          time.Time
+	Note            string
+	HostName        string
+	HostState       string
+	HostStateReason string
+	Announce        bool
+	Begin           bool
+	Over            bool
+}
+
+// Windows with something to do: to tell customers of, to begin or to end. Locked by host and then by window, as everywhere.
+func (q *Queries) DueWindows(ctx context.Context, db DBTX, page int32) ([]DueWindowsRow, error) {
+	rows, err := db.Query(ctx, dueWindows, page)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []DueWindowsRow{}
+	for rows.Next() {
+		var i DueWindowsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.HostID,
+			&i.StartsAt,
+			&i.EndsAt,
+			&i.Note,
+			&i.HostName,
+			&i.HostState,
+			&i.HostStateReason,
+			&i.Announce,
+			&i.Begin,
+			&i.Over,
 		); err != nil {
 			return nil, err
 		}
@@ -211,6 +406,38 @@ func (q *Queries) GPUsOf(ctx context.Context, db DBTX, hosts []uuid.UUID) ([]GPU
 	return items, nil
 }
 
+const gatesOf = `-- name: GatesOf :many
+SELECT host_id, gate, state, measured, required, fix, since FROM host_gates WHERE host_id = ANY($1::uuid[]) ORDER BY host_id, gate
+`
+
+func (q *Queries) GatesOf(ctx context.Context, db DBTX, hosts []uuid.UUID) ([]HostGate, error) {
+	rows, err := db.Query(ctx, gatesOf, hosts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []HostGate{}
+	for rows.Next() {
+		var i HostGate
+		if err := rows.Scan(
+			&i.HostID,
+			&i.Gate,
+			&i.State,
+			&i.Measured,
+			&i.Required,
+			&i.Fix,
+			&i.Since,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const hasOpenWork = `-- name: HasOpenWork :one
 SELECT EXISTS (SELECT 1 FROM nodes WHERE host_id = $1 AND ended_at IS NULL)
 `
@@ -221,6 +448,72 @@ func (q *Queries) HasOpenWork(ctx context.Context, db DBTX, hostID ids.Host) (bo
 	var exists bool
 	err := row.Scan(&exists)
 	return exists, err
+}
+
+const historyPage = `-- name: HistoryPage :many
+SELECT h.id, h.reliability_bps, h.trust_tier, coalesce(sum(d.observed_ms), 0)::bigint AS observed_ms, coalesce(sum(d.online_ms), 0)::bigint AS online_ms,
+    coalesce(sum(d.delivered), 0)::bigint AS delivered, coalesce(sum(d.failed), 0)::bigint AS failed
+FROM hosts h LEFT JOIN host_days d ON d.host_id = h.id AND d.day > (now() AT TIME ZONE 'UTC')::date - $1::integer
+WHERE h.id > $2 AND h.state <> 'retired'
+GROUP BY h.id ORDER BY h.id LIMIT $3
+`
+
+type HistoryPageRow struct {
+	ID             ids.Host
+	ReliabilityBps int32
+	TrustTier      int16
+	ObservedMS     int64
+	OnlineMS       int64
+	Delivered      int64
+	Failed         int64
+}
+
+// What the last days say of some hosts, in id order, with what is written of them.
+func (q *Queries) HistoryPage(ctx context.Context, db DBTX, days int32, after ids.Host, page int32) ([]HistoryPageRow, error) {
+	rows, err := db.Query(ctx, historyPage, days, after, page)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []HistoryPageRow{}
+	for rows.Next() {
+		var i HistoryPageRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.ReliabilityBps,
+			&i.TrustTier,
+			&i.ObservedMS,
+			&i.OnlineMS,
+			&i.Delivered,
+			&i.Failed,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const hostAsk = `-- name: HostAsk :one
+
+SELECT price_per_gpu_hour, active, updated_at FROM asks WHERE host_id = $1
+`
+
+type HostAskRow struct {
+	PricePerGPUHour money.Amount
+	Active          bool
+	UpdatedAt       time.Time
+}
+
+// Why a host does not earn ------------------------------------------------------
+func (q *Queries) HostAsk(ctx context.Context, db DBTX, hostID ids.Host) (HostAskRow, error) {
+	row := db.QueryRow(ctx, hostAsk, hostID)
+	var i HostAskRow
+	err := row.Scan(&i.PricePerGPUHour, &i.Active, &i.UpdatedAt)
+	return i, err
 }
 
 const hostStanding = `-- name: HostStanding :one
@@ -244,7 +537,8 @@ func (q *Queries) HostStanding(ctx context.Context, db DBTX, id ids.Host) (HostS
 const hostsOf = `-- name: HostsOf :many
 
 SELECT h.id, h.org_id, h.name, h.kind, h.state, h.state_reason, h.region, h.site, h.connected, h.simulated, h.last_seen_at, h.enrolled_at,
-       h.agent_version, h.certificate_expires_at, h.desired_generation, h.applied_generation, coalesce(i.document, '{}')::jsonb AS inventory
+       h.agent_version, h.certificate_expires_at, h.desired_generation, h.applied_generation, coalesce(i.document, '{}')::jsonb AS inventory,
+       h.rtt_us, h.failing_gate, h.suspect_since, h.reliability_bps, h.trust_tier
 FROM hosts h LEFT JOIN host_inventories i ON i.host_id = h.id
 WHERE h.org_id = $1 AND ($2::uuid IS NULL OR h.id = $2)
 ORDER BY h.id DESC LIMIT $3
@@ -268,6 +562,11 @@ type HostsOfRow struct {
 	DesiredGeneration    int64
 	AppliedGeneration    int64
 	Inventory            []byte
+	RTTUS                *int32
+	FailingGate          string
+	SuspectSince         *time.Time
+	ReliabilityBps       int32
+	TrustTier            int16
 }
 
 // Reading and steering --------------------------------------------------------
@@ -298,6 +597,11 @@ func (q *Queries) HostsOf(ctx context.Context, db DBTX, orgID ids.Org, host uuid
 			&i.DesiredGeneration,
 			&i.AppliedGeneration,
 			&i.Inventory,
+			&i.RTTUS,
+			&i.FailingGate,
+			&i.SuspectSince,
+			&i.ReliabilityBps,
+			&i.TrustTier,
 		); err != nil {
 			return nil, err
 		}
@@ -309,12 +613,24 @@ func (q *Queries) HostsOf(ctx context.Context, db DBTX, orgID ids.Org, host uuid
 	return items, nil
 }
 
+const inMaintenance = `-- name: InMaintenance :one
+SELECT EXISTS (SELECT 1 FROM maintenance_windows
+    WHERE host_id = $1 AND begun_at IS NOT NULL AND ended_at IS NULL AND cancelled_at IS NULL)
+`
+
+func (q *Queries) InMaintenance(ctx context.Context, db DBTX, hostID ids.Host) (bool, error) {
+	row := db.QueryRow(ctx, inMaintenance, hostID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const insertHost = `-- name: InsertHost :exec
 
 INSERT INTO hosts (id, org_id, kind, name, region, site, machine_id, key_fingerprint, certificate_request_hash,
-    certificate_pem, certificate_expires_at, agent_version)
+    certificate_pem, certificate_expires_at, agent_version, reliability_bps)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12)
+    $10, $11, $12, $13)
 `
 
 type InsertHostParams struct {
@@ -330,6 +646,7 @@ type InsertHostParams struct {
 	CertificatePem         string
 	CertificateExpiresAt   time.Time
 	AgentVersion           string
+	ReliabilityBps         int32
 }
 
 // Identity --------------------------------------------------------------------
@@ -347,6 +664,7 @@ func (q *Queries) InsertHost(ctx context.Context, db DBTX, arg InsertHostParams)
 		arg.CertificatePem,
 		arg.CertificateExpiresAt,
 		arg.AgentVersion,
+		arg.ReliabilityBps,
 	)
 	return err
 }
@@ -386,6 +704,49 @@ func (q *Queries) InsertJoinToken(ctx context.Context, db DBTX, arg InsertJoinTo
 	)
 	var i InsertJoinTokenRow
 	err := row.Scan(&i.CreatedAt, &i.ExpiresAt)
+	return i, err
+}
+
+const insertWindow = `-- name: InsertWindow :one
+INSERT INTO maintenance_windows (id, host_id, host_number, org_id, starts_at, ends_at, note, created_by)
+SELECT $1, h.id, h.number, h.org_id, $2, $3, $4, $5 FROM hosts h WHERE h.id = $6
+RETURNING id, host_id, host_number, org_id, starts_at, ends_at, note, created_by, created_at, announced_at, begun_at, ended_at, cancelled_at
+`
+
+type InsertWindowParams struct {
+	ID        ids.Maintenance
+	StartsAt  time.Time
+	EndsAt    time.Time
+	Note      string
+	CreatedBy ids.User
+	HostID    ids.Host
+}
+
+func (q *Queries) InsertWindow(ctx context.Context, db DBTX, arg InsertWindowParams) (MaintenanceWindow, error) {
+	row := db.QueryRow(ctx, insertWindow,
+		arg.ID,
+		arg.StartsAt,
+		arg.EndsAt,
+		arg.Note,
+		arg.CreatedBy,
+		arg.HostID,
+	)
+	var i MaintenanceWindow
+	err := row.Scan(
+		&i.ID,
+		&i.HostID,
+		&i.HostNumber,
+		&i.OrgID,
+		&i.StartsAt,
+		&i.EndsAt,
+		&i.Note,
+		&i.CreatedBy,
+		&i.CreatedAt,
+		&i.AnnouncedAt,
+		&i.BegunAt,
+		&i.EndedAt,
+		&i.CancelledAt,
+	)
 	return i, err
 }
 
@@ -464,12 +825,13 @@ func (q *Queries) ListJoinTokens(ctx context.Context, db DBTX, orgID ids.Org, pa
 }
 
 const lockCertificate = `-- name: LockCertificate :one
-SELECT state, key_fingerprint, certificate_generation, certificate_request_hash, certificate_pem
+SELECT state, state_reason, key_fingerprint, certificate_generation, certificate_request_hash, certificate_pem
 FROM hosts WHERE id = $1 FOR UPDATE
 `
 
 type LockCertificateRow struct {
 	State                  string
+	StateReason            string
 	KeyFingerprint         []byte
 	CertificateGeneration  int64
 	CertificateRequestHash []byte
@@ -481,6 +843,7 @@ func (q *Queries) LockCertificate(ctx context.Context, db DBTX, id ids.Host) (Lo
 	var i LockCertificateRow
 	err := row.Scan(
 		&i.State,
+		&i.StateReason,
 		&i.KeyFingerprint,
 		&i.CertificateGeneration,
 		&i.CertificateRequestHash,
@@ -544,7 +907,9 @@ func (q *Queries) LockGPUs(ctx context.Context, db DBTX, hostID ids.Host, uuids 
 
 const lockHost = `-- name: LockHost :one
 
-SELECT id, kind, state, state_reason, machine_id, simulated FROM hosts WHERE id = $1 FOR UPDATE
+SELECT id, kind, state, state_reason, machine_id, simulated, failing_gate,
+    EXISTS (SELECT 1 FROM nodes WHERE host_id = $1 AND ended_at IS NULL) AS busy
+FROM hosts WHERE id = $1 FOR UPDATE
 `
 
 type LockHostRow struct {
@@ -554,6 +919,8 @@ type LockHostRow struct {
 	StateReason string
 	MachineID   string
 	Simulated   bool
+	FailingGate string
+	Busy        bool
 }
 
 // Connection ------------------------------------------------------------------
@@ -567,6 +934,8 @@ func (q *Queries) LockHost(ctx context.Context, db DBTX, id ids.Host) (LockHostR
 		&i.StateReason,
 		&i.MachineID,
 		&i.Simulated,
+		&i.FailingGate,
+		&i.Busy,
 	)
 	return i, err
 }
@@ -656,54 +1025,103 @@ func (q *Queries) LockNodes(ctx context.Context, db DBTX, hosts []uuid.UUID) ([]
 }
 
 const lockOwnHost = `-- name: LockOwnHost :one
-SELECT id, state, state_reason FROM hosts WHERE id = $1 AND org_id = $2 FOR UPDATE
+SELECT id, state, state_reason, clock_timestamp()::timestamptz AS now FROM hosts
+WHERE id = $1 AND org_id = $2 FOR UPDATE
 `
 
 type LockOwnHostRow struct {
 	ID          ids.Host
 	State       string
 	StateReason string
+	Now         time.Time
 }
 
 func (q *Queries) LockOwnHost(ctx context.Context, db DBTX, iD ids.Host, orgID ids.Org) (LockOwnHostRow, error) {
 	row := db.QueryRow(ctx, lockOwnHost, iD, orgID)
 	var i LockOwnHostRow
-	err := row.Scan(&i.ID, &i.State, &i.StateReason)
+	err := row.Scan(
+		&i.ID,
+		&i.State,
+		&i.StateReason,
+		&i.Now,
+	)
+	return i, err
+}
+
+const lockWindow = `-- name: LockWindow :one
+SELECT id, host_id, host_number, org_id, starts_at, ends_at, note, created_by, created_at, announced_at, begun_at, ended_at, cancelled_at FROM maintenance_windows WHERE id = $1 AND host_id = $2 FOR UPDATE
+`
+
+func (q *Queries) LockWindow(ctx context.Context, db DBTX, iD ids.Maintenance, hostID ids.Host) (MaintenanceWindow, error) {
+	row := db.QueryRow(ctx, lockWindow, iD, hostID)
+	var i MaintenanceWindow
+	err := row.Scan(
+		&i.ID,
+		&i.HostID,
+		&i.HostNumber,
+		&i.OrgID,
+		&i.StartsAt,
+		&i.EndsAt,
+		&i.Note,
+		&i.CreatedBy,
+		&i.CreatedAt,
+		&i.AnnouncedAt,
+		&i.BegunAt,
+		&i.EndedAt,
+		&i.CancelledAt,
+	)
 	return i, err
 }
 
 const markConnected = `-- name: MarkConnected :exec
-UPDATE hosts SET connected = true, last_seen_at = now(), agent_version = $1, protocol_version = $2
-WHERE id = $3
+UPDATE hosts SET connected = true, suspect_since = NULL, last_seen_at = now(), lost_after_ms = $1,
+    agent_version = $2, protocol_version = $3
+WHERE id = $4
 `
 
-func (q *Queries) MarkConnected(ctx context.Context, db DBTX, agentVersion string, protocolVersion int32, iD ids.Host) error {
-	_, err := db.Exec(ctx, markConnected, agentVersion, protocolVersion, iD)
+func (q *Queries) MarkConnected(ctx context.Context, db DBTX, lostAfterMS int32, agentVersion string, protocolVersion int32, iD ids.Host) error {
+	_, err := db.Exec(ctx, markConnected,
+		lostAfterMS,
+		agentVersion,
+		protocolVersion,
+		iD,
+	)
 	return err
 }
 
-const markDisconnected = `-- name: MarkDisconnected :execrows
-UPDATE hosts SET connected = false WHERE connected AND last_seen_at < now() - $1::interval
+const markHeard = `-- name: MarkHeard :exec
+WITH ordered AS (
+    SELECT id FROM hosts WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE hosts h SET connected = true, suspect_since = NULL FROM ordered WHERE h.id = ordered.id AND h.state NOT IN ('lost', 'retired')
 `
 
-// Connected means heard of lately, by any gateway: a stream that is replaced leaves no trace.
-func (q *Queries) MarkDisconnected(ctx context.Context, db DBTX, lostAfter time.Duration) (int64, error) {
-	result, err := db.Exec(ctx, markDisconnected, lostAfter)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+// Hosts that were silent and have been heard again.
+func (q *Queries) MarkHeard(ctx context.Context, db DBTX, hosts []uuid.UUID) error {
+	_, err := db.Exec(ctx, markHeard, hosts)
+	return err
 }
 
 const markLost = `-- name: MarkLost :many
-UPDATE hosts SET state = 'lost', connected = false,
-    state_reason = CASE WHEN state = 'draining' THEN $1::text ELSE $2::text END
-WHERE state IN ('verifying', 'idle', 'leased', 'draining') AND last_seen_at < now() - $3::interval
-RETURNING id
+WITH ordered AS (
+    SELECT id FROM hosts
+    WHERE state IN ('verifying', 'idle', 'leased', 'draining') AND lost_after_ms < $4::bigint
+      AND last_seen_at < now() - lost_after_ms * interval '1 millisecond'
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE hosts h SET state = 'lost', connected = false, suspect_since = coalesce(h.suspect_since, now()),
+    state_reason = CASE WHEN h.state_reason = $1::text THEN $2::text ELSE $3::text END
+FROM ordered WHERE h.id = ordered.id
+RETURNING h.id
 `
 
-func (q *Queries) MarkLost(ctx context.Context, db DBTX, drainingReason string, reason string, lostAfter time.Duration) ([]ids.Host, error) {
-	rows, err := db.Query(ctx, markLost, drainingReason, reason, lostAfter)
+func (q *Queries) MarkLost(ctx context.Context, db DBTX, cordoned string, cordonedLost string, reason string, hearingMs int64) ([]ids.Host, error) {
+	rows, err := db.Query(ctx, markLost,
+		cordoned,
+		cordonedLost,
+		reason,
+		hearingMs,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -720,6 +1138,38 @@ func (q *Queries) MarkLost(ctx context.Context, db DBTX, drainingReason string, 
 		return nil, err
 	}
 	return items, nil
+}
+
+const markSuspect = `-- name: MarkSuspect :execrows
+WITH ordered AS (
+    SELECT id FROM hosts
+    WHERE connected AND lost_after_ms < $1::bigint AND last_seen_at <
+        now() - greatest((lost_after_ms - $2::integer) / 2, $3::integer) * interval '1 millisecond'
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE hosts h SET connected = false, suspect_since = coalesce(h.suspect_since, now()) FROM ordered WHERE h.id = ordered.id
+`
+
+// Silent for one and a half of the intervals that lost_after_ms was made of. A host counts as silent only while the gateway itself has
+// been able to hear for as long as the host may be silent.
+func (q *Queries) MarkSuspect(ctx context.Context, db DBTX, hearingMs int64, slackMs int32, leastMs int32) (int64, error) {
+	result, err := db.Exec(ctx, markSuspect, hearingMs, slackMs, leastMs)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const markWindow = `-- name: MarkWindow :exec
+UPDATE maintenance_windows SET announced_at = coalesce(announced_at, now()),
+    begun_at = CASE WHEN $1::boolean THEN coalesce(begun_at, now()) ELSE begun_at END,
+    ended_at = CASE WHEN $2::boolean THEN coalesce(ended_at, now()) ELSE ended_at END
+WHERE id = $3
+`
+
+func (q *Queries) MarkWindow(ctx context.Context, db DBTX, begin bool, over bool, iD ids.Maintenance) error {
+	_, err := db.Exec(ctx, markWindow, begin, over, iD)
+	return err
 }
 
 const nodesOf = `-- name: NodesOf :many
@@ -766,6 +1216,95 @@ func (q *Queries) NodesOf(ctx context.Context, db DBTX, hosts []uuid.UUID) ([]No
 	return items, nil
 }
 
+const noticeClusters = `-- name: NoticeClusters :exec
+WITH told AS (
+    SELECT DISTINCT c.id, c.org_id FROM leases l JOIN clusters c ON c.id = l.cluster_id
+    WHERE l.host_id = $1 AND l.state <> 'closed' AND c.forecast_end > $2
+), event AS (
+    INSERT INTO cluster_events (cluster_id, org_id, kind, message)
+    SELECT id, org_id, 'notice', $3 FROM told ORDER BY id
+    RETURNING org_id
+)
+SELECT pg_notify('muster_cluster_events', org_id::text) FROM event
+`
+
+// Tells the clusters with leases on a host that reach into a window.
+func (q *Queries) NoticeClusters(ctx context.Context, db DBTX, hostID ids.Host, startsAt time.Time, message string) error {
+	_, err := db.Exec(ctx, noticeClusters, hostID, startsAt, message)
+	return err
+}
+
+const observeHosts = `-- name: ObserveHosts :one
+
+WITH page AS (
+    SELECT h.id, (h.connected AND h.state IN ('idle', 'leased', 'draining', 'verifying'))::boolean AS online
+    FROM hosts h
+    WHERE h.id > $1 AND h.state NOT IN ('enrolled', 'retired') AND NOT EXISTS (SELECT 1 FROM maintenance_windows w
+        WHERE w.host_id = h.id AND w.begun_at IS NOT NULL AND w.ended_at IS NULL AND w.cancelled_at IS NULL)
+    ORDER BY h.id LIMIT $2
+), written AS (
+    INSERT INTO host_days AS d (host_id, day, observed_ms, online_ms)
+    SELECT id, (now() AT TIME ZONE 'UTC')::date, elapsed.ms, elapsed.ms * online::integer
+    FROM page CROSS JOIN (SELECT $3::bigint AS ms) elapsed
+    ON CONFLICT (host_id, day) DO UPDATE SET observed_ms = d.observed_ms + excluded.observed_ms, online_ms = d.online_ms + excluded.online_ms
+)
+SELECT coalesce((SELECT id FROM page ORDER BY id DESC LIMIT 1), '00000000-0000-0000-0000-000000000000')::uuid AS last, (SELECT count(*) FROM page) AS hosts
+`
+
+type ObserveHostsRow struct {
+	Last  uuid.UUID
+	Hosts int64
+}
+
+// History ---------------------------------------------------------------------
+// Adds a stretch of time to the present day of some hosts, in id order. Planned maintenance is not observed. Returned is the last host.
+func (q *Queries) ObserveHosts(ctx context.Context, db DBTX, after ids.Host, page int32, elapsedMs int64) (ObserveHostsRow, error) {
+	row := db.QueryRow(ctx, observeHosts, after, page, elapsedMs)
+	var i ObserveHostsRow
+	err := row.Scan(&i.Last, &i.Hosts)
+	return i, err
+}
+
+const openWindowsOf = `-- name: OpenWindowsOf :many
+SELECT id, host_id, host_number, org_id, starts_at, ends_at, note, created_by, created_at, announced_at, begun_at, ended_at, cancelled_at FROM maintenance_windows
+WHERE host_id = ANY($1::uuid[]) AND cancelled_at IS NULL AND ended_at IS NULL
+ORDER BY host_id, starts_at
+`
+
+func (q *Queries) OpenWindowsOf(ctx context.Context, db DBTX, hosts []uuid.UUID) ([]MaintenanceWindow, error) {
+	rows, err := db.Query(ctx, openWindowsOf, hosts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []MaintenanceWindow{}
+	for rows.Next() {
+		var i MaintenanceWindow
+		if err := rows.Scan(
+			&i.ID,
+			&i.HostID,
+			&i.HostNumber,
+			&i.OrgID,
+			&i.StartsAt,
+			&i.EndsAt,
+			&i.Note,
+			&i.CreatedBy,
+			&i.CreatedAt,
+			&i.AnnouncedAt,
+			&i.BegunAt,
+			&i.EndedAt,
+			&i.CancelledAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const organisationIsPlatform = `-- name: OrganisationIsPlatform :one
 
 SELECT platform FROM organisations WHERE id = $1
@@ -777,6 +1316,56 @@ func (q *Queries) OrganisationIsPlatform(ctx context.Context, db DBTX, id ids.Or
 	var platform bool
 	err := row.Scan(&platform)
 	return platform, err
+}
+
+const overlappingWindow = `-- name: OverlappingWindow :one
+SELECT id, starts_at, ends_at FROM maintenance_windows
+WHERE host_id = $1 AND cancelled_at IS NULL AND tstzrange(starts_at, ends_at) && tstzrange($2::timestamptz, $3::timestamptz)
+ORDER BY starts_at LIMIT 1
+`
+
+type OverlappingWindowRow struct {
+	ID       ids.Maintenance
+	StartsAt time.Time
+	EndsAt   time.Time
+}
+
+func (q *Queries) OverlappingWindow(ctx context.Context, db DBTX, hostID ids.Host, startsAt time.Time, endsAt time.Time) (OverlappingWindowRow, error) {
+	row := db.QueryRow(ctx, overlappingWindow, hostID, startsAt, endsAt)
+	var i OverlappingWindowRow
+	err := row.Scan(&i.ID, &i.StartsAt, &i.EndsAt)
+	return i, err
+}
+
+const peerPrices = `-- name: PeerPrices :one
+SELECT coalesce((SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY l.price_per_gpu_hour)
+            FROM leases l JOIN gpus g ON g.id = l.gpu_id WHERE l.state <> 'closed' AND g.model = $1), 0)::bigint AS hired_median,
+       (SELECT count(*) FROM leases l JOIN gpus g ON g.id = l.gpu_id WHERE l.state <> 'closed' AND g.model = $1) AS hired,
+       coalesce(max(recent.price_per_gpu_hour), 0)::bigint AS paid_max, count(*) AS paid
+FROM (
+    SELECT l.price_per_gpu_hour FROM leases l JOIN gpus g ON g.id = l.gpu_id JOIN clusters c ON c.id = l.cluster_id
+    WHERE l.id >= $2 AND g.model = $1 AND c.kind = 'market' ORDER BY l.id DESC LIMIT $3
+) recent
+`
+
+type PeerPricesRow struct {
+	HiredMedian int64
+	Hired       int64
+	PaidMax     int64
+	Paid        int64
+}
+
+// What GPUs of a model cost that are leased now, and what market bookings have paid lately; lease ids are in time order.
+func (q *Queries) PeerPrices(ctx context.Context, db DBTX, model string, since ids.Lease, page int32) (PeerPricesRow, error) {
+	row := db.QueryRow(ctx, peerPrices, model, since, page)
+	var i PeerPricesRow
+	err := row.Scan(
+		&i.HiredMedian,
+		&i.Hired,
+		&i.PaidMax,
+		&i.Paid,
+	)
+	return i, err
 }
 
 const quarantine = `-- name: Quarantine :execrows
@@ -835,6 +1424,26 @@ func (q *Queries) SetCertificate(ctx context.Context, db DBTX, arg SetCertificat
 	return err
 }
 
+const setDiskFree = `-- name: SetDiskFree :exec
+
+UPDATE hosts SET disk_free_bytes = $1 WHERE id = $2 AND disk_free_bytes IS DISTINCT FROM $1
+`
+
+// Health ----------------------------------------------------------------------
+func (q *Queries) SetDiskFree(ctx context.Context, db DBTX, diskFreeBytes *int64, iD ids.Host) error {
+	_, err := db.Exec(ctx, setDiskFree, diskFreeBytes, iD)
+	return err
+}
+
+const setFailingGate = `-- name: SetFailingGate :exec
+UPDATE hosts SET failing_gate = $1 WHERE id = $2 AND failing_gate <> $1
+`
+
+func (q *Queries) SetFailingGate(ctx context.Context, db DBTX, failingGate string, iD ids.Host) error {
+	_, err := db.Exec(ctx, setFailingGate, failingGate, iD)
+	return err
+}
+
 const setGPUMissing = `-- name: SetGPUMissing :exec
 UPDATE gpus SET healthy = false, health_note = $1, ordinal = $2 WHERE id = $3
 `
@@ -853,13 +1462,54 @@ func (q *Queries) SetHostState(ctx context.Context, db DBTX, state string, state
 	return err
 }
 
-const setMeasured = `-- name: SetMeasured :exec
-UPDATE hosts SET simulated = $1, machine_id = $2 WHERE id = $3
+const setLostAfter = `-- name: SetLostAfter :exec
+UPDATE hosts SET lost_after_ms = $1 WHERE id = $2
 `
 
-func (q *Queries) SetMeasured(ctx context.Context, db DBTX, simulated bool, machineID string, iD ids.Host) error {
-	_, err := db.Exec(ctx, setMeasured, simulated, machineID, iD)
+func (q *Queries) SetLostAfter(ctx context.Context, db DBTX, lostAfterMS int32, iD ids.Host) error {
+	_, err := db.Exec(ctx, setLostAfter, lostAfterMS, iD)
 	return err
+}
+
+const setMeasured = `-- name: SetMeasured :execrows
+UPDATE hosts h SET simulated = m.simulated, machine_id = m.machine_id, runtime = m.runtime, cpus = m.cpus, memory_bytes = m.memory_bytes,
+    disk_free_bytes = m.disk_free_bytes, driver_major = m.driver_major, images = m.images
+FROM (SELECT $2::boolean AS simulated, $3::text AS machine_id, $4::text AS runtime, $5::integer AS cpus,
+    $6::bigint AS memory_bytes, $7::bigint AS disk_free_bytes,
+    $8::integer AS driver_major, $9::text[] AS images) m
+WHERE h.id = $1 AND (h.simulated, h.machine_id, h.runtime, h.cpus, h.memory_bytes, h.disk_free_bytes, h.driver_major, h.images) IS DISTINCT FROM
+    (m.simulated, m.machine_id, m.runtime, m.cpus, m.memory_bytes, m.disk_free_bytes, m.driver_major, m.images)
+`
+
+type SetMeasuredParams struct {
+	ID            ids.Host
+	Simulated     bool
+	MachineID     string
+	Runtime       string
+	CPUs          int32
+	MemoryBytes   int64
+	DiskFreeBytes *int64
+	DriverMajor   *int32
+	Images        []string
+}
+
+// What placement asks of a host, written on change only.
+func (q *Queries) SetMeasured(ctx context.Context, db DBTX, arg SetMeasuredParams) (int64, error) {
+	result, err := db.Exec(ctx, setMeasured,
+		arg.ID,
+		arg.Simulated,
+		arg.MachineID,
+		arg.Runtime,
+		arg.CPUs,
+		arg.MemoryBytes,
+		arg.DiskFreeBytes,
+		arg.DriverMajor,
+		arg.Images,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const setNodeStates = `-- name: SetNodeStates :exec
@@ -872,6 +1522,39 @@ WHERE n.id = change.id AND n.ended_at IS NULL
 
 func (q *Queries) SetNodeStates(ctx context.Context, db DBTX, nodes []uuid.UUID, states []string, reasons []string) error {
 	_, err := db.Exec(ctx, setNodeStates, nodes, states, reasons)
+	return err
+}
+
+const setRTT = `-- name: SetRTT :exec
+UPDATE hosts SET rtt_us = $1 WHERE id = $2
+`
+
+func (q *Queries) SetRTT(ctx context.Context, db DBTX, rTTUS *int32, iD ids.Host) error {
+	_, err := db.Exec(ctx, setRTT, rTTUS, iD)
+	return err
+}
+
+const setReliability = `-- name: SetReliability :exec
+WITH score AS (
+    SELECT unnest($1::uuid[]) AS id, unnest($2::integer[]) AS reliability_bps, unnest($3::smallint[]) AS trust_tier
+), ordered AS (
+    SELECT h.id, score.reliability_bps, score.trust_tier FROM hosts h JOIN score ON score.id = h.id ORDER BY h.id FOR NO KEY UPDATE OF h
+)
+UPDATE hosts h SET reliability_bps = o.reliability_bps, trust_tier = CASE WHEN h.trust_tier = 2 THEN 2 ELSE o.trust_tier END
+FROM ordered o WHERE h.id = o.id
+`
+
+func (q *Queries) SetReliability(ctx context.Context, db DBTX, hosts []uuid.UUID, reliability []int32, tiers []int16) error {
+	_, err := db.Exec(ctx, setReliability, hosts, reliability, tiers)
+	return err
+}
+
+const setTier = `-- name: SetTier :exec
+UPDATE hosts SET trust_tier = $1 WHERE id = $2
+`
+
+func (q *Queries) SetTier(ctx context.Context, db DBTX, trustTier int16, iD ids.Host) error {
+	_, err := db.Exec(ctx, setTier, trustTier, iD)
 	return err
 }
 
@@ -926,6 +1609,37 @@ func (q *Queries) UpsertGPU(ctx context.Context, db DBTX, arg UpsertGPUParams) (
 	return result.RowsAffected(), nil
 }
 
+const upsertGates = `-- name: UpsertGates :exec
+INSERT INTO host_gates (host_id, gate, state, measured, required, fix)
+SELECT $1, unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::text[])
+ON CONFLICT (host_id, gate) DO UPDATE SET state = excluded.state, measured = excluded.measured, required = excluded.required, fix = excluded.fix,
+    since = CASE WHEN host_gates.state = excluded.state THEN host_gates.since ELSE now() END
+WHERE (host_gates.state, host_gates.measured, host_gates.required, host_gates.fix) IS DISTINCT FROM
+    (excluded.state, excluded.measured, excluded.required, excluded.fix)
+`
+
+type UpsertGatesParams struct {
+	HostID   ids.Host
+	Gates    []string
+	States   []string
+	Measured []string
+	Required []string
+	Fixes    []string
+}
+
+// Written on change only; since is when the state, not the wording, last changed.
+func (q *Queries) UpsertGates(ctx context.Context, db DBTX, arg UpsertGatesParams) error {
+	_, err := db.Exec(ctx, upsertGates,
+		arg.HostID,
+		arg.Gates,
+		arg.States,
+		arg.Measured,
+		arg.Required,
+		arg.Fixes,
+	)
+	return err
+}
+
 const upsertInventory = `-- name: UpsertInventory :exec
 INSERT INTO host_inventories (host_id, document, sha256) VALUES ($1, $2, $3)
 ON CONFLICT (host_id) DO UPDATE SET document = excluded.document, sha256 = excluded.sha256, changed_at = now()
@@ -937,12 +1651,19 @@ func (q *Queries) UpsertInventory(ctx context.Context, db DBTX, hostID ids.Host,
 }
 
 const upsertRaySummary = `-- name: UpsertRaySummary :exec
-INSERT INTO ray_summaries (cluster_id, observed_at, nodes) VALUES ($1, now(), $2)
-ON CONFLICT (cluster_id) DO UPDATE SET observed_at = excluded.observed_at, nodes = excluded.nodes
+INSERT INTO ray_summaries (cluster_id, observed_at, nodes, running_jobs, busy)
+VALUES ($1, now(), $2, $3, $4)
+ON CONFLICT (cluster_id) DO UPDATE SET observed_at = excluded.observed_at, nodes = excluded.nodes,
+    running_jobs = excluded.running_jobs, busy = excluded.busy
 `
 
-func (q *Queries) UpsertRaySummary(ctx context.Context, db DBTX, clusterID ids.Cluster, nodes []byte) error {
-	_, err := db.Exec(ctx, upsertRaySummary, clusterID, nodes)
+func (q *Queries) UpsertRaySummary(ctx context.Context, db DBTX, clusterID ids.Cluster, nodes []byte, runningJobs *int32, busy *int32) error {
+	_, err := db.Exec(ctx, upsertRaySummary,
+		clusterID,
+		nodes,
+		runningJobs,
+		busy,
+	)
 	return err
 }
 
@@ -962,4 +1683,44 @@ SELECT pg_notify('muster_scheduler', '')
 func (q *Queries) WakeScheduler(ctx context.Context, db DBTX) error {
 	_, err := db.Exec(ctx, wakeScheduler)
 	return err
+}
+
+const windowsOf = `-- name: WindowsOf :many
+
+SELECT id, host_id, host_number, org_id, starts_at, ends_at, note, created_by, created_at, announced_at, begun_at, ended_at, cancelled_at FROM maintenance_windows WHERE host_id = $1 ORDER BY starts_at DESC, id DESC LIMIT $2
+`
+
+// Maintenance -----------------------------------------------------------------
+func (q *Queries) WindowsOf(ctx context.Context, db DBTX, hostID ids.Host, page int32) ([]MaintenanceWindow, error) {
+	rows, err := db.Query(ctx, windowsOf, hostID, page)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []MaintenanceWindow{}
+	for rows.Next() {
+		var i MaintenanceWindow
+		if err := rows.Scan(
+			&i.ID,
+			&i.HostID,
+			&i.HostNumber,
+			&i.OrgID,
+			&i.StartsAt,
+			&i.EndsAt,
+			&i.Note,
+			&i.CreatedBy,
+			&i.CreatedAt,
+			&i.AnnouncedAt,
+			&i.BegunAt,
+			&i.EndedAt,
+			&i.CancelledAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

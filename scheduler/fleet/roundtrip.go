@@ -1,0 +1,73 @@
+package fleet
+
+import (
+	"context"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+)
+
+// measuredTLS is TLS that remembers the connection beneath, of which the kernel measures the round trip all the time.
+type measuredTLS struct {
+	credentials.TransportCredentials
+}
+
+// peerInfo is what an RPC knows of its connection.
+type peerInfo struct {
+	credentials.TLSInfo
+	conn net.Conn
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (m measuredTLS) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := m.TransportCredentials.ServerHandshake(raw)
+	if state, ok := info.(credentials.TLSInfo); ok && err == nil {
+		return conn, peerInfo{TLSInfo: state, conn: raw}, nil
+	}
+	return conn, info, err
+}
+
+// Clone implements credentials.TransportCredentials.
+func (m measuredTLS) Clone() credentials.TransportCredentials {
+	return measuredTLS{m.TransportCredentials.Clone()}
+}
+
+// roundTrip is the kernel's smoothed round-trip time of an RPC's connection, 0 if it is not known.
+func roundTrip(ctx context.Context) time.Duration {
+	caller, ok := peer.FromContext(ctx)
+	if !ok {
+		return 0
+	}
+	info, _ := caller.AuthInfo.(peerInfo)
+	conn, ok := info.conn.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var measured time.Duration
+	_ = raw.Control(func(fd uintptr) {
+		if tcp, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			measured = time.Duration(tcp.Rtt) * time.Microsecond
+		}
+	})
+	return measured
+}
+
+// A round trip is written when it has changed by a quarter, and by so much that it could matter.
+const (
+	rttChangeDivisor = 4
+	minRTTChange     = 500 * time.Microsecond
+)
+
+// rttMoved reports whether a round trip differs enough from the one that is known.
+func rttMoved(known, measured time.Duration) bool {
+	change := (measured - known).Abs()
+	return measured > 0 && (known == 0 || change >= known/rttChangeDivisor && change >= minRTTChange)
+}
