@@ -168,7 +168,7 @@ ALTER TABLE clusters ALTER COLUMN forecast_end SET NOT NULL,
 
 ALTER TABLE ray_summaries
     ADD COLUMN running_jobs integer, -- NULL: not known
-    ADD COLUMN busy integer;         -- tasks and actors that hold resources
+    ADD COLUMN busy integer;         -- GPU nodes on which tasks or actors hold resources
 
 -- A slot is a place on one machine, and no two nodes that a cluster ever had share one: its Ray may list an address for a while
 -- after the node there has ended.

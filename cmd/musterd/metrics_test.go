@@ -59,7 +59,7 @@ func testPlane(t *testing.T) *plane {
 	}
 	p.showShared()
 	clusters := applier.New(pool, p.hub, book, box, "2.60.0", log)
-	p.showScheduler(clusters, cluster.NewLifecycle(pool, p.hub, clusters, log))
+	p.showScheduler(clusters, cluster.NewLifecycle(pool, p.hub, clusters, balances{}, log))
 	p.showSettlement()
 	return p
 }

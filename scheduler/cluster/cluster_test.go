@@ -291,9 +291,11 @@ func TestDeadlines(t *testing.T) {
 	if detail := w.Get(id); detail.State != "draining" || !strings.Contains(detail.EndReason, "did not start in time") {
 		t.Fatalf("a late head leaves the cluster %s: %s", detail.State, detail.EndReason)
 	}
-	// A host that does not say that it stopped is not waited for for ever.
-	w.Exec(`UPDATE clusters SET phase_at = now() - interval '61 seconds'`)
-	w.Look()
+	// Hosts that do not say that they stopped are not waited for for ever, first those of the GPU nodes, then the head's.
+	for range 2 {
+		w.Exec(`UPDATE nodes SET stopping_at = now() - interval '61 seconds' WHERE state = 'stopping'`)
+		w.Look()
+	}
 	if detail := w.Get(id); detail.State != "failed" {
 		t.Errorf("after the drain's deadline the cluster is %s", detail.State)
 	}

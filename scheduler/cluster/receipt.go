@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/muster-gpu/muster/internal/ids"
@@ -19,7 +20,7 @@ type Receipt struct {
 	Nodes   []ReceiptMember `json:"nodes"`
 }
 
-// ReceiptBooking is the shape that the customer booked.
+// ReceiptBooking is the shape that the customer booked, as far as it is delivered: added nodes count when they have joined.
 type ReceiptBooking struct {
 	GPUModel    string `json:"gpu_model"`
 	Nodes       int32  `json:"node_count"`
@@ -44,14 +45,21 @@ type ReceiptGPU struct {
 	MemoryMiB int64  `json:"memory_mib"`
 }
 
-// receipt compares what was delivered with the booking. It fails if they differ, and then the cluster does not become ready.
+// receipt compares what is delivered, nodes that are still being added left out, with the booking. It fails if they differ, and then
+// neither the cluster becomes ready nor an added node part of it.
 func (l *Lifecycle) receipt(ctx context.Context, tx pgx.Tx, v loaded) ([]byte, error) {
-	leases, err := l.queries.LeasedGPUs(ctx, tx, v.cluster.ID)
+	members := v.at(v.core())
+	nodes := make([]uuid.UUID, len(members))
+	for i, n := range members {
+		nodes[i] = uuid.UUID(n.ID)
+	}
+	leases, err := l.queries.LeasedGPUs(ctx, tx, v.cluster.ID, nodes)
 	if err != nil {
 		return nil, fmt.Errorf("read leased GPUs: %w", err)
 	}
+	booked := int32(len(v.core()))
 	receipt := Receipt{Cluster: v.cluster.ID, Booked: ReceiptBooking{
-		GPUModel: v.cluster.GPUModel, Nodes: v.cluster.NodeCount, GPUsPerNode: v.cluster.GPUsPerNode, RayVersion: v.cluster.RayVersion,
+		GPUModel: v.cluster.GPUModel, Nodes: booked, GPUsPerNode: v.cluster.GPUsPerNode, RayVersion: v.cluster.RayVersion,
 	}}
 	for _, lease := range leases {
 		if lease.Model != v.cluster.GPUModel || !lease.Healthy {
@@ -67,8 +75,8 @@ func (l *Lifecycle) receipt(ctx context.Context, tx pgx.Tx, v loaded) ([]byte, e
 		member := &receipt.Nodes[len(receipt.Nodes)-1]
 		member.GPUs = append(member.GPUs, ReceiptGPU{UUID: lease.UUID, Product: lease.Product, MemoryMiB: lease.MemoryMiB})
 	}
-	if len(receipt.Nodes) != int(v.cluster.NodeCount) {
-		return nil, fmt.Errorf("delivery does not match: %d nodes hold leases, %d were booked", len(receipt.Nodes), v.cluster.NodeCount)
+	if len(receipt.Nodes) != int(booked) {
+		return nil, fmt.Errorf("delivery does not match: %d nodes hold leases, %d were booked", len(receipt.Nodes), booked)
 	}
 	for _, member := range receipt.Nodes {
 		if len(member.GPUs) != int(v.cluster.GPUsPerNode) || member.RayGPUs != len(member.GPUs) {

@@ -36,8 +36,15 @@ type Detail struct {
 	Nodes    []NodeDetail
 	Phases   []Phase
 	Receipt  *schedulerdb.LatestReceiptRow // the latest, if any
-	BilledMS int64
-	EndsAt   *time.Time // when the booked time is used up, while it is being billed
+	BilledMS int64                         // cluster time: while any of its nodes was billed
+	Plan
+}
+
+// Plan is when what happens to a cluster, if nothing else does.
+type Plan struct {
+	EndsAt     *time.Time // the booked time is used up, or the GPUs go to a market booking; while it is billed
+	ParksAt    *time.Time // it is parked, if it stays idle
+	ReleasesAt *time.Time // it is released; while it is parked
 }
 
 // NodeDetail is a node with its place and price.
@@ -107,13 +114,40 @@ func (s *Service) Get(ctx context.Context, org ids.Org, id ids.Cluster) (Detail,
 	if err != nil {
 		return Detail{}, fmt.Errorf("read usage: %w", err)
 	}
-	detail.BilledMS = billed.ConfirmedMS
-	if row.Cluster.State == string(Ready) {
-		left := time.Duration(row.Cluster.DurationMS-billed.EndedMS) * time.Millisecond
-		ends := row.Cluster.PhaseAt.Add(left)
-		detail.EndsAt = &ends
-	}
+	detail.BilledMS = billed
+	c := row.Cluster
+	detail.Plan = planOf(schedule{State(c.State), c.PhaseAt, c.ForecastEnd, c.PreemptAt, c.ParkAfterMS, c.ReleaseAfterMS, c.ActiveAt})
 	return detail, nil
+}
+
+// schedule is what of a cluster's row decides when it ends.
+type schedule struct {
+	state                       State
+	phaseAt, forecastEnd        time.Time
+	preemptAt                   *time.Time
+	parkAfterMS, releaseAfterMS *int64
+	activeAt                    *time.Time
+}
+
+func planOf(s schedule) (p Plan) {
+	switch s.state {
+	case Ready:
+		p.EndsAt = &s.forecastEnd
+		if s.preemptAt != nil && s.preemptAt.Before(s.forecastEnd) {
+			p.EndsAt = s.preemptAt
+		}
+		if s.parkAfterMS != nil {
+			parks := latest(at(s.activeAt), s.phaseAt).Add(milliseconds(s.parkAfterMS))
+			p.ParksAt = &parks
+		}
+	case Parked:
+		if s.releaseAfterMS != nil {
+			releases := s.phaseAt.Add(milliseconds(s.releaseAfterMS))
+			p.ReleasesAt = &releases
+		}
+	case Reserved, Preparing, HeadUp, Joining, Degraded, Draining, Released, Failed:
+	}
+	return p
 }
 
 func (s *Service) fillNodes(ctx context.Context, detail *Detail) error {

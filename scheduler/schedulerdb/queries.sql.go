@@ -67,30 +67,6 @@ func (q *Queries) AssertLeader(ctx context.Context, db DBTX, role string, term i
 	return err
 }
 
-const billedMilliseconds = `-- name: BilledMilliseconds :one
-SELECT ceil(coalesce(sum(confirmed_ms), 0))::bigint AS confirmed_ms, ceil(coalesce(sum(ended_ms), 0))::bigint AS ended_ms FROM (
-    SELECT max(extract(epoch FROM u.confirmed_at - u.started_at) * 1000) AS confirmed_ms,
-           max(extract(epoch FROM u.ended_at - u.started_at) * 1000) AS ended_ms
-    FROM usage u JOIN leases l ON l.id = u.lease_id
-    WHERE l.cluster_id = $1
-    GROUP BY u.started_at
-) periods
-`
-
-type BilledMillisecondsRow struct {
-	ConfirmedMS int64
-	EndedMS     int64
-}
-
-// Cluster time billed so far: all leases of a cluster start and stop together, so each start is one period. Confirmed time
-// includes the open period, ended time does not. Rounded up, so that what is left never exceeds what was booked.
-func (q *Queries) BilledMilliseconds(ctx context.Context, db DBTX, clusterID ids.Cluster) (BilledMillisecondsRow, error) {
-	row := db.QueryRow(ctx, billedMilliseconds, clusterID)
-	var i BilledMillisecondsRow
-	err := row.Scan(&i.ConfirmedMS, &i.EndedMS)
-	return i, err
-}
-
 const bumpDesired = `-- name: BumpDesired :exec
 WITH ordered AS (
     SELECT id FROM hosts WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
@@ -103,23 +79,6 @@ SELECT pg_notify('muster_host', id::text) FROM bumped
 // Something that should run on these hosts has changed: their gateways are told when the transaction commits.
 func (q *Queries) BumpDesired(ctx context.Context, db DBTX, hosts []uuid.UUID) error {
 	_, err := db.Exec(ctx, bumpDesired, hosts)
-	return err
-}
-
-const closeLeases = `-- name: CloseLeases :exec
-UPDATE leases SET state = 'closed', closed_at = clock_timestamp(), close_party = $1, close_reason = $2
-WHERE cluster_id = $3 AND state <> 'closed'
-  AND ($4::uuid IS NULL OR node_id = $4)
-`
-
-// Closes the leases of one node, or of the whole cluster without one. Their usage must be closed.
-func (q *Queries) CloseLeases(ctx context.Context, db DBTX, closeParty *string, closeReason *string, clusterID ids.Cluster, nodeID uuid.NullUUID) error {
-	_, err := db.Exec(ctx, closeLeases,
-		closeParty,
-		closeReason,
-		clusterID,
-		nodeID,
-	)
 	return err
 }
 
@@ -164,85 +123,6 @@ func (q *Queries) ClusterEvents(ctx context.Context, db DBTX, clusterID ids.Clus
 	return items, nil
 }
 
-const clusterNodes = `-- name: ClusterNodes :many
-SELECT n.id, n.cluster_id, n.host_id, n.role, n.ordinal, n.state, n.reason, n.slot, n.gpus, n.created_at, n.alive_at, n.ended_at, n.machine_id, n.remove_requested_at, n.stopping_at, n.drain_ms, h.state AS host_state, h.state IN ('lost', 'quarantined', 'retired') AS host_gone, h.org_id AS host_org_id, h.region, h.simulated,
-       NOT EXISTS (SELECT 1 FROM leases l JOIN gpus g ON g.id = l.gpu_id
-                   WHERE l.node_id = n.id AND l.state <> 'closed' AND NOT g.healthy) AS gpus_well
-FROM nodes n JOIN hosts h ON h.id = n.host_id
-WHERE n.cluster_id = $1
-ORDER BY n.role DESC, n.ordinal, n.id
-`
-
-type ClusterNodesRow struct {
-	ID                ids.Node
-	ClusterID         ids.Cluster
-	HostID            ids.Host
-	Role              string
-	Ordinal           int32
-	State             string
-	Reason            string
-	Slot              int32
-	GPUs              int32
-	CreatedAt         time.Time
-	AliveAt           *time.Time
-	EndedAt           *time.Time
-	MachineID         string
-	RemoveRequestedAt *time.Time
-	StoppingAt        *time.Time
-	DrainMs           int32
-	HostState         string
-	HostGone          bool
-	HostOrgID         ids.Org
-	Region            string
-	Simulated         bool
-	GPUsWell          bool
-}
-
-// A host is gone once nobody has heard of it for as long as a restart takes, which is for the gateway to judge, or when it may
-// no longer work here. One that is merely silent for a moment, or is being verified again after it came back, is not.
-func (q *Queries) ClusterNodes(ctx context.Context, db DBTX, clusterID ids.Cluster) ([]ClusterNodesRow, error) {
-	rows, err := db.Query(ctx, clusterNodes, clusterID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ClusterNodesRow{}
-	for rows.Next() {
-		var i ClusterNodesRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.ClusterID,
-			&i.HostID,
-			&i.Role,
-			&i.Ordinal,
-			&i.State,
-			&i.Reason,
-			&i.Slot,
-			&i.GPUs,
-			&i.CreatedAt,
-			&i.AliveAt,
-			&i.EndedAt,
-			&i.MachineID,
-			&i.RemoveRequestedAt,
-			&i.StoppingAt,
-			&i.DrainMs,
-			&i.HostState,
-			&i.HostGone,
-			&i.HostOrgID,
-			&i.Region,
-			&i.Simulated,
-			&i.GPUsWell,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const clusterPhases = `-- name: ClusterPhases :many
 SELECT coalesce(state, '')::text AS state, at FROM cluster_events WHERE cluster_id = $1 AND kind = 'state' ORDER BY seq
 `
@@ -270,15 +150,6 @@ func (q *Queries) ClusterPhases(ctx context.Context, db DBTX, clusterID ids.Clus
 		return nil, err
 	}
 	return items, nil
-}
-
-const countReplacement = `-- name: CountReplacement :exec
-UPDATE clusters SET replacements = replacements + 1, version = version + 1 WHERE id = $1
-`
-
-func (q *Queries) CountReplacement(ctx context.Context, db DBTX, id ids.Cluster) error {
-	_, err := db.Exec(ctx, countReplacement, id)
-	return err
 }
 
 const expireQuotes = `-- name: ExpireQuotes :execrows
@@ -427,33 +298,6 @@ func (q *Queries) GetCluster(ctx context.Context, db DBTX, iD ids.Cluster, orgID
 		&i.Simulated,
 	)
 	return i, err
-}
-
-const getRaySummary = `-- name: GetRaySummary :one
-SELECT observed_at, nodes FROM ray_summaries WHERE cluster_id = $1
-`
-
-type GetRaySummaryRow struct {
-	ObservedAt time.Time
-	Nodes      []byte
-}
-
-func (q *Queries) GetRaySummary(ctx context.Context, db DBTX, clusterID ids.Cluster) (GetRaySummaryRow, error) {
-	row := db.QueryRow(ctx, getRaySummary, clusterID)
-	var i GetRaySummaryRow
-	err := row.Scan(&i.ObservedAt, &i.Nodes)
-	return i, err
-}
-
-const hasOpenLeases = `-- name: HasOpenLeases :one
-SELECT EXISTS (SELECT 1 FROM leases WHERE node_id = $1 AND state <> 'closed')
-`
-
-func (q *Queries) HasOpenLeases(ctx context.Context, db DBTX, nodeID ids.Node) (bool, error) {
-	row := db.QueryRow(ctx, hasOpenLeases, nodeID)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
 }
 
 const headHosts = `-- name: HeadHosts :many
@@ -650,15 +494,6 @@ func (q *Queries) InsertQuote(ctx context.Context, db DBTX, arg InsertQuoteParam
 	return i, err
 }
 
-const insertReceipt = `-- name: InsertReceipt :exec
-INSERT INTO delivery_receipts (cluster_id, document, sha256) VALUES ($1, $2, $3)
-`
-
-func (q *Queries) InsertReceipt(ctx context.Context, db DBTX, clusterID ids.Cluster, document string, sha256 []byte) error {
-	_, err := db.Exec(ctx, insertReceipt, clusterID, document, sha256)
-	return err
-}
-
 const lastOrgEvent = `-- name: LastOrgEvent :one
 SELECT coalesce(max(seq), 0)::bigint FROM cluster_events WHERE org_id = $1
 `
@@ -726,60 +561,6 @@ func (q *Queries) LeaseGPUs(ctx context.Context, db DBTX, arg LeaseGPUsParams) (
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const leasedGPUs = `-- name: LeasedGPUs :many
-SELECT l.id AS lease_id, l.node_id, l.host_id, l.price_per_gpu_hour, n.ordinal, n.slot, g.uuid, g.product, g.model, g.memory_mib, g.healthy
-FROM leases l JOIN gpus g ON g.id = l.gpu_id JOIN nodes n ON n.id = l.node_id
-WHERE l.cluster_id = $1 AND l.state <> 'closed'
-ORDER BY n.ordinal, g.ordinal
-`
-
-type LeasedGPUsRow struct {
-	LeaseID         ids.Lease
-	NodeID          ids.Node
-	HostID          ids.Host
-	PricePerGPUHour money.Amount
-	Ordinal         int32
-	Slot            int32
-	UUID            string
-	Product         string
-	Model           string
-	MemoryMiB       int64
-	Healthy         bool
-}
-
-// What a receipt lists: every open lease of a cluster with the GPU as inventoried.
-func (q *Queries) LeasedGPUs(ctx context.Context, db DBTX, clusterID ids.Cluster) ([]LeasedGPUsRow, error) {
-	rows, err := db.Query(ctx, leasedGPUs, clusterID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []LeasedGPUsRow{}
-	for rows.Next() {
-		var i LeasedGPUsRow
-		if err := rows.Scan(
-			&i.LeaseID,
-			&i.NodeID,
-			&i.HostID,
-			&i.PricePerGPUHour,
-			&i.Ordinal,
-			&i.Slot,
-			&i.UUID,
-			&i.Product,
-			&i.Model,
-			&i.MemoryMiB,
-			&i.Healthy,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const listClusters = `-- name: ListClusters :many
@@ -859,135 +640,6 @@ func (q *Queries) ListClusters(ctx context.Context, db DBTX, orgID ids.Org, live
 	return items, nil
 }
 
-const liveClusters = `-- name: LiveClusters :many
-
-SELECT id FROM clusters WHERE state NOT IN ('released', 'failed') ORDER BY id
-`
-
-// A cluster's life -------------------------------------------------------------
-func (q *Queries) LiveClusters(ctx context.Context, db DBTX) ([]ids.Cluster, error) {
-	rows, err := db.Query(ctx, liveClusters)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ids.Cluster{}
-	for rows.Next() {
-		var id ids.Cluster
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const lockCluster = `-- name: LockCluster :one
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.runtime, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, b.regions, clock_timestamp()::timestamptz AS now
-FROM clusters c JOIN bookings b ON b.id = c.booking_id
-WHERE c.id = $1
-FOR NO KEY UPDATE OF c
-`
-
-type LockClusterRow struct {
-	ID                 ids.Cluster
-	OrgID              ids.Org
-	BookingID          ids.Booking
-	CreatedBy          ids.User
-	Name               string
-	State              string
-	Version            int64
-	GPUModel           string
-	NodeCount          int32
-	GPUsPerNode        int32
-	DurationMS         int64
-	HoldBaseUnits      money.Amount
-	FeeBps             int32
-	RayVersion         string
-	RayTokenSealed     []byte
-	Replacements       int32
-	FaultParty         *string
-	EndReason          string
-	ReleaseRequestedAt *time.Time
-	CreatedAt          time.Time
-	PhaseAt            time.Time
-	ReadyAt            *time.Time
-	EndedAt            *time.Time
-	SettledAt          *time.Time
-	Kind               string
-	Runtime            string
-	Places             []int32
-	JoiningPlaces      []int32
-	ForecastEnd        time.Time
-	PreemptAt          *time.Time
-	ParkAfterMS        *int64
-	ReleaseAfterMS     *int64
-	ActiveAt           *time.Time
-	ResumeRequestedAt  *time.Time
-	Notices            []string
-	Regions            []string
-	Now                time.Time
-}
-
-// The same, with the cluster's row locked until the transaction ends, but not against rows that refer to it.
-func (q *Queries) LockCluster(ctx context.Context, db DBTX, id ids.Cluster) (LockClusterRow, error) {
-	row := db.QueryRow(ctx, lockCluster, id)
-	var i LockClusterRow
-	err := row.Scan(
-		&i.ID,
-		&i.OrgID,
-		&i.BookingID,
-		&i.CreatedBy,
-		&i.Name,
-		&i.State,
-		&i.Version,
-		&i.GPUModel,
-		&i.NodeCount,
-		&i.GPUsPerNode,
-		&i.DurationMS,
-		&i.HoldBaseUnits,
-		&i.FeeBps,
-		&i.RayVersion,
-		&i.RayTokenSealed,
-		&i.Replacements,
-		&i.FaultParty,
-		&i.EndReason,
-		&i.ReleaseRequestedAt,
-		&i.CreatedAt,
-		&i.PhaseAt,
-		&i.ReadyAt,
-		&i.EndedAt,
-		&i.SettledAt,
-		&i.Kind,
-		&i.Runtime,
-		&i.Places,
-		&i.JoiningPlaces,
-		&i.ForecastEnd,
-		&i.PreemptAt,
-		&i.ParkAfterMS,
-		&i.ReleaseAfterMS,
-		&i.ActiveAt,
-		&i.ResumeRequestedAt,
-		&i.Notices,
-		&i.Regions,
-		&i.Now,
-	)
-	return i, err
-}
-
-const lockNodes = `-- name: LockNodes :exec
-SELECT FROM nodes WHERE cluster_id = $1 AND ended_at IS NULL ORDER BY id FOR NO KEY UPDATE
-`
-
-// In the order in which the gateway locks them.
-func (q *Queries) LockNodes(ctx context.Context, db DBTX, clusterID ids.Cluster) error {
-	_, err := db.Exec(ctx, lockNodes, clusterID)
-	return err
-}
-
 const markHostsLeased = `-- name: MarkHostsLeased :exec
 WITH ordered AS (SELECT id FROM hosts WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE)
 UPDATE hosts h SET state = CASE WHEN h.state = 'idle' THEN 'leased' ELSE 'idle' END
@@ -1000,18 +652,6 @@ WHERE h.id = ordered.id AND h.state IN ('idle', 'leased')
 func (q *Queries) MarkHostsLeased(ctx context.Context, db DBTX, hosts []uuid.UUID) error {
 	_, err := db.Exec(ctx, markHostsLeased, hosts)
 	return err
-}
-
-const nodePrice = `-- name: NodePrice :one
-SELECT price_per_gpu_hour FROM leases WHERE node_id = $1 ORDER BY opened_at DESC LIMIT 1
-`
-
-// What a GPU of the node was leased for; it stays on closed leases.
-func (q *Queries) NodePrice(ctx context.Context, db DBTX, nodeID ids.Node) (money.Amount, error) {
-	row := db.QueryRow(ctx, nodePrice, nodeID)
-	var price_per_gpu_hour money.Amount
-	err := row.Scan(&price_per_gpu_hour)
-	return price_per_gpu_hour, err
 }
 
 const nodePrices = `-- name: NodePrices :many
@@ -1152,98 +792,6 @@ func (q *Queries) PlacementHosts(ctx context.Context, db DBTX, hosts []uuid.UUID
 	return items, nil
 }
 
-const readCluster = `-- name: ReadCluster :one
-SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.runtime, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, b.regions, clock_timestamp()::timestamptz AS now
-FROM clusters c JOIN bookings b ON b.id = c.booking_id
-WHERE c.id = $1
-`
-
-type ReadClusterRow struct {
-	ID                 ids.Cluster
-	OrgID              ids.Org
-	BookingID          ids.Booking
-	CreatedBy          ids.User
-	Name               string
-	State              string
-	Version            int64
-	GPUModel           string
-	NodeCount          int32
-	GPUsPerNode        int32
-	DurationMS         int64
-	HoldBaseUnits      money.Amount
-	FeeBps             int32
-	RayVersion         string
-	RayTokenSealed     []byte
-	Replacements       int32
-	FaultParty         *string
-	EndReason          string
-	ReleaseRequestedAt *time.Time
-	CreatedAt          time.Time
-	PhaseAt            time.Time
-	ReadyAt            *time.Time
-	EndedAt            *time.Time
-	SettledAt          *time.Time
-	Kind               string
-	Runtime            string
-	Places             []int32
-	JoiningPlaces      []int32
-	ForecastEnd        time.Time
-	PreemptAt          *time.Time
-	ParkAfterMS        *int64
-	ReleaseAfterMS     *int64
-	ActiveAt           *time.Time
-	ResumeRequestedAt  *time.Time
-	Notices            []string
-	Regions            []string
-	Now                time.Time
-}
-
-// What the lifecycle decides on, the database's time included.
-func (q *Queries) ReadCluster(ctx context.Context, db DBTX, id ids.Cluster) (ReadClusterRow, error) {
-	row := db.QueryRow(ctx, readCluster, id)
-	var i ReadClusterRow
-	err := row.Scan(
-		&i.ID,
-		&i.OrgID,
-		&i.BookingID,
-		&i.CreatedBy,
-		&i.Name,
-		&i.State,
-		&i.Version,
-		&i.GPUModel,
-		&i.NodeCount,
-		&i.GPUsPerNode,
-		&i.DurationMS,
-		&i.HoldBaseUnits,
-		&i.FeeBps,
-		&i.RayVersion,
-		&i.RayTokenSealed,
-		&i.Replacements,
-		&i.FaultParty,
-		&i.EndReason,
-		&i.ReleaseRequestedAt,
-		&i.CreatedAt,
-		&i.PhaseAt,
-		&i.ReadyAt,
-		&i.EndedAt,
-		&i.SettledAt,
-		&i.Kind,
-		&i.Runtime,
-		&i.Places,
-		&i.JoiningPlaces,
-		&i.ForecastEnd,
-		&i.PreemptAt,
-		&i.ParkAfterMS,
-		&i.ReleaseAfterMS,
-		&i.ActiveAt,
-		&i.ResumeRequestedAt,
-		&i.Notices,
-		&i.Regions,
-		&i.Now,
-	)
-	return i, err
-}
-
 const refuseBooking = `-- name: RefuseBooking :exec
 UPDATE bookings SET state = 'refused', decided_at = now(),
     refusal_code = $1, refusal = $2, refusal_details = $3
@@ -1273,92 +821,6 @@ SELECT pg_notify('muster_bookings', '') FROM requested
 // Accepts a quote that is still open, and wakes the applier; asking twice changes nothing.
 func (q *Queries) RequestBooking(ctx context.Context, db DBTX, clusterName string, iD ids.Booking, orgID ids.Org) error {
 	_, err := db.Exec(ctx, requestBooking, clusterName, iD, orgID)
-	return err
-}
-
-const requestRelease = `-- name: RequestRelease :one
-UPDATE clusters SET
-    release_requested_at = CASE WHEN ended_at IS NULL THEN coalesce(release_requested_at, now()) ELSE release_requested_at END,
-    version = version + (ended_at IS NULL AND release_requested_at IS NULL)::int
-WHERE id = $1 AND org_id = $2
-RETURNING id
-`
-
-// Of a cluster that has ended, or is to be released already, nothing changes.
-func (q *Queries) RequestRelease(ctx context.Context, db DBTX, iD ids.Cluster, orgID ids.Org) (ids.Cluster, error) {
-	row := db.QueryRow(ctx, requestRelease, iD, orgID)
-	var id ids.Cluster
-	err := row.Scan(&id)
-	return id, err
-}
-
-const setClusterState = `-- name: SetClusterState :exec
-UPDATE clusters SET state = $1, version = version + 1, phase_at = clock_timestamp(),
-    ready_at = CASE WHEN $1 = 'ready' THEN coalesce(ready_at, clock_timestamp()) ELSE ready_at END,
-    ended_at = CASE WHEN $1 IN ('released', 'failed') THEN clock_timestamp() END,
-    fault_party = coalesce(fault_party, $2),
-    end_reason = CASE WHEN end_reason = '' THEN $3 ELSE end_reason END
-WHERE id = $4
-`
-
-func (q *Queries) SetClusterState(ctx context.Context, db DBTX, state string, faultParty *string, endReason string, iD ids.Cluster) error {
-	_, err := db.Exec(ctx, setClusterState,
-		state,
-		faultParty,
-		endReason,
-		iD,
-	)
-	return err
-}
-
-const setNodeState = `-- name: SetNodeState :exec
-UPDATE nodes SET state = $1, reason = CASE WHEN $2::text = '' THEN reason ELSE $2 END,
-    alive_at = CASE WHEN $1 = 'alive' THEN coalesce(alive_at, clock_timestamp()) ELSE alive_at END,
-    ended_at = CASE WHEN $1 IN ('stopped', 'failed') THEN clock_timestamp() END
-WHERE id = $3
-`
-
-func (q *Queries) SetNodeState(ctx context.Context, db DBTX, state string, reason string, iD ids.Node) error {
-	_, err := db.Exec(ctx, setNodeState, state, reason, iD)
-	return err
-}
-
-const startBilling = `-- name: StartBilling :exec
-WITH leased AS (
-    UPDATE leases SET state = 'billing' WHERE cluster_id = $2 AND state = 'held' RETURNING id, host_id
-), clock AS (SELECT clock_timestamp() AS at)
-INSERT INTO usage (id, lease_id, host_id, started_at, confirmed_at, limit_at)
-SELECT gen_random_uuid(), leased.id, leased.host_id, clock.at, clock.at, clock.at + $1::interval FROM leased, clock
-`
-
-// Opens a usage interval for every held lease of the cluster, all at one instant, for at most the booked time that is left.
-func (q *Queries) StartBilling(ctx context.Context, db DBTX, remaining time.Duration, clusterID ids.Cluster) error {
-	_, err := db.Exec(ctx, startBilling, remaining, clusterID)
-	return err
-}
-
-const stopBilling = `-- name: StopBilling :exec
-WITH closed AS (
-    UPDATE usage u SET ended_at = clock_timestamp() -- the trigger sets it to what is confirmed
-    FROM leases l
-    WHERE l.id = u.lease_id AND l.cluster_id = $1 AND u.ended_at IS NULL
-    RETURNING u.lease_id
-)
-UPDATE leases SET state = 'held' WHERE id IN (SELECT lease_id FROM closed) AND state = 'billing'
-`
-
-// Closes the open usage of a cluster where the hosts' heartbeats last confirmed it: what was not confirmed is not charged.
-func (q *Queries) StopBilling(ctx context.Context, db DBTX, clusterID ids.Cluster) error {
-	_, err := db.Exec(ctx, stopBilling, clusterID)
-	return err
-}
-
-const touchCluster = `-- name: TouchCluster :exec
-UPDATE clusters SET version = version + 1 WHERE id = $1
-`
-
-func (q *Queries) TouchCluster(ctx context.Context, db DBTX, id ids.Cluster) error {
-	_, err := db.Exec(ctx, touchCluster, id)
 	return err
 }
 

@@ -58,6 +58,9 @@ func (e *Escrow) Hold(_ context.Context, _ pgx.Tx, _ ids.Org, booking ids.Bookin
 	return nil
 }
 
+// Available implements cluster.Balances.
+func (e *Escrow) Available(context.Context, ids.Org) (money.Amount, error) { return e.Balance, nil }
+
 // New makes a world with one customer and a scheduler that leads.
 func New(t testing.TB) *World {
 	t.Helper()
@@ -71,7 +74,7 @@ func New(t testing.TB) *World {
 	w := &World{TB: t, Pool: pool, Escrow: &Escrow{Balance: 1 << 60, Held: map[ids.Booking]money.Amount{}}}
 	w.Market = market.New(pool, hub, money.Currency{Symbol: "USDC", Decimals: 6}, 250)
 	w.Applier = applier.New(pool, hub, w.Escrow, box, "2.60.0", log)
-	w.Lifecycle = cluster.NewLifecycle(pool, hub, w.Applier, log)
+	w.Lifecycle = cluster.NewLifecycle(pool, hub, w.Applier, w.Escrow, log)
 	w.Clusters = cluster.NewService(pool)
 	w.Customer = w.AddOrg("Customer")
 	w.User = ids.New[ids.User]()
@@ -220,10 +223,13 @@ func (w *World) RayReports(id ids.Cluster, change func(*cluster.RayNode)) {
 		ON CONFLICT (cluster_id) DO UPDATE SET observed_at = excluded.observed_at, nodes = excluded.nodes`, id, document)
 }
 
-// AgentsStop reports every stopping node as stopped.
+// AgentsStop reports every stopping node as stopped, and so the head, which is asked to after the others.
 func (w *World) AgentsStop(id ids.Cluster) {
 	w.Helper()
-	w.Exec(`UPDATE nodes SET state = 'stopped', ended_at = now() WHERE cluster_id = $1 AND state = 'stopping'`, id)
+	const stop = `UPDATE nodes SET state = 'stopped', ended_at = now() WHERE cluster_id = $1 AND state = 'stopping'`
+	w.Exec(stop, id)
+	w.Look()
+	w.Exec(stop, id)
 }
 
 // Ready books a spec and leads it to ready.
