@@ -12,51 +12,306 @@ import (
 	"github.com/muster-gpu/muster/internal/money"
 )
 
-type key struct {
-	id    ids.Host
-	model string
-}
+const none = -1
 
 // Index is a fleet to place on. Make it with NewIndex.
-type Index struct{ hosts map[key]Host }
+//
+// Hosts of one model, runtime and region form a part. A part keeps its open hosts in lists, one for each class of price and
+// number of free GPUs, each in the order of prices and ids:
+//
+//	H100, process, eu-west   hourly   8 free: 1.90 host_b, 1.95 host_a, ...
+//	                                  7 free: 1.80 host_k, ...
+//	                         daily    ...
+//
+// A query for g GPUs a node merges the lists with g free GPUs and more of the parts that it may use, and so meets hosts exactly
+// in the order in which they are preferred and never one that is too full. A gang of n nodes looks at n hosts and at those that
+// its further constraints turn away: O((n + turned away) log lists), whatever the size of the fleet. A change costs O(log hosts)
+// a class. Hosts with reservations are few; they are kept apart, since how many of their GPUs are free depends on the request.
+type Index struct {
+	entries []entry
+	unused  []int32
+	first   map[ids.Host]int32 // of a host's entries, which are chained
+	groups  map[groupKey]*group
+	sites   map[string]*site
+}
+
+// entry is a host's GPUs of one model, where the index keeps them.
+type entry struct {
+	Host
+	part *part
+	site *site // nil: a site of its own
+	free int   // GPUs that are well and not leased
+	next int32 // another model of the same host
+}
+
+// groupKey is what all nodes of a gang share.
+type groupKey struct{ model, runtime string }
+
+type group struct {
+	groupKey
+	size  int
+	parts []*part // by region
+}
+
+type part struct {
+	region   string
+	group    *group
+	slots    map[int32]struct{}
+	reserved map[int32]struct{}          // open hosts with reservations: in no list
+	lists    [Classes][maxGPUs + 1]*list // by class and free GPUs; nil while never used
+}
+
+const maxGPUs = 64
+
+type site struct {
+	slots map[int32]struct{}
+	rtt   time.Duration // of its worst host; 0 while one's is not known
+}
 
 // NewIndex makes an empty one.
-func NewIndex() *Index { return &Index{hosts: map[key]Host{}} }
+func NewIndex() *Index {
+	return &Index{first: map[ids.Host]int32{}, groups: map[groupKey]*group{}, sites: map[string]*site{}}
+}
 
-// Put inserts a host's GPUs of one model, or replaces what was known of them.
-func (x *Index) Put(h Host) { x.hosts[key{h.ID, h.Model}] = h }
+// Len is how many entries there are.
+func (x *Index) Len() int { return len(x.entries) - len(x.unused) }
 
-// Remove forgets a host.
-func (x *Index) Remove(id ids.Host) {
-	maps.DeleteFunc(x.hosts, func(k key, _ Host) bool { return k.id == id })
+// slot finds an entry.
+func (x *Index) slot(id ids.Host, model string) int32 {
+	at, found := x.first[id]
+	if !found {
+		return none
+	}
+	for at != none && x.entries[at].Model != model {
+		at = x.entries[at].next
+	}
+	return at
 }
 
 // Get returns a host's GPUs of one model.
 func (x *Index) Get(id ids.Host, model string) (Host, bool) {
-	h, ok := x.hosts[key{id, model}]
-	return h, ok
-}
-
-// Of returns all entries of a host.
-func (x *Index) Of(id ids.Host) []Host {
-	var found []Host
-	for h := range x.All() {
-		if h.ID == id {
-			found = append(found, h)
-		}
+	if at := x.slot(id, model); at != none {
+		return x.entries[at].Host, true
 	}
-	return found
+	return Host{}, false
 }
 
-// Len is how many entries there are.
-func (x *Index) Len() int { return len(x.hosts) }
+// Of returns all entries of a host, by model.
+func (x *Index) Of(id ids.Host) []Host {
+	at, found := x.first[id]
+	if !found {
+		return nil
+	}
+	var all []Host
+	for ; at != none; at = x.entries[at].next {
+		all = append(all, x.entries[at].Host)
+	}
+	slices.SortFunc(all, func(a, b Host) int { return cmp.Compare(a.Model, b.Model) })
+	return all
+}
 
 // All returns the entries ordered by host and model.
 func (x *Index) All() iter.Seq[Host] {
-	all := slices.SortedFunc(maps.Values(x.hosts), func(a, b Host) int {
-		return cmp.Or(slices.Compare(a.ID[:], b.ID[:]), cmp.Compare(a.Model, b.Model))
-	})
-	return slices.Values(all)
+	return func(yield func(Host) bool) {
+		for _, id := range slices.SortedFunc(maps.Keys(x.first), func(a, b ids.Host) int { return slices.Compare(a[:], b[:]) }) {
+			for _, h := range x.Of(id) {
+				if !yield(h) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Put inserts a host's GPUs of one model, or replaces what was known of them.
+func (x *Index) Put(h Host) {
+	at := x.slot(h.ID, h.Model)
+	if at == none {
+		x.add(h)
+		return
+	}
+	e := &x.entries[at]
+	if e.Runtime != h.Runtime || e.Region != h.Region || e.Site != h.Site || e.RTT != h.RTT {
+		x.leave(at)
+		e.Host = h
+		x.join(at)
+		return
+	}
+	was := *e
+	e.Host, e.free = h, bits.OnesCount64(h.Well&^h.Leased)
+	if x.listed(&was) && x.listed(e) && was.free == e.free {
+		x.reprice(at, was.Prices)
+		return
+	}
+	now := e.Host
+	e.Host, e.free = was.Host, was.free
+	x.unlist(at)
+	e.Host, e.free = now, bits.OnesCount64(now.Well&^now.Leased)
+	x.list(at)
+}
+
+func (x *Index) add(h Host) {
+	var at int32
+	if n := len(x.unused); n > 0 {
+		at, x.unused = x.unused[n-1], x.unused[:n-1]
+	} else {
+		at = int32(len(x.entries))
+		x.entries = append(x.entries, entry{})
+	}
+	next, found := x.first[h.ID]
+	if !found {
+		next = none
+	}
+	x.entries[at] = entry{Host: h, next: next}
+	x.first[h.ID] = at
+	x.join(at)
+}
+
+// Remove forgets a host.
+func (x *Index) Remove(id ids.Host) {
+	at, found := x.first[id]
+	if !found {
+		return
+	}
+	delete(x.first, id)
+	for at != none {
+		next := x.entries[at].next
+		x.leave(at)
+		x.entries[at] = entry{}
+		x.unused = append(x.unused, at)
+		at = next
+	}
+}
+
+// join puts an entry into its part, site and lists.
+func (x *Index) join(at int32) {
+	e := &x.entries[at]
+	e.free = bits.OnesCount64(e.Well &^ e.Leased)
+	e.part = x.partOf(e.Host)
+	e.part.slots[at] = struct{}{}
+	e.part.group.size++
+	if e.Site != "" {
+		if e.site = x.sites[e.Site]; e.site == nil {
+			e.site = &site{slots: map[int32]struct{}{}}
+			x.sites[e.Site] = e.site
+		}
+		e.site.slots[at] = struct{}{}
+		x.measure(e.site)
+	}
+	x.list(at)
+}
+
+// leave takes an entry out of all that join put it into. What is left empty is dropped.
+func (x *Index) leave(at int32) {
+	x.unlist(at)
+	e := &x.entries[at]
+	p, g := e.part, e.part.group
+	delete(p.slots, at)
+	g.size--
+	if len(p.slots) == 0 {
+		g.parts = slices.DeleteFunc(g.parts, func(one *part) bool { return one == p })
+	}
+	if g.size == 0 {
+		delete(x.groups, g.groupKey)
+	}
+	if e.site != nil {
+		delete(e.site.slots, at)
+		x.measure(e.site)
+		if len(e.site.slots) == 0 {
+			delete(x.sites, e.Site)
+		}
+		e.site = nil
+	}
+}
+
+func (x *Index) partOf(h Host) *part {
+	key := groupKey{h.Model, h.Runtime}
+	g := x.groups[key]
+	if g == nil {
+		g = &group{groupKey: key}
+		x.groups[key] = g
+	}
+	at, found := slices.BinarySearchFunc(g.parts, h.Region, func(p *part, region string) int { return cmp.Compare(p.region, region) })
+	if !found {
+		g.parts = slices.Insert(g.parts, at, &part{region: h.Region, group: g, slots: map[int32]struct{}{}, reserved: map[int32]struct{}{}})
+	}
+	return g.parts[at]
+}
+
+// measure finds a site's round trip anew.
+func (x *Index) measure(s *site) {
+	s.rtt = 0
+	for at := range s.slots {
+		rtt := x.entries[at].RTT
+		if rtt == 0 {
+			s.rtt = 0
+			return
+		}
+		s.rtt = max(s.rtt, rtt)
+	}
+}
+
+// listed reports whether an entry is in the lists: it can be booked, and without looking at reservations.
+func (x *Index) listed(e *entry) bool { return e.Open && e.free > 0 && len(e.Reserved) == 0 }
+
+// compare orders ranks of one list. Entries of one list have equally many free GPUs.
+func (x *Index) compare(a, b rank) int {
+	if c := cmp.Compare(a.price, b.price); c != 0 {
+		return c
+	}
+	return slices.Compare(x.entries[a.slot].ID[:], x.entries[b.slot].ID[:])
+}
+
+func (x *Index) list(at int32) {
+	e := &x.entries[at]
+	if e.Open && len(e.Reserved) > 0 {
+		e.part.reserved[at] = struct{}{}
+	}
+	if !x.listed(e) {
+		return
+	}
+	for class, price := range e.Prices {
+		if price > 0 {
+			e.part.of(class, e.free).insert(rank{int64(price), at}, x.compare)
+		}
+	}
+}
+
+func (x *Index) unlist(at int32) {
+	e := &x.entries[at]
+	delete(e.part.reserved, at)
+	if !x.listed(e) {
+		return
+	}
+	for class, price := range e.Prices {
+		if price > 0 {
+			e.part.of(class, e.free).remove(rank{int64(price), at}, x.compare)
+		}
+	}
+}
+
+// reprice moves a listed entry within the lists of the classes whose price has changed.
+func (x *Index) reprice(at int32, was [Classes]money.Amount) {
+	e := &x.entries[at]
+	for class, price := range e.Prices {
+		if price == was[class] {
+			continue
+		}
+		l := e.part.of(class, e.free)
+		if was[class] > 0 {
+			l.remove(rank{int64(was[class]), at}, x.compare)
+		}
+		if price > 0 {
+			l.insert(rank{int64(price), at}, x.compare)
+		}
+	}
+}
+
+func (p *part) of(class, free int) *list {
+	if p.lists[class][free] == nil {
+		p.lists[class][free] = &list{}
+	}
+	return p.lists[class][free]
 }
 
 // Take marks a node's GPUs on a host as leased: the free ones in the lowest places.
@@ -86,7 +341,9 @@ func (x *Index) Free(id ids.Host, model string, mask uint64) {
 }
 
 // FreeFor returns the GPUs that a request could take on the host, were the host suitable.
-func (h Host) FreeFor(r Request) uint64 {
+func (h *Host) FreeFor(r Request) uint64 { return h.freeFor(&r) }
+
+func (h *Host) freeFor(r *Request) uint64 {
 	taken := h.Leased
 	if r.Start > 0 {
 		taken = 0
@@ -106,162 +363,3 @@ func (h Host) FreeFor(r Request) uint64 {
 	}
 	return h.Well &^ taken
 }
-
-// Place returns the cheapest plan, or false and nothing. Explain tells why.
-func (x *Index) Place(r Request) (Plan, bool) {
-	if r.Nodes <= 0 || r.GPUsPerNode <= 0 {
-		return Plan{}, false
-	}
-	var best Plan
-	found := false
-	for _, hosts := range partitions(x.Candidates(r, x.Len())) {
-		for _, group := range gangs(hosts, r) {
-			if len(group) < r.Nodes {
-				continue
-			}
-			plan := Plan{Model: group[0].Host.Model, Runtime: group[0].Host.Runtime, Nodes: group[:r.Nodes], WorstRTT: worst(group[:r.Nodes])}
-			if !found || better(plan, best, r) {
-				best, found = plan, true
-			}
-		}
-	}
-	return best, found
-}
-
-// Candidates returns hosts that could each take a node, cheapest first.
-func (x *Index) Candidates(r Request, limit int) []Node {
-	var nodes []Node
-	for h := range x.All() {
-		if passesAll(h, r) {
-			nodes = append(nodes, Node{h, h.Prices[r.Class]})
-		}
-	}
-	slices.SortFunc(nodes, func(a, b Node) int { return compareNodes(a, b, r) })
-	return nodes[:min(limit, len(nodes))]
-}
-
-func compareNodes(a, b Node, r Request) int {
-	return cmp.Or(
-		cmp.Compare(a.Price, b.Price),
-		cmp.Compare(bits.OnesCount64(a.Host.FreeFor(r)), bits.OnesCount64(b.Host.FreeFor(r))),
-		slices.Compare(a.Host.ID[:], b.Host.ID[:]),
-	)
-}
-
-// partitions splits by model and runtime, keeping the order.
-func partitions(nodes []Node) [][]Node {
-	type part struct{ model, runtime string }
-	groups := map[part][]Node{}
-	var order []part
-	for _, n := range nodes {
-		p := part{n.Host.Model, n.Host.Runtime}
-		if groups[p] == nil {
-			order = append(order, p)
-		}
-		groups[p] = append(groups[p], n)
-	}
-	all := make([][]Node, 0, len(order))
-	for _, p := range order {
-		all = append(all, groups[p])
-	}
-	return all
-}
-
-// siteOf names the local network that a host is on.
-func siteOf(h Host) string {
-	if h.Site == "" {
-		return h.ID.String()
-	}
-	return h.Site
-}
-
-// gangs are the sets of hosts within each of which any choice keeps the bound on links.
-func gangs(nodes []Node, r Request) [][]Node {
-	if !r.SameSite && r.MaxRTT == 0 {
-		return [][]Node{nodes}
-	}
-	bySite := map[string][]Node{}
-	rtt := map[string]time.Duration{}
-	var sites []string
-	for _, n := range nodes {
-		site := siteOf(n.Host)
-		if bySite[site] == nil {
-			sites = append(sites, site)
-			rtt[site] = n.Host.RTT
-		}
-		bySite[site] = append(bySite[site], n)
-		if rtt[site] == 0 || n.Host.RTT == 0 {
-			rtt[site] = 0
-		} else {
-			rtt[site] = max(rtt[site], n.Host.RTT)
-		}
-	}
-	var all [][]Node
-	for _, site := range sites {
-		all = append(all, bySite[site])
-	}
-	if r.SameSite {
-		return all
-	}
-	near := func(bound time.Duration, also string) (group []Node) {
-		for _, n := range nodes {
-			site := siteOf(n.Host)
-			if site == also || rtt[site] > 0 && rtt[site] <= bound {
-				group = append(group, n)
-			}
-		}
-		return group
-	}
-	all = append(all, near(r.MaxRTT/2, ""))
-	for _, site := range sites {
-		if rtt[site] > r.MaxRTT/2 && rtt[site] < r.MaxRTT {
-			all = append(all, near(r.MaxRTT-rtt[site], site))
-		}
-	}
-	return all
-}
-
-// worst is the round trip between the two nodes farthest apart.
-func worst(nodes []Node) time.Duration {
-	rtt := map[string]time.Duration{}
-	for _, n := range nodes {
-		site := siteOf(n.Host)
-		if known, seen := rtt[site]; seen && known == 0 || n.Host.RTT == 0 {
-			rtt[site] = 0
-		} else {
-			rtt[site] = max(known, n.Host.RTT)
-		}
-	}
-	if len(rtt) <= 1 {
-		return 0
-	}
-	longest := slices.Sorted(maps.Values(rtt))
-	if longest[0] == 0 {
-		return -1
-	}
-	return longest[len(longest)-1] + longest[len(longest)-2]
-}
-
-func better(a, b Plan, r Request) bool {
-	stranded := func(p Plan) (n int) {
-		for _, node := range p.Nodes {
-			n += bits.OnesCount64(node.Host.FreeFor(r))
-		}
-		return n
-	}
-	return cmp.Or(
-		cmp.Compare(a.Price(), b.Price()),
-		cmp.Compare(stranded(a), stranded(b)),
-		slices.CompareFunc(a.Nodes, b.Nodes, func(m, n Node) int { return slices.Compare(m.Host.ID[:], n.Host.ID[:]) }),
-	) < 0
-}
-
-// share is a node's part of what its host has, by GPUs.
-func share[N int | int64](whole N, h Host, r Request) N {
-	if h.GPUs == 0 {
-		return 0
-	}
-	return whole * N(r.GPUsPerNode) / N(h.GPUs)
-}
-
-func within(price, limit money.Amount) bool { return price > 0 && (limit == 0 || price <= limit) }

@@ -1,0 +1,408 @@
+package placement
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+	"time"
+
+	"github.com/muster-gpu/muster/internal/money"
+)
+
+// found is a host that can take a node, and what the order is made of.
+type found struct {
+	price int64
+	free  int
+	slot  int32
+}
+
+// better orders hosts by how much they are preferred: cheaper, then fewer GPUs left over, then by id.
+func (x *Index) better(a, b found) int {
+	return cmp.Or(cmp.Compare(a.price, b.price), cmp.Compare(a.free, b.free), slices.Compare(x.entries[a.slot].ID[:], x.entries[b.slot].ID[:]))
+}
+
+// walk yields the hosts of some parts that can each take a node of the request, the preferred ones first. A yield of false ends it.
+func (x *Index) walk(parts []*part, r *Request, yield func(found) bool) {
+	if r.GPUsPerNode < 1 || r.GPUsPerNode > maxGPUs {
+		return
+	}
+	if r.Start > 0 || r.Preempt {
+		x.walkAll(parts, r, yield)
+		return
+	}
+	var room [32]source // most walks need no more
+	sources := room[:0]
+	for _, p := range parts {
+		for free := r.GPUsPerNode; free <= maxGPUs; free++ {
+			if l := p.lists[r.Class][free]; l != nil && l.size > 0 {
+				sources = append(sources, source{cursor: cursor{chunks: l.chunks}, free: free})
+			}
+		}
+	}
+	if reserved := x.reserved(parts, r); len(reserved) > 0 {
+		sources = append(sources, source{sorted: reserved})
+	}
+	merge := heap{x: x, sources: sources}
+	merge.build()
+	for len(merge.sources) > 0 {
+		next := merge.sources[0].head
+		if r.MaxPrice > 0 && next.price > int64(r.MaxPrice) {
+			return
+		}
+		merge.next()
+		if passesAll(&x.entries[next.slot].Host, r) && !yield(next) {
+			return
+		}
+	}
+}
+
+// walkAll is walk for requests whose free GPUs the lists do not tell: it looks at every host of the parts.
+func (x *Index) walkAll(parts []*part, r *Request, yield func(found) bool) {
+	var all []found
+	for _, p := range parts {
+		for at := range p.slots {
+			if h := &x.entries[at].Host; passesAll(h, r) {
+				all = append(all, found{int64(h.Prices[r.Class]), bits.OnesCount64(h.freeFor(r)), at})
+			}
+		}
+	}
+	slices.SortFunc(all, x.better)
+	for _, f := range all {
+		if !yield(f) {
+			return
+		}
+	}
+}
+
+// reserved are the parts' hosts with reservations that could take a node, in order.
+func (x *Index) reserved(parts []*part, r *Request) []found {
+	var all []found
+	for _, p := range parts {
+		for at := range p.reserved {
+			h := &x.entries[at].Host
+			if free := bits.OnesCount64(h.freeFor(r)); free >= r.GPUsPerNode && h.Prices[r.Class] > 0 {
+				all = append(all, found{int64(h.Prices[r.Class]), free, at})
+			}
+		}
+	}
+	slices.SortFunc(all, x.better)
+	return all
+}
+
+// source is one of the lists that a walk merges.
+type source struct {
+	head   found
+	cursor cursor
+	free   int
+	sorted []found // instead of a cursor
+}
+
+// advance takes the next of the source into head.
+func (s *source) advance() bool {
+	if s.free == 0 {
+		if len(s.sorted) == 0 {
+			return false
+		}
+		s.head, s.sorted = s.sorted[0], s.sorted[1:]
+		return true
+	}
+	r, ok := s.cursor.head()
+	if ok {
+		s.head = found{r.price, s.free, r.slot}
+		s.cursor.next()
+	}
+	return ok
+}
+
+// heap merges sources: the one with the preferred head is first.
+type heap struct {
+	x       *Index
+	sources []source
+}
+
+func (h *heap) build() {
+	kept := h.sources[:0]
+	for _, s := range h.sources {
+		if s.advance() {
+			kept = append(kept, s)
+		}
+	}
+	h.sources = kept
+	for at := len(kept)/2 - 1; at >= 0; at-- {
+		h.sink(at)
+	}
+}
+
+func (h *heap) next() {
+	if !h.sources[0].advance() {
+		last := len(h.sources) - 1
+		h.sources[0] = h.sources[last]
+		h.sources = h.sources[:last]
+	}
+	h.sink(0)
+}
+
+func (h *heap) sink(at int) {
+	for {
+		child := 2*at + 1
+		if child >= len(h.sources) {
+			return
+		}
+		if right := child + 1; right < len(h.sources) && h.x.better(h.sources[right].head, h.sources[child].head) < 0 {
+			child = right
+		}
+		if h.x.better(h.sources[at].head, h.sources[child].head) <= 0 {
+			return
+		}
+		h.sources[at], h.sources[child] = h.sources[child], h.sources[at]
+		at = child
+	}
+}
+
+// gang is a set of hosts under construction, in the order of preference.
+type gang struct {
+	nodes    []found
+	price    int64
+	stranded int
+}
+
+func (g *gang) add(f found) {
+	g.nodes = append(g.nodes, f)
+	g.price += f.price
+	g.stranded += f.free
+}
+
+// beats reports whether a complete gang is preferred to another, or to none.
+func (x *Index) beats(a, b *gang) bool {
+	if b == nil {
+		return true
+	}
+	return cmp.Or(cmp.Compare(a.price, b.price), cmp.Compare(a.stranded, b.stranded), slices.CompareFunc(x.byID(a), x.byID(b), func(s, t int32) int {
+		return slices.Compare(x.entries[s].ID[:], x.entries[t].ID[:])
+	})) < 0
+}
+
+func (x *Index) byID(g *gang) []int32 {
+	slots := make([]int32, len(g.nodes))
+	for i, n := range g.nodes {
+		slots[i] = n.slot
+	}
+	slices.SortFunc(slots, func(s, t int32) int { return slices.Compare(x.entries[s].ID[:], x.entries[t].ID[:]) })
+	return slots
+}
+
+// Place returns the cheapest plan, or false and nothing. Explain tells why.
+func (x *Index) Place(r Request) (Plan, bool) {
+	var best *gang
+	var of *group
+	for _, g := range x.groupsFor(&r) {
+		if r.Nodes < 1 || r.Nodes > g.size {
+			continue
+		}
+		parts := g.partsIn(r.Regions)
+		var candidate *gang
+		switch {
+		case r.SameSite:
+			candidate = x.sameSite(parts, &r, best)
+		case r.MaxRTT > 0:
+			candidate = x.near(parts, &r, best)
+		default:
+			candidate = x.cheapest(parts, &r, best, func(*entry) bool { return true })
+		}
+		if candidate != nil && x.beats(candidate, best) {
+			best, of = candidate, g
+		}
+	}
+	if best == nil {
+		return Plan{}, false
+	}
+	plan := Plan{Model: of.model, Runtime: of.runtime, Nodes: make([]Node, len(best.nodes)), WorstRTT: x.worst(best.nodes)}
+	for i, n := range best.nodes {
+		plan.Nodes[i] = Node{x.entries[n.slot].Host, money.Amount(n.price)}
+	}
+	return plan, true
+}
+
+// groupsFor are the groups that a request may use, in a fixed order.
+func (x *Index) groupsFor(r *Request) []*group {
+	if r.Model != "" && r.Runtime != "" {
+		if g := x.groups[groupKey{r.Model, r.Runtime}]; g != nil {
+			return []*group{g}
+		}
+		return nil
+	}
+	var all []*group
+	for key, g := range x.groups {
+		if (r.Model == "" || key.model == r.Model) && (r.Runtime == "" || key.runtime == r.Runtime) {
+			all = append(all, g)
+		}
+	}
+	slices.SortFunc(all, func(a, b *group) int { return cmp.Or(cmp.Compare(a.model, b.model), cmp.Compare(a.runtime, b.runtime)) })
+	return all
+}
+
+func (g *group) partsIn(regions []string) []*part {
+	if len(regions) == 0 {
+		return g.parts
+	}
+	var parts []*part
+	for _, p := range g.parts {
+		if slices.Contains(regions, p.region) {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+// cheapest is the gang of the first hosts that may be used; nil without enough of them, or when it cannot match best.
+func (x *Index) cheapest(parts []*part, r *Request, best *gang, may func(*entry) bool) *gang {
+	g := &gang{nodes: make([]found, 0, r.Nodes)}
+	x.walk(parts, r, func(f found) bool {
+		if best != nil && g.price+f.price*int64(r.Nodes-len(g.nodes)) > best.price {
+			return false
+		}
+		if may(&x.entries[f.slot]) {
+			g.add(f)
+		}
+		return len(g.nodes) < r.Nodes
+	})
+	if len(g.nodes) < r.Nodes {
+		return nil
+	}
+	return g
+}
+
+// boundEvery is how many hosts a walk over sites looks at between two looks at whether it may end.
+const boundEvery = 64
+
+// sameSite is the cheapest gang that lies within one site. Each site's first hosts are its best gang; the walk ends when no site that
+// is still incomplete can match the best complete one.
+func (x *Index) sameSite(parts []*part, r *Request, best *gang) *gang {
+	gangs := map[*site]*gang{}
+	var winner *gang
+	looked := 0
+	x.walk(parts, r, func(f found) bool {
+		if looked++; best != nil && looked%boundEvery == 0 && hopeless(gangs, f.price, r.Nodes, best.price) {
+			return false
+		}
+		s := x.entries[f.slot].site
+		g := gangs[s]
+		if s == nil { // a site of its own
+			g = &gang{}
+		} else if g == nil {
+			g = &gang{}
+			gangs[s] = g
+		}
+		if len(g.nodes) == r.Nodes {
+			return true
+		}
+		g.add(f)
+		if len(g.nodes) == r.Nodes && x.beats(g, best) {
+			best, winner = g, g
+		}
+		return true
+	})
+	return winner
+}
+
+// hopeless reports whether no incomplete gang can cost as little as limit when every further host costs at least price.
+func hopeless(gangs map[*site]*gang, price int64, nodes int, limit int64) bool {
+	if price*int64(nodes) <= limit {
+		return false
+	}
+	for _, g := range gangs {
+		if missing := nodes - len(g.nodes); missing > 0 && g.price+price*int64(missing) <= limit {
+			return false
+		}
+	}
+	return true
+}
+
+// near is the cheapest gang whose nodes are near enough to each other. A link between two sites takes the sum of their round trips
+// to the control plane, so at most one site of a gang is farther than half the bound: the gang lies within one site, or within the
+// sites of half the bound, or within one farther site and those that are near enough to it.
+func (x *Index) near(parts []*part, r *Request, best *gang) *gang {
+	var chosen *gang
+	consider := func(g *gang) {
+		if g != nil && x.beats(g, best) {
+			best, chosen = g, g
+		}
+	}
+	consider(x.sameSite(parts, r, best))
+	consider(x.cheapest(parts, r, best, func(e *entry) bool { rtt := e.rtt(); return rtt > 0 && 2*rtt <= r.MaxRTT }))
+	for _, far := range x.fartherThan(parts, r) {
+		rtt := far.rtt()
+		consider(x.cheapest(parts, r, best, func(e *entry) bool {
+			return e == far || far.site != nil && e.site == far.site || e.rtt() > 0 && e.rtt()+rtt <= r.MaxRTT
+		}))
+	}
+	return chosen
+}
+
+// fartherThan names one host of each site that is farther than half the bound and not farther than all of it, in order.
+func (x *Index) fartherThan(parts []*part, r *Request) []*entry {
+	var all []*entry
+	seen := map[*site]bool{}
+	x.walk(parts, r, func(f found) bool {
+		e := &x.entries[f.slot]
+		if rtt := e.rtt(); 2*rtt > r.MaxRTT && rtt < r.MaxRTT && (e.site == nil || !seen[e.site]) {
+			seen[e.site] = true
+			all = append(all, e)
+		}
+		return true
+	})
+	return all
+}
+
+// rtt is the round trip of the entry's site to the control plane; 0 when it is not known.
+func (e *entry) rtt() time.Duration {
+	if e.site == nil {
+		return e.RTT
+	}
+	return e.site.rtt
+}
+
+// worst is the round trip between the two nodes farthest apart: 0 within a site, -1 when it is not known.
+func (x *Index) worst(nodes []found) time.Duration {
+	first := &x.entries[nodes[0].slot]
+	apart := slices.ContainsFunc(nodes[1:], func(n found) bool {
+		e := &x.entries[n.slot]
+		return e.site == nil || e.site != first.site
+	})
+	if !apart {
+		return 0
+	}
+	var farthest, second time.Duration
+	var of *entry
+	for _, n := range nodes {
+		e := &x.entries[n.slot]
+		rtt := e.rtt()
+		switch {
+		case rtt == 0:
+			return -1
+		case of != nil && e.site != nil && e.site == of.site:
+		case rtt > farthest:
+			farthest, second, of = rtt, farthest, e
+		default:
+			second = max(second, rtt)
+		}
+	}
+	return farthest + second
+}
+
+// Candidates returns hosts that could each take a node, the preferred ones first, at most limit of them.
+func (x *Index) Candidates(r Request, limit int) []Node {
+	var parts []*part
+	for _, g := range x.groupsFor(&r) {
+		parts = append(parts, g.partsIn(r.Regions)...)
+	}
+	var nodes []Node
+	if limit < 1 {
+		return nil
+	}
+	x.walk(parts, &r, func(f found) bool {
+		nodes = append(nodes, Node{x.entries[f.slot].Host, money.Amount(f.price)})
+		return len(nodes) < limit
+	})
+	return nodes
+}
