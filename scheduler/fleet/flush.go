@@ -16,6 +16,8 @@ import (
 const (
 	maxReportsPerTransaction = 256
 	maxHostsPerQuery         = 10_000
+	maxPollsPerSecond        = 1_000 // streams compared with the tables
+	maxPollInterval          = 30 * time.Second
 	sweepInterval            = time.Second
 )
 
@@ -212,18 +214,24 @@ func (g *Gateway) bump(ctx context.Context, hosts []ids.Host) error {
 	return g.queries.BumpDesired(ctx, g.options.Pool, all)
 }
 
-// pollLoop compares all streams with the tables: what a notification should have said and did not.
+// pollLoop compares all streams with the tables: what a notification should have said and did not. The more streams there are, the
+// more seldom it does.
 func (g *Gateway) pollLoop(ctx context.Context) {
-	ticker := time.NewTicker(g.options.PollInterval)
-	defer ticker.Stop()
 	for {
+		timer := time.NewTimer(g.pollInterval())
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return
-		case <-ticker.C:
+		case <-timer.C:
 			g.checkAll(ctx)
 		}
 	}
+}
+
+func (g *Gateway) pollInterval() time.Duration {
+	forFleet := time.Duration(g.streams.Load()) * time.Second / maxPollsPerSecond
+	return max(g.options.PollInterval, min(forFleet, maxPollInterval))
 }
 
 // listenLoop looks at a host as soon as a notification names it.

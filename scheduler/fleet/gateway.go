@@ -33,7 +33,7 @@ const (
 	maxConnectionAge    = time.Hour
 	connectionAgeGrace  = 2 * time.Minute // for what tunnels carry
 	handshakeTimeout    = 10 * time.Second
-	keepaliveTime       = time.Minute // heartbeats tell sooner that a host is gone
+	keepaliveTime       = 2 * time.Minute // heartbeats tell sooner that a host is gone
 	keepaliveTimeout    = 5 * time.Second
 	minKeepaliveTime    = 5 * time.Second
 	maxMessageBytes     = 1 << 20
@@ -41,6 +41,7 @@ const (
 	streamWindow        = 1 << 20
 	connectionWindow    = 16 << 20
 	maxHeaderBytes      = 16 << 10
+	readBufferBytes     = 4 << 10 // of each connection; what TLS has read is buffered beneath
 	stopGrace           = 2 * time.Second
 	databaseTimeout     = 10 * time.Second
 	maxConcurrentHellos = 32 // a stampede of agents waits here rather than in the pool
@@ -230,6 +231,8 @@ func (g *Gateway) newServer() (*grpc.Server, error) {
 		grpc.MaxSendMsgSize(maxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ReadBufferSize(readBufferBytes),
+		grpc.SharedWriteBuffer(true), // most connections hardly ever write
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connectionWindow),

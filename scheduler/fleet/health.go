@@ -75,7 +75,7 @@ func (g *Gateway) assess(ctx context.Context, s *session) error {
 			return err
 		}
 		quarantined, err = g.conclude(ctx, tx, s, host, quarantine)
-		if err != nil {
+		if err != nil || a.written && firstFailing(gates) == firstFailing(a.gates) && quarantine == a.quarantine && a.problem == a.problemWas {
 			return err
 		}
 		return g.queries.WakeScheduler(ctx, tx)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	googleuuid "github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -259,13 +260,13 @@ func (g *Gateway) storeGPUs(ctx context.Context, tx pgx.Tx, s *session, host fle
 	if refused != nil {
 		return refused, nil
 	}
-	for _, gpu := range plan.present {
-		written, err := g.queries.UpsertGPU(ctx, tx, gpu)
-		if err != nil {
-			return nil, err
-		}
-		if written == 0 {
-			return nil, errs.New(errs.Unavailable, "GPU %s has just been enrolled by another host", gpu.UUID)
+	written, err := g.queries.UpsertGPUs(ctx, tx, plan.present)
+	if err != nil {
+		return nil, err
+	}
+	for _, uuid := range plan.present.Uuids {
+		if !slices.Contains(written, uuid) {
+			return nil, errs.New(errs.Unavailable, "GPU %s has just been enrolled by another host", uuid)
 		}
 	}
 	for _, gpu := range plan.missing {
@@ -277,7 +278,7 @@ func (g *Gateway) storeGPUs(ctx context.Context, tx pgx.Tx, s *session, host fle
 }
 
 type gpuPlan struct {
-	present []fleetdb.UpsertGPUParams
+	present fleetdb.UpsertGPUsParams
 	missing []missingGPU
 }
 
@@ -292,7 +293,7 @@ func planGPUs(host fleetdb.LockHostRow, machineID string, gpus []*agentpb.GPU, r
 	for _, row := range rows {
 		known[row.UUID] = row
 	}
-	var plan gpuPlan
+	plan := gpuPlan{present: fleetdb.UpsertGPUsParams{HostID: host.ID}}
 	seen, taken, kept := map[string]bool{}, map[int32]bool{}, 0
 	for _, gpu := range gpus {
 		uuid := clip(gpu.GetUuid(), maxGPUUUID)
@@ -307,9 +308,8 @@ func planGPUs(host fleetdb.LockHostRow, machineID string, gpus []*agentpb.GPU, r
 		if exists && row.HostID == host.ID {
 			kept++
 		}
-		if params, ok := gpuParams(host.ID, uuid, gpu, row); ok {
+		if plan.add(uuid, gpu, row) {
 			taken[gpu.GetOrdinal()] = true
-			plan.present = append(plan.present, params)
 		}
 	}
 	plan.missing = missingGPUs(host.ID, rows, seen, taken)
@@ -324,22 +324,25 @@ func mayMove(row fleetdb.LockGPUsRow) bool {
 	return row.HostState == StateRetired && !strings.HasPrefix(row.HostStateReason, quarantinedPrefix)
 }
 
-// gpuParams is a GPU's row; false if too little is known of a GPU that was never seen.
-func gpuParams(host ids.Host, uuid string, gpu *agentpb.GPU, row fleetdb.LockGPUsRow) (fleetdb.UpsertGPUParams, bool) {
-	params := fleetdb.UpsertGPUParams{
-		ID: row.ID, HostID: host, UUID: uuid, Ordinal: gpu.GetOrdinal(), Product: clip(gpu.GetProduct(), maxProduct),
-		MemoryMiB: gpu.GetMemoryBytes() / bytesPerMiB, ComputeCapability: clip(gpu.GetComputeCapability(), maxVersionLength),
+// add plans a GPU's row; false if too little is known of a GPU that was never seen.
+func (p *gpuPlan) add(uuid string, gpu *agentpb.GPU, row fleetdb.LockGPUsRow) bool {
+	id, product, memory := row.ID, clip(gpu.GetProduct(), maxProduct), gpu.GetMemoryBytes()/bytesPerMiB
+	if id.IsZero() {
+		id = ids.New[ids.GPU]()
 	}
-	if params.ID.IsZero() {
-		params.ID = ids.New[ids.GPU]()
+	if product == "" || memory <= 0 { // a GPU that fell off the bus keeps what is known of it
+		product, memory = row.Product, row.MemoryMiB
 	}
-	if params.Product == "" || params.MemoryMiB <= 0 { // a GPU that fell off the bus keeps what is known of it
-		params.Product, params.MemoryMiB = row.Product, row.MemoryMiB
+	if product == "" || memory <= 0 {
+		return false
 	}
-	params.Model = ModelName(params.Product, params.MemoryMiB*bytesPerMiB)
-	params.HealthNote = healthNote(gpu)
-	params.Healthy = params.HealthNote == ""
-	return params, params.Product != "" && params.MemoryMiB > 0
+	note, to := healthNote(gpu), &p.present
+	to.Ids, to.Uuids, to.Ordinals = append(to.Ids, googleuuid.UUID(id)), append(to.Uuids, uuid), append(to.Ordinals, gpu.GetOrdinal())
+	to.Models, to.Products = append(to.Models, ModelName(product, memory*bytesPerMiB)), append(to.Products, product)
+	to.MemoryMiB = append(to.MemoryMiB, memory)
+	to.ComputeCapabilities = append(to.ComputeCapabilities, clip(gpu.GetComputeCapability(), maxVersionLength))
+	to.Healthy, to.HealthNotes = append(to.Healthy, note == ""), append(to.HealthNotes, note)
+	return true
 }
 
 func healthNote(gpu *agentpb.GPU) string {

@@ -208,14 +208,16 @@ WHERE g.host_id = @host_id OR g.uuid = ANY(@uuids::text[])
 ORDER BY g.id
 FOR UPDATE OF g;
 
--- name: UpsertGPU :execrows
--- Writes nothing if another host has just inserted the same GPU: its row has an id that this plan does not know.
+-- name: UpsertGPUs :many
+-- Writes nothing of a GPU that another host has just inserted: its row has an id that this plan does not know.
 INSERT INTO gpus (id, host_id, uuid, ordinal, model, product, memory_mib, compute_capability, healthy, health_note)
-VALUES (@id, @host_id, @uuid, @ordinal, @model, @product, @memory_mib, @compute_capability, @healthy, @health_note)
+SELECT unnest(@ids::uuid[]), @host_id, unnest(@uuids::text[]), unnest(@ordinals::integer[]), unnest(@models::text[]), unnest(@products::text[]),
+    unnest(@memory_mib::bigint[]), unnest(@compute_capabilities::text[]), unnest(@healthy::boolean[]), unnest(@health_notes::text[])
 ON CONFLICT (uuid) DO UPDATE SET host_id = excluded.host_id, ordinal = excluded.ordinal, model = excluded.model,
     product = excluded.product, memory_mib = excluded.memory_mib, compute_capability = excluded.compute_capability,
     healthy = excluded.healthy, health_note = excluded.health_note
-WHERE gpus.id = excluded.id;
+WHERE gpus.id = excluded.id
+RETURNING uuid;
 
 -- name: SetGPUMissing :exec
 UPDATE gpus SET healthy = false, health_note = @health_note, ordinal = @ordinal WHERE id = @id;

@@ -242,6 +242,9 @@ func (g *Gateway) register(ctx context.Context, s *session) error {
 	}
 	if swapped {
 		defer g.unregister(s)
+		// The quarantine may end this stream before its statement has been answered.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseTimeout)
+		defer cancel()
 		if err := g.enrolment.quarantine(ctx, s.host, errSwapped.Message); err != nil {
 			return err
 		}

@@ -1567,46 +1567,60 @@ func (q *Queries) SpendJoinToken(ctx context.Context, db DBTX, hostID ids.Host, 
 	return err
 }
 
-const upsertGPU = `-- name: UpsertGPU :execrows
+const upsertGPUs = `-- name: UpsertGPUs :many
 INSERT INTO gpus (id, host_id, uuid, ordinal, model, product, memory_mib, compute_capability, healthy, health_note)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+SELECT unnest($1::uuid[]), $2, unnest($3::text[]), unnest($4::integer[]), unnest($5::text[]), unnest($6::text[]),
+    unnest($7::bigint[]), unnest($8::text[]), unnest($9::boolean[]), unnest($10::text[])
 ON CONFLICT (uuid) DO UPDATE SET host_id = excluded.host_id, ordinal = excluded.ordinal, model = excluded.model,
     product = excluded.product, memory_mib = excluded.memory_mib, compute_capability = excluded.compute_capability,
     healthy = excluded.healthy, health_note = excluded.health_note
 WHERE gpus.id = excluded.id
+RETURNING uuid
 `
 
-type UpsertGPUParams struct {
-	ID                ids.GPU
-	HostID            ids.Host
-	UUID              string
-	Ordinal           int32
-	Model             string
-	Product           string
-	MemoryMiB         int64
-	ComputeCapability string
-	Healthy           bool
-	HealthNote        string
+type UpsertGPUsParams struct {
+	Ids                 []uuid.UUID
+	HostID              ids.Host
+	Uuids               []string
+	Ordinals            []int32
+	Models              []string
+	Products            []string
+	MemoryMiB           []int64
+	ComputeCapabilities []string
+	Healthy             []bool
+	HealthNotes         []string
 }
 
-// Writes nothing if another host has just inserted the same GPU: its row has an id that this plan does not know.
-func (q *Queries) UpsertGPU(ctx context.Context, db DBTX, arg UpsertGPUParams) (int64, error) {
-	result, err := db.Exec(ctx, upsertGPU,
-		arg.ID,
+// Writes nothing of a GPU that another host has just inserted: its row has an id that this plan does not know.
+func (q *Queries) UpsertGPUs(ctx context.Context, db DBTX, arg UpsertGPUsParams) ([]string, error) {
+	rows, err := db.Query(ctx, upsertGPUs,
+		arg.Ids,
 		arg.HostID,
-		arg.UUID,
-		arg.Ordinal,
-		arg.Model,
-		arg.Product,
+		arg.Uuids,
+		arg.Ordinals,
+		arg.Models,
+		arg.Products,
 		arg.MemoryMiB,
-		arg.ComputeCapability,
+		arg.ComputeCapabilities,
 		arg.Healthy,
-		arg.HealthNote,
+		arg.HealthNotes,
 	)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var uuid string
+		if err := rows.Scan(&uuid); err != nil {
+			return nil, err
+		}
+		items = append(items, uuid)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const upsertGates = `-- name: UpsertGates :exec
