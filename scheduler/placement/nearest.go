@@ -1,0 +1,222 @@
+package placement
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const (
+	maxChanges  = 6
+	laterWithin = 7 * 24 * 60 * 60 // seconds
+	laterStep   = 60
+	maxNodes    = 64
+)
+
+// Nearest finds requests near one that cannot be placed, each with its plan: one thing changed, the least of it that helps. now is
+// in Unix seconds; a later start is looked for among the forecast ends of leases within a week. At most one change of a kind comes
+// back, the less intrusive first.
+func (x *Index) Nearest(r Request, now int64) []Change {
+	var changes []Change
+	for _, try := range []func(Request, int64) (Change, bool){
+		x.elsewhere, x.otherNetwork, x.withoutOne, x.dearer, x.splitNodes, x.otherModel, x.later, x.fewerNodes,
+	} {
+		if len(changes) == maxChanges {
+			break
+		}
+		if change, found := try(r, now); found {
+			changes = append(changes, change)
+		}
+	}
+	return changes
+}
+
+func (x *Index) change(kind, summary string, r Request) (Change, bool) {
+	plan, found := x.Place(r)
+	return Change{Kind: kind, Summary: summary, Request: r, Plan: plan}, found
+}
+
+// elsewhere takes any region, and names those that the plan uses.
+func (x *Index) elsewhere(r Request, _ int64) (Change, bool) {
+	if len(r.Regions) == 0 {
+		return Change{}, false
+	}
+	r.Regions = nil
+	c, found := x.change("region", "", r)
+	if !found {
+		return c, false
+	}
+	var regions []string
+	for _, n := range c.Plan.Nodes {
+		regions = append(regions, n.Host.Region)
+	}
+	slices.Sort(regions)
+	c.Request.Regions = slices.Compact(regions)
+	c.Summary = "In " + strings.Join(c.Request.Regions, ", ")
+	return c, true
+}
+
+func (x *Index) otherNetwork(r Request, _ int64) (Change, bool) {
+	if !r.SameSite && r.MaxRTT == 0 {
+		return Change{}, false
+	}
+	summary := "Across sites"
+	if r.MaxRTT > 0 {
+		summary = "Without a bound on the links"
+	}
+	r.SameSite, r.MaxRTT = false, 0
+	return x.change("network", summary, r)
+}
+
+// withoutOne drops one soft constraint: the one without which it costs least.
+func (x *Index) withoutOne(r Request, _ int64) (Change, bool) {
+	var best Change
+	found := false
+	for _, soft := range []struct {
+		asked   bool
+		summary string
+		drop    func(*Request)
+	}{
+		{r.MinReliability > 0, "Without the reliability", func(r *Request) { r.MinReliability = 0 }},
+		{r.MinTier > 0, "With hosts of any standing", func(r *Request) { r.MinTier = 0 }},
+		{r.MinDriver > 0, "With any driver", func(r *Request) { r.MinDriver = 0 }},
+		{r.CPUs > 0, "With fewer CPUs", func(r *Request) { r.CPUs = 0 }},
+		{r.MemoryBytes > 0, "With less memory", func(r *Request) { r.MemoryBytes = 0 }},
+		{r.DiskBytes > 0, "With less disk", func(r *Request) { r.DiskBytes = 0 }},
+		{len(r.AllowOwners) > 0, "From other owners too", func(r *Request) { r.AllowOwners = nil }},
+		{len(r.DenyOwners) > 0, "From every owner", func(r *Request) { r.DenyOwners = nil }},
+	} {
+		if !soft.asked {
+			continue
+		}
+		changed := r
+		soft.drop(&changed)
+		if c, ok := x.change("constraint", soft.summary, changed); ok && (!found || c.Plan.Price() < best.Plan.Price()) {
+			best, found = c, true
+		}
+	}
+	return best, found
+}
+
+func (x *Index) dearer(r Request, _ int64) (Change, bool) {
+	if r.MaxPrice == 0 {
+		return Change{}, false
+	}
+	r.MaxPrice = 0
+	c, found := x.change("price", "At a higher price", r)
+	if found {
+		c.Request.MaxPrice = c.Plan.Nodes[len(c.Plan.Nodes)-1].Price
+	}
+	return c, found
+}
+
+// splitNodes spreads the same GPUs over more nodes.
+func (x *Index) splitNodes(r Request, _ int64) (Change, bool) {
+	if r.Nodes > maxNodes || r.GPUsPerNode > maxGPUs {
+		return Change{}, false
+	}
+	total := r.Nodes * r.GPUsPerNode
+	for each := r.GPUsPerNode - 1; each > 0 && total/each <= maxNodes; each-- {
+		if total%each != 0 {
+			continue
+		}
+		changed := r
+		changed.Nodes, changed.GPUsPerNode = total/each, each
+		if c, found := x.change("gpus_per_node", fmt.Sprintf("%s of %s", count(changed.Nodes, "node"), count(each, "GPU")), changed); found {
+			return c, true
+		}
+	}
+	return Change{}, false
+}
+
+// otherModel takes the cheapest model with at least the memory and compute capability of the one that was asked for.
+func (x *Index) otherModel(r Request, _ int64) (Change, bool) {
+	if r.Model == "" {
+		return Change{}, false
+	}
+	wanted, memory, compute := r.Model, r.MinMemoryMiB, r.MinCompute
+	r.Model = ""
+	for _, g := range x.groups {
+		if g.model != wanted {
+			continue
+		}
+		for _, p := range g.parts {
+			for at := range p.slots {
+				h := &x.entries[at].Host
+				r.MinMemoryMiB, r.MinCompute = max(r.MinMemoryMiB, h.MemoryMiB), max(r.MinCompute, h.Compute)
+			}
+		}
+	}
+	c, found := x.change("gpu_model", "", r)
+	if !found || c.Plan.Model == wanted {
+		return Change{}, false
+	}
+	c.Request.Model, c.Request.MinMemoryMiB, c.Request.MinCompute = c.Plan.Model, memory, compute
+	c.Summary = "With " + c.Plan.Model
+	return c, true
+}
+
+// later finds the first forecast end of a lease from which on the request can be placed. More GPUs are free the later it is, but
+// for reservations: the search takes it so and the plan proves what it finds.
+func (x *Index) later(r Request, now int64) (Change, bool) {
+	lasts := r.Until - max(r.Start, now)
+	ends := x.ends(&r, max(r.Start, now))
+	at := func(start int64) Request {
+		changed := r
+		changed.Start, changed.Until, changed.Preempt = start, start+lasts, false
+		return changed
+	}
+	first, _ := slices.BinarySearchFunc(ends, true, func(end int64, _ bool) int {
+		if _, found := x.Place(at(end)); found {
+			return 0
+		}
+		return -1
+	})
+	if first == len(ends) {
+		return Change{}, false
+	}
+	return x.change("later", "With a later start", at(ends[first]))
+}
+
+// ends are when leases that matter to the request are forecast to end, to the minute, in order.
+func (x *Index) ends(r *Request, after int64) []int64 {
+	var all []int64
+	for _, g := range x.groupsFor(r) {
+		for _, p := range g.partsIn(r.Regions) {
+			for at := range p.slots {
+				for _, lease := range x.entries[at].Leases {
+					if lease.To > after && lease.To <= after+laterWithin {
+						all = append(all, (lease.To+laterStep-1)/laterStep*laterStep)
+					}
+				}
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// fewerNodes finds the most nodes that fit.
+func (x *Index) fewerNodes(r Request, _ int64) (Change, bool) {
+	most := min(r.Nodes, maxNodes+1)
+	sizes := make([]int, 0, maxNodes)
+	for n := 1; n < most; n++ {
+		sizes = append(sizes, n)
+	}
+	at := func(nodes int) Request {
+		changed := r
+		changed.Nodes = nodes
+		return changed
+	}
+	fits, _ := slices.BinarySearchFunc(sizes, true, func(nodes int, _ bool) int {
+		if _, found := x.Place(at(nodes)); found {
+			return -1
+		}
+		return 0
+	})
+	if fits == 0 {
+		return Change{}, false
+	}
+	nodes := sizes[fits-1]
+	return x.change("node_count", count(nodes, "node")+" instead of "+fmt.Sprint(r.Nodes), at(nodes))
+}
