@@ -21,6 +21,7 @@ import (
 	"github.com/muster-gpu/muster/internal/seal"
 	"github.com/muster-gpu/muster/internal/testkit"
 	"github.com/muster-gpu/muster/scheduler/applier"
+	"github.com/muster-gpu/muster/scheduler/census"
 	"github.com/muster-gpu/muster/scheduler/cluster"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/deposits"
@@ -58,7 +59,7 @@ func testPlane(t *testing.T) *plane {
 		meter: metering.New(pool, book, time.Second, log), deposits: arrivals, parts: lifecycle.New(log),
 	}
 	p.showShared()
-	clusters := applier.New(pool, p.hub, book, box, "2.60.0", log)
+	clusters := applier.New(pool, p.hub, census.New(pool, log), book, box, "2.60.0", log)
 	p.showScheduler(clusters, cluster.NewLifecycle(pool, p.hub, clusters, balances{}, log))
 	p.showSettlement()
 	return p

@@ -33,6 +33,7 @@ import (
 	"github.com/muster-gpu/muster/internal/seal"
 	"github.com/muster-gpu/muster/migrations"
 	"github.com/muster-gpu/muster/scheduler/applier"
+	"github.com/muster-gpu/muster/scheduler/census"
 	"github.com/muster-gpu/muster/scheduler/cluster"
 	"github.com/muster-gpu/muster/scheduler/fleet"
 	"github.com/muster-gpu/muster/scheduler/market"
@@ -104,6 +105,7 @@ type plane struct {
 	registry *prometheus.Registry
 	pool     *pgxpool.Pool
 	hub      *pgnotify.Hub
+	fleet    *census.Census
 	box      *seal.Box
 
 	ledger *ledger.Ledger
@@ -127,6 +129,9 @@ func serve(ctx context.Context, settings config.Config, log *slog.Logger) error 
 	defer p.pool.Close()
 	defer func() { _ = p.chain.Close() }()
 	p.parts.Add("notifications", partStop, p.hub.Run)
+	if settings.Has(config.RoleScheduler) || settings.Has(config.RoleAPI) {
+		p.parts.Add("census", partStop, p.fleet.Run)
+	}
 	if settings.Has(config.RoleScheduler) {
 		p.addScheduler()
 	}
@@ -154,6 +159,7 @@ func newPlane(ctx context.Context, settings config.Config, log *slog.Logger) (*p
 		return nil, err
 	}
 	p.hub = pgnotify.New(p.pool, log)
+	p.fleet = census.New(p.pool, log)
 	p.ledger = ledger.New(settings.Currency())
 	p.meter = metering.New(p.pool, p.ledger, meterInterval, log)
 	p.signer = signer.NewClient(settings.SignerSocket)
@@ -224,11 +230,11 @@ func (p *plane) amount(text string) money.Amount {
 }
 
 func (p *plane) addScheduler() {
-	clusters := applier.New(p.pool, p.hub, p.ledger, p.box, p.config.RayVersion, p.log)
+	clusters := applier.New(p.pool, p.hub, p.fleet, p.ledger, p.box, p.config.RayVersion, p.log)
 	clusters.StartAtSlot(p.config.FirstSlot)
 	life := cluster.NewLifecycle(p.pool, p.hub, clusters, balances{p.meter}, p.log)
 	p.showScheduler(clusters, life)
-	p.addLed(leader.RoleScheduler, clusters.Run, life.Run, fleet.NewCare(p.pool, p.log).Run)
+	p.addLed(leader.RoleScheduler, clusters.Run, life.Run, p.fleet.Purge, fleet.NewCare(p.pool, p.log).Run)
 }
 
 // balances tells the scheduler what organisations can still spend.

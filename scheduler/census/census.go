@@ -30,6 +30,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -87,6 +88,7 @@ type Census struct {
 	moving   map[ids.Host]ask
 	market   map[place]int       // utilisation in basis points
 	stale    map[ids.Host]bool   // to be read at the next look, whatever the feed says
+	reread   map[string]struct{} // machines of hosts that were read again; nil: nobody asks
 	claims   []*Claim            // not yet visible to a look
 	own      map[uint64]struct{} // transactions whose rows in the feed are known
 }
@@ -127,6 +129,15 @@ func (c *Census) Heads() []Head {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return slices.Clone(c.heads)
+}
+
+// Reread are the machines of which a host was read again since the last call, in no order. The first call only begins the count.
+func (c *Census) Reread() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	machines := slices.Collect(maps.Keys(c.reread))
+	c.reread = make(map[string]struct{})
+	return machines
 }
 
 // Stale has hosts read again by the next Sync.
@@ -242,6 +253,9 @@ func (c *Census) update(ctx context.Context, db schedulerdb.DBTX, s snapshot, no
 		}
 		c.mu.Lock()
 		for _, host := range chunk {
+			if machine, known := c.machines[ids.Host(host)]; known && c.reread != nil {
+				c.reread[machine] = struct{}{}
+			}
 			c.put(host, read[ids.Host(host)])
 			c.overlay(c.index, ids.Host(host), s)
 		}
@@ -294,12 +308,12 @@ func (c *Census) load(ctx context.Context, db schedulerdb.DBTX, s snapshot, now 
 			if err == nil {
 				break
 			}
-			c.Stale(keys(stale)...)
+			c.Stale(slices.Collect(maps.Keys(stale))...)
 			return err
 		}
 		read, err := c.read(ctx, db, page, now)
 		if err != nil {
-			c.Stale(keys(stale)...)
+			c.Stale(slices.Collect(maps.Keys(stale))...)
 			return err
 		}
 		for _, host := range page {
@@ -316,14 +330,6 @@ func (c *Census) load(ctx context.Context, db schedulerdb.DBTX, s snapshot, now 
 		}
 	}
 	return nil
-}
-
-func keys(hosts map[ids.Host]bool) []ids.Host {
-	list := make([]ids.Host, 0, len(hosts))
-	for host := range hosts {
-		list = append(list, host)
-	}
-	return list
 }
 
 // put replaces one host by what was read of it; a nil reading removes it. The caller holds the write lock or the only reference.

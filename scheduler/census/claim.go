@@ -62,7 +62,7 @@ func (p *Part) Take(host ids.Host, model string, r placement.Request) (mask uint
 	if !known || !h.Open {
 		return 0, false
 	}
-	if mask, ok = lowest(h.FreeFor(r), r.GPUsPerNode); ok {
+	if mask, ok = Lowest(h.FreeFor(r), r.GPUsPerNode); ok {
 		p.mark(taken{host: host, model: model, effect: leased, spot: r.Class == placement.Spot, span: placement.Span{GPUs: mask, To: r.Until}})
 	}
 	return mask, ok
@@ -90,7 +90,7 @@ func (p *Part) Reserve(host ids.Host, model string, r placement.Request) (mask u
 	if !known || !h.Open {
 		return 0, false
 	}
-	if mask, ok = lowest(h.FreeFor(r), r.GPUsPerNode); ok {
+	if mask, ok = Lowest(h.FreeFor(r), r.GPUsPerNode); ok {
 		p.mark(taken{host: host, model: model, effect: reserved, span: placement.Span{GPUs: mask, From: r.Start, To: r.Until}})
 	}
 	return mask, ok
@@ -156,8 +156,8 @@ func (k *Claim) Failed() {
 	c.claims = slices.DeleteFunc(c.claims, func(other *Claim) bool { return other == k })
 }
 
-// lowest are the first places of a bitmap.
-func lowest(bits uint64, count int) (mask uint64, ok bool) {
+// Lowest are the first places of a bitmap, if it has so many.
+func Lowest(bits uint64, count int) (mask uint64, ok bool) {
 	for range count {
 		if bits == 0 {
 			return 0, false

@@ -147,7 +147,7 @@ func (r *reading) reserve(model string, gpus uint64, from, to time.Time) {
 	if h == nil {
 		return
 	}
-	span := placement.Span{GPUs: gpus, From: from.Unix(), To: ceilUnix(to)}
+	span := SpanOf(gpus, from, to)
 	for i, s := range h.Reserved {
 		if s.From == span.From && s.To == span.To {
 			h.Reserved[i].GPUs |= gpus
@@ -155,6 +155,11 @@ func (r *reading) reserve(model string, gpus uint64, from, to time.Time) {
 		}
 	}
 	h.Reserved = append(h.Reserved, span)
+}
+
+// SpanOf covers a time in whole seconds.
+func SpanOf(gpus uint64, from, to time.Time) placement.Span {
+	return placement.Span{GPUs: gpus, From: from.Unix(), To: ceilUnix(to)}
 }
 
 func ceilUnix(t time.Time) int64 {

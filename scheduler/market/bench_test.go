@@ -29,7 +29,7 @@ func open(t testing.TB, w *schedulertest.World) *market.Service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decider := applier.New(w.Pool, hub, w.Escrow, box, "2.60.0", log)
+	decider := applier.New(w.Pool, hub, w.Fleet, w.Escrow, box, "2.60.0", log)
 	ctx, cancel := context.WithCancel(context.Background())
 	listening := make(chan struct{})
 	var once sync.Once

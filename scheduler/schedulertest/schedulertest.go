@@ -22,6 +22,7 @@ import (
 	"github.com/muster-gpu/muster/internal/seal"
 	"github.com/muster-gpu/muster/internal/testkit"
 	"github.com/muster-gpu/muster/scheduler/applier"
+	"github.com/muster-gpu/muster/scheduler/census"
 	"github.com/muster-gpu/muster/scheduler/cluster"
 	"github.com/muster-gpu/muster/scheduler/market"
 )
@@ -33,6 +34,7 @@ const Term = 1
 type World struct {
 	testing.TB
 	Pool      *pgxpool.Pool
+	Fleet     *census.Census
 	Market    *market.Service
 	Applier   *applier.Applier
 	Lifecycle *cluster.Lifecycle
@@ -42,19 +44,37 @@ type World struct {
 	User      ids.User
 }
 
-// Escrow sets money aside while there is some, and remembers what it held.
+// Escrow sets money aside while there is some, and remembers what it held: in memory, so not what a transaction that is rolled
+// back would have undone.
 type Escrow struct {
 	Balance money.Amount
 	Held    map[ids.Booking]money.Amount
 }
 
-// Hold implements applier.Escrow.
-func (e *Escrow) Hold(_ context.Context, _ pgx.Tx, _ ids.Org, booking ids.Booking, amount money.Amount) error {
-	if amount > e.Balance {
-		return errs.New(errs.InsufficientFunds, "%d are needed and %d are there", amount, e.Balance)
+// HoldAll implements applier.Escrow.
+func (e *Escrow) HoldAll(_ context.Context, _ pgx.Tx, holds []applier.EscrowHold) (map[ids.Booking]*errs.Error, error) {
+	refused := make(map[ids.Booking]*errs.Error)
+	for _, hold := range holds {
+		if _, held := e.Held[hold.Booking]; held {
+			continue
+		}
+		if hold.Amount > e.Balance {
+			refused[hold.Booking] = errs.New(errs.InsufficientFunds, "%d are needed and %d are there", hold.Amount, e.Balance)
+			continue
+		}
+		e.Balance -= hold.Amount
+		e.Held[hold.Booking] = hold.Amount
 	}
-	e.Balance -= amount
-	e.Held[booking] = amount
+	return refused, nil
+}
+
+// Release implements applier.Escrow.
+func (e *Escrow) Release(_ context.Context, _ pgx.Tx, _ ids.Org, booking ids.Booking, amount money.Amount) error {
+	if held := e.Held[booking]; held != amount {
+		return fmt.Errorf("%d are held for %s, not %d", held, booking, amount)
+	}
+	e.Balance += amount
+	delete(e.Held, booking)
 	return nil
 }
 
@@ -73,7 +93,8 @@ func New(t testing.TB) *World {
 	}
 	w := &World{TB: t, Pool: pool, Escrow: &Escrow{Balance: 1 << 60, Held: map[ids.Booking]money.Amount{}}}
 	w.Market = market.New(pool, hub, money.Currency{Symbol: "USDC", Decimals: 6}, 250)
-	w.Applier = applier.New(pool, hub, w.Escrow, box, "2.60.0", log)
+	w.Fleet = census.New(pool, log)
+	w.Applier = applier.New(pool, hub, w.Fleet, w.Escrow, box, "2.60.0", log)
 	w.Lifecycle = cluster.NewLifecycle(pool, hub, w.Applier, w.Escrow, log)
 	w.Clusters = cluster.NewService(pool)
 	w.Customer = w.AddOrg("Customer")
