@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/internal/rayaddr"
 	"github.com/muster-gpu/muster/scheduler/cluster"
 )
@@ -23,12 +25,17 @@ func view(state cluster.State) cluster.View {
 		cluster.Reserved: cluster.NodePlanned, cluster.Preparing: cluster.NodeStarting, cluster.HeadUp: cluster.NodeRunning,
 		cluster.Joining: cluster.NodeRunning, cluster.Ready: cluster.NodeAlive, cluster.Degraded: cluster.NodeAlive,
 		cluster.Draining: cluster.NodeStopping, cluster.Released: cluster.NodeStopped, cluster.Failed: cluster.NodeStopped,
+		cluster.Parked: cluster.NodeStopped,
 	}[state]
 	v := cluster.View{
-		State: state, Now: now, PhaseAt: now.Add(-time.Second), Remaining: time.Hour, GPUsPerNode: 2, Places: []int{1, 2},
+		State: state, Now: now, PhaseAt: now.Add(-time.Second), Duration: 2 * time.Hour, Remaining: time.Hour, GPUsPerNode: 2, Places: []int{1, 2},
+		Activity: cluster.Idle,
 	}
 	for ordinal := range 3 {
 		v.Nodes = append(v.Nodes, newNode(v, ordinal, nodeState))
+	}
+	if state == cluster.Parked {
+		v.Nodes[head].State = cluster.NodeAlive
 	}
 	if state == cluster.Joining || state == cluster.Ready || state == cluster.Degraded {
 		for _, n := range v.Nodes {
@@ -77,6 +84,104 @@ func after(elapsed time.Duration) func(*cluster.View) {
 	}
 }
 
+// third is the node that add adds.
+const third = 3
+
+// add adds a node to a view.
+func add(state cluster.NodeState) func(*cluster.View) {
+	return func(v *cluster.View) {
+		v.Places, v.Joining = append(v.Places, 3), []int{3}
+		n := newNode(*v, 3, state)
+		n.Since = v.Now.Add(-time.Second)
+		v.Nodes = append(v.Nodes, n)
+	}
+}
+
+// rayOfAll has every node of a view in Ray.
+func rayOfAll(v *cluster.View) {
+	v.Ray = nil
+	for _, n := range v.Nodes {
+		v.Ray = append(v.Ray, inRay(n, 2))
+	}
+}
+
+func since(n int, ago time.Duration) func(*cluster.View) {
+	return func(v *cluster.View) { v.Nodes[n].Since = now.Add(-ago) }
+}
+
+func asked(n int, ago time.Duration) func(*cluster.View) {
+	return func(v *cluster.View) { v.Nodes[n].StoppingAt = now.Add(-ago) }
+}
+
+func drains(n int, d time.Duration) func(*cluster.View) {
+	return func(v *cluster.View) { v.Nodes[n].Drain = d }
+}
+
+func replaced(times int) func(*cluster.View) {
+	return func(v *cluster.View) { v.Replacements = times }
+}
+
+func unwanted(n int) func(*cluster.View) {
+	return func(v *cluster.View) { v.Nodes[n].RemoveRequested = true }
+}
+
+func leased(n int) func(*cluster.View) {
+	return func(v *cluster.View) { v.Nodes[n].Leased = true }
+}
+
+// removed is a view some time after a node was removed from it.
+func removed(n int, state cluster.NodeState) func(*cluster.View) {
+	return func(v *cluster.View) {
+		v.Nodes[n].State, v.Nodes[n].RemoveRequested = state, true
+		v.Places = slices.DeleteFunc(v.Places, func(place int) bool { return place == v.Nodes[n].Ordinal })
+	}
+}
+
+func preempt(in time.Duration) func(*cluster.View) {
+	return func(v *cluster.View) { v.PreemptAt = now.Add(in) }
+}
+
+func told(keys ...string) func(*cluster.View) {
+	return func(v *cluster.View) { v.Notices = keys }
+}
+
+func left(d time.Duration) func(*cluster.View) {
+	return func(v *cluster.View) { v.Remaining = d }
+}
+
+func booked(d time.Duration) func(*cluster.View) {
+	return func(v *cluster.View) { v.Duration = d }
+}
+
+func balance(available, perHour money.Amount) func(*cluster.View) {
+	return func(v *cluster.View) { v.Balance = &cluster.Balance{Available: available, PerHour: perHour} }
+}
+
+func parks(after time.Duration) func(*cluster.View) {
+	return func(v *cluster.View) { v.ParkAfter = after }
+}
+
+func releases(after time.Duration) func(*cluster.View) {
+	return func(v *cluster.View) { v.ReleaseAfter = after }
+}
+
+func active(ago time.Duration) func(*cluster.View) {
+	return func(v *cluster.View) { v.ActiveAt = now.Add(-ago) }
+}
+
+func silent(d time.Duration) func(*cluster.View) {
+	return func(v *cluster.View) { v.HeadSilent = d }
+}
+
+func busy(v *cluster.View) { v.Activity = cluster.Busy }
+
+func unknown(v *cluster.View) { v.Activity = cluster.ActivityUnknown }
+
+func resume(v *cluster.View) { v.ResumeRequested = true }
+
+// outage is a control plane that began a moment ago.
+func outage(v *cluster.View) { v.Epoch = now.Add(-time.Second) }
+
 func rayOf(n int, change func(*cluster.RayNode)) func(*cluster.View) {
 	return func(v *cluster.View) { change(&v.Ray[n]) }
 }
@@ -90,6 +195,11 @@ type want struct {
 	reason  string // part of it
 	fail    []int  // nodes of the view
 	replace []int
+
+	stop, closed, remove, join []int // nodes of the view
+	giveUp                     []int
+	announce, forget           []string
+	active                     bool
 }
 
 func TestDecide(t *testing.T) {
@@ -152,11 +262,104 @@ func TestDecide(t *testing.T) {
 		{"the time was used up as it failed", cluster.Degraded, list(usedUp), customer("used up")},
 
 		{"nodes are stopping", cluster.Draining, nil, nothing},
+		{"the head is asked last", cluster.Draining, list(stopAll, in(head, cluster.NodeAlive)), want{stop: []int{head}}},
+		{"the head runs while a node stops", cluster.Draining, list(in(head, cluster.NodeAlive)), nothing},
+		{"a node that was not asked yet", cluster.Draining, list(in(first, cluster.NodeAlive)), want{stop: []int{first}}},
+		{"one drains for long", cluster.Draining, list(stopAll, in(first, cluster.NodeStopping), drains(first, 30*time.Second), after(61*time.Second)), nothing},
+		{"one was asked later", cluster.Draining, list(stopAll, in(first, cluster.NodeStopping), after(61*time.Second), asked(first, time.Second)), nothing},
 		{"all have stopped", cluster.Draining, list(stopAll), want{to: cluster.Released}},
 		{"one does not stop in time", cluster.Draining, list(stopAll, in(first, cluster.NodeStopping), after(61*time.Second)), want{to: cluster.Released, fail: []int{first}}},
 		{"one cannot say that it stopped", cluster.Draining, list(stopAll, in(first, cluster.NodeStopping), lost(first, "lost")), want{to: cluster.Released, fail: []int{first}}},
 		{"one is lost and another still stops", cluster.Draining, list(lost(first, "lost")), nothing},
 		{"released while draining", cluster.Draining, list(release), nothing},
+
+		{"an added node starts", cluster.Ready, list(add(cluster.NodeStarting)), nothing},
+		{"an added node has joined", cluster.Ready, list(add(cluster.NodeRunning), rayOfAll), want{join: []int{third}}},
+		{"an added node joins late", cluster.Ready, list(after(time.Hour), add(cluster.NodeRunning)), nothing},
+		{"an added node does not join in time", cluster.Ready, list(add(cluster.NodeRunning), since(third, 121*time.Second), after(time.Hour)), want{fail: []int{third}}},
+		{"an added node's host is lost", cluster.Ready, list(add(cluster.NodeStarting), lost(third, "lost")), want{fail: []int{third}}},
+		{"an added node brings too few GPUs", cluster.Ready, list(add(cluster.NodeRunning), rayOfAll, rayOf(third, oneGPU)), want{fail: []int{third}}},
+		{"an added node has failed", cluster.Ready, list(add(cluster.NodeFailed)), want{replace: []int{3}}},
+		{"an added node fails once more", cluster.Ready, list(add(cluster.NodeFailed), replaced(3)), want{giveUp: []int{3}, reason: "more than 3 times"}},
+		{"another fails while one is added", cluster.Ready, list(add(cluster.NodeStarting), lost(first, "lost")), degraded},
+		{"an added node fails while degraded", cluster.Degraded, list(add(cluster.NodeFailed)), want{to: cluster.Ready}},
+		{"whole without the added node", cluster.Degraded, list(add(cluster.NodeStarting)), want{to: cluster.Ready}},
+		{"whole, and the added node has joined", cluster.Degraded, list(add(cluster.NodeRunning), rayOfAll), want{to: cluster.Ready}},
+
+		{"a node is not wanted", cluster.Ready, list(unwanted(first)), want{remove: []int{first}}},
+		{"all are not wanted", cluster.Ready, list(unwanted(first), unwanted(2)), want{remove: []int{first}}},
+		{"a failed node is not wanted", cluster.Ready, list(unwanted(first), in(first, cluster.NodeFailed)), want{remove: []int{first}}},
+		{"a node is not wanted while degraded", cluster.Degraded, list(unwanted(first), in(2, cluster.NodeFailed)), want{remove: []int{first}}},
+		{"an added node is not wanted", cluster.Ready, list(add(cluster.NodeStarting), unwanted(third)), want{remove: []int{third}}},
+		{"the last one stays beside an added node", cluster.Ready, list(add(cluster.NodeStarting), unwanted(first), unwanted(2)), want{remove: []int{first}}},
+		{"a removed node stops", cluster.Ready, list(removed(first, cluster.NodeStopping)), nothing},
+		{"a removed node has stopped", cluster.Ready, list(removed(first, cluster.NodeStopped), leased(first)), want{closed: []int{first}}},
+		{"a removed node is over", cluster.Ready, list(removed(first, cluster.NodeStopped)), nothing},
+		{"a removed node's host is lost", cluster.Ready, list(removed(first, cluster.NodeStopping), lost(first, "lost")), want{fail: []int{first}}},
+		{"a removed node does not stop", cluster.Ready, list(removed(first, cluster.NodeStopping), asked(first, 51*time.Second)), want{fail: []int{first}}},
+		{"a removed node is in Ray still", cluster.Degraded, list(removed(first, cluster.NodeStopping)), want{to: cluster.Ready}},
+
+		{"to be preempted", cluster.Ready, list(preempt(time.Minute)), want{announce: []string{"preempt"}}},
+		{"told of the preemption", cluster.Ready, list(preempt(time.Minute), told("preempt")), nothing},
+		{"preempted", cluster.Ready, list(preempt(0), told("preempt")), preempted},
+		{"preempted at its start", cluster.Joining, list(preempt(0), told("preempt")), preempted},
+		{"preempted while degraded", cluster.Degraded, list(preempt(-time.Second), in(first, cluster.NodeFailed)), preempted},
+		{"released before it is preempted", cluster.Ready, list(preempt(0), release), customer("Released")},
+		{"a parked cluster has nothing to preempt", cluster.Parked, list(preempt(0)), nothing},
+		{"not preempted after all", cluster.Ready, list(told("preempt")), want{forget: []string{"preempt"}}},
+
+		{"half an hour is left", cluster.Ready, list(left(30 * time.Minute)), want{announce: []string{"ends_30m"}}},
+		{"half an hour is left and told", cluster.Ready, list(left(29*time.Minute), told("ends_30m")), nothing},
+		{"five minutes are left", cluster.Ready, list(left(5*time.Minute), told("ends_30m")), want{announce: []string{"ends_5m"}}},
+		{"five minutes are left at once", cluster.Ready, list(left(5 * time.Minute)), want{announce: []string{"ends_5m", "ends_30m"}}},
+		{"booked for half an hour", cluster.Ready, list(left(20*time.Minute), booked(30*time.Minute)), nothing},
+		{"time is left as it is degraded", cluster.Degraded, list(left(20*time.Minute), in(first, cluster.NodeStarting), noRay), nothing},
+		{"the booking was extended", cluster.Ready, list(told("ends_30m", "ends_5m", "balance")), want{forget: []string{"ends_5m", "ends_30m", "balance"}}},
+		{"no more time than was told", cluster.Ready, list(left(31*time.Minute), told("ends_30m")), nothing},
+		{"the balance does not suffice", cluster.Ready, list(left(30*time.Minute), balance(99, 100)), want{announce: []string{"ends_30m", "balance"}}},
+		{"the balance suffices", cluster.Ready, list(left(30*time.Minute), balance(100, 100)), want{announce: []string{"ends_30m"}}},
+		{"the balance does not suffice later", cluster.Ready, list(left(time.Minute), told("ends_30m"), balance(99, 100)), want{announce: []string{"ends_5m", "balance"}}},
+
+		{"idle for a while", cluster.Ready, list(parks(time.Hour), after(54*time.Minute)), nothing},
+		{"idle, soon to be parked", cluster.Ready, list(parks(time.Hour), after(55*time.Minute)), want{announce: []string{"park"}}},
+		{"idle for half of a short time", cluster.Ready, list(parks(2*time.Minute), after(time.Minute)), want{announce: []string{"park"}}},
+		{"idle for as long as was set", cluster.Ready, list(parks(time.Hour), after(time.Hour), told("park")), want{to: cluster.Parked, reason: "parked"}},
+		{"idle, never to be parked", cluster.Ready, list(after(100 * time.Hour)), nothing},
+		{"a session was seen", cluster.Ready, list(parks(time.Hour), after(2*time.Hour), active(10*time.Minute), told("park")), want{forget: []string{"park"}}},
+		{"something runs", cluster.Ready, list(parks(time.Hour), after(2*time.Hour), busy), want{active: true}},
+		{"something runs as was seen", cluster.Ready, list(parks(time.Hour), after(2*time.Hour), busy, active(10*time.Second)), nothing},
+		{"an old agent does not know", cluster.Ready, list(parks(time.Hour), after(2*time.Hour), unknown), want{active: true}},
+		{"an old agent still does not know", cluster.Ready, list(parks(time.Hour), after(2*time.Hour), unknown, active(10*time.Second)), nothing},
+		{"idle while a node is added", cluster.Ready, list(parks(time.Hour), after(2*time.Hour), add(cluster.NodeStarting)), nothing},
+		{"idle while a node leaves", cluster.Ready, list(parks(time.Hour), after(2*time.Hour), told("park"), removed(first, cluster.NodeStopping), asked(first, time.Second)), nothing},
+
+		{"parked", cluster.Parked, nil, nothing},
+		{"parked for ever", cluster.Parked, list(after(1000 * time.Hour)), nothing},
+		{"parked nodes stop", cluster.Parked, list(in(first, cluster.NodeStopping)), nothing},
+		{"a parked node has stopped", cluster.Parked, list(leased(first)), want{closed: []int{first}}},
+		{"a parked node does not stop", cluster.Parked, list(in(first, cluster.NodeStopping), after(51*time.Second)), want{fail: []int{first}}},
+		{"a parked node's host is lost", cluster.Parked, list(in(first, cluster.NodeStopping), lost(first, "lost")), want{fail: []int{first}}},
+		{"a parked node runs", cluster.Parked, list(in(first, cluster.NodeAlive)), want{stop: []int{first}}},
+		{"resumed while nodes stop", cluster.Parked, list(in(first, cluster.NodeStopping), resume), nothing},
+		{"resumed while leases are open", cluster.Parked, list(leased(first), resume), want{closed: []int{first}}},
+		{"resumed", cluster.Parked, list(resume), want{to: cluster.Joining, replace: []int{1, 2}}},
+		{"soon to be released", cluster.Parked, list(releases(time.Hour), after(55*time.Minute)), want{announce: []string{"release"}}},
+		{"parked for as long as was set", cluster.Parked, list(releases(time.Hour), after(time.Hour), told("release")), customer("Parked for 60 minutes")},
+		{"resumed at the last moment", cluster.Parked, list(releases(time.Hour), after(time.Hour), told("release"), resume), want{to: cluster.Joining, replace: []int{1, 2}}},
+		{"released while parked", cluster.Parked, list(release), customer("Released")},
+		{"the head is lost while parked", cluster.Parked, list(lost(head, "lost")), platform("machine of the Ray head is lost")},
+
+		{"the head is silent for a moment", cluster.Ready, list(noRay, silent(time.Minute)), nothing},
+		{"the head is silent", cluster.Ready, list(noRay, silent(61*time.Second)), want{to: cluster.Degraded, reason: "does not say"}},
+		{"the head is silent still", cluster.Degraded, list(noRay, silent(5*time.Minute)), nothing},
+		{"the head speaks again", cluster.Degraded, nil, want{to: cluster.Ready}},
+
+		{"nobody acted while the hosts should begin", cluster.Reserved, list(after(time.Hour), outage), nothing},
+		{"nobody acted while the head should start", cluster.Preparing, list(after(time.Hour), outage), nothing},
+		{"nobody acted while nodes should join", cluster.Joining, list(rayOf(first, dead), after(time.Hour), outage), nothing},
+		{"nobody acted while Ray should say something", cluster.Joining, list(noRay, after(time.Hour), outage), nothing},
+		{"nobody acted while it was degraded", cluster.Degraded, list(in(first, cluster.NodeFailed), after(time.Hour), outage), want{replace: []int{1}}},
+		{"nobody acted while it drained", cluster.Draining, list(after(time.Hour), outage), nothing},
 
 		{"ended", cluster.Released, list(lost(head, "lost"), release), nothing},
 		{"failed", cluster.Failed, list(lost(head, "lost"), release), nothing},
@@ -177,6 +380,7 @@ func checkDecision(t *testing.T, v cluster.View, got cluster.Decision, want want
 	if got.To != want.to || got.Party != want.party || !strings.Contains(got.Reason, want.reason) || !slices.Equal(got.Replace, want.replace) {
 		t.Errorf("decided %+v, want %+v", got, want)
 	}
+	checkSteps(t, v, got, want)
 	if got.To != "" && got.To != cluster.Released && got.Reason == "" {
 		t.Errorf("entering %s has no reason", got.To)
 	}
@@ -191,6 +395,44 @@ func checkDecision(t *testing.T, v cluster.View, got cluster.Decision, want want
 		t.Errorf("nodes %v are given up, want %v", failed, want.fail)
 	}
 }
+
+// checkSteps checks what a decision does beside changing the state and failing and replacing nodes.
+func checkSteps(t *testing.T, v cluster.View, got cluster.Decision, want want) {
+	t.Helper()
+	for what, nodes := range map[string]struct {
+		got  []ids.Node
+		want []int
+	}{
+		"stopped": {got.Stop, want.stop}, "closed": {got.Close, want.closed}, "removed": {got.Remove, want.remove}, "joined": {got.Join, want.join},
+	} {
+		var indexes []int
+		for _, id := range nodes.got {
+			indexes = append(indexes, slices.IndexFunc(v.Nodes, func(n cluster.Node) bool { return n.ID == id }))
+		}
+		if !slices.Equal(indexes, nodes.want) {
+			t.Errorf("nodes %v are %s, want %v", indexes, what, nodes.want)
+		}
+	}
+	var told []string
+	for _, n := range got.Announce {
+		told = append(told, n.Key)
+	}
+	if !slices.Equal(told, want.announce) || !slices.Equal(got.Forget, want.forget) || !slices.Equal(got.GiveUp, want.giveUp) || got.Active != want.active {
+		t.Errorf("decided %+v, want %+v", got, want)
+	}
+}
+
+func TestOneTextForTwoWarningsAtOnce(t *testing.T) {
+	t.Parallel()
+	v := view(cluster.Ready)
+	v.Remaining = 4 * time.Minute
+	told := cluster.Decide(v).Announce
+	if len(told) != 2 || !strings.Contains(told[0].Text, "in 4 minutes") || told[1].Text != "" {
+		t.Errorf("told %+v", told)
+	}
+}
+
+var preempted = want{to: cluster.Draining, party: cluster.PartyPreempted, reason: "market booking"}
 
 var degraded = want{to: cluster.Degraded, fail: []int{first}}
 
@@ -238,26 +480,32 @@ func stopAll(v *cluster.View) {
 func randomView(r *rapid.T) cluster.View {
 	v := cluster.View{
 		State: rapid.SampledFrom([]cluster.State{
-			cluster.Reserved, cluster.Preparing, cluster.HeadUp, cluster.Joining, cluster.Ready, cluster.Degraded, cluster.Draining,
-			cluster.Released, cluster.Failed,
+			cluster.Reserved, cluster.Preparing, cluster.HeadUp, cluster.Joining, cluster.Ready, cluster.Ready, cluster.Degraded, cluster.Parked,
+			cluster.Draining, cluster.Released, cluster.Failed,
 		}).Draw(r, "state"),
-		Now: now, PhaseAt: now.Add(-randomTime(r, "in phase")), ReleaseRequested: rapid.IntRange(0, 7).Draw(r, "released") == 0,
-		Remaining:    time.Duration(rapid.SampledFrom([]int{0, 1, 3600}).Draw(r, "remaining")) * time.Second,
+		Now: now, PhaseAt: now.Add(-randomTime(r, "in phase")), ReleaseRequested: rarely(r, "released"),
+		Duration: 2 * time.Hour, Remaining: time.Duration(rapid.SampledFrom([]int{0, 1, 1000, 3600}).Draw(r, "remaining")) * time.Second,
 		Replacements: rapid.IntRange(0, 4).Draw(r, "replacements"), GPUsPerNode: rapid.IntRange(1, 2).Draw(r, "GPUs"),
+		Activity: rapid.SampledFrom([]cluster.Activity{cluster.ActivityUnknown, cluster.Idle, cluster.Idle, cluster.Busy}).Draw(r, "activity"),
+		ActiveAt: now.Add(-randomTime(r, "active")), ResumeRequested: !rarely(r, "not resumed"),
+		Notices: rapid.SliceOfDistinct(rapid.SampledFrom([]string{"ends_30m", "ends_5m", "balance", "preempt", "park", "release"}), rapid.ID).Draw(r, "notices"),
 	}
-	for place := range rapid.IntRange(1, 3).Draw(r, "places") {
-		v.Places = append(v.Places, place+1)
-	}
-	summarised := rapid.IntRange(0, 3).Draw(r, "no summary") != 0
-	for ordinal := range len(v.Places) + 1 {
-		for range rapid.IntRange(0, 1).Draw(r, "failed before") {
-			v.Nodes = append(v.Nodes, newNode(v, ordinal, cluster.NodeFailed))
+	for _, set := range []func(){
+		func() { v.Epoch = now.Add(-randomTime(r, "epoch")) },
+		func() { v.PreemptAt = now.Add(randomTime(r, "preempted in") - time.Minute) },
+		func() { v.HeadSilent = randomTime(r, "silent") },
+		func() { v.ParkAfter = randomTime(r, "parks after") },
+		func() { v.ReleaseAfter = randomTime(r, "releases after") },
+		func() {
+			v.Balance = &cluster.Balance{Available: 1, PerHour: money.Amount(rapid.IntRange(1, 2).Draw(r, "per hour"))}
+		},
+	} {
+		if rapid.Bool().Draw(r, "set") {
+			set()
 		}
-		n := newNode(v, ordinal, randomNodeState(r))
-		n.HostGone, n.GPUsWell = rapid.IntRange(0, 9).Draw(r, "gone") == 0, rapid.IntRange(0, 9).Draw(r, "broken") != 0
-		n.Since = now.Add(-randomTime(r, "since"))
-		v.Nodes = append(v.Nodes, n)
 	}
+	randomNodes(r, &v)
+	summarised := rapid.IntRange(0, 3).Draw(r, "no summary") != 0
 	for _, n := range v.Nodes {
 		if summarised && rapid.IntRange(0, 5).Draw(r, "unlisted") != 0 {
 			ray := inRay(n, rapid.IntRange(v.GPUsPerNode-1, v.GPUsPerNode).Draw(r, "Ray's GPUs"))
@@ -267,6 +515,32 @@ func randomView(r *rapid.T) cluster.View {
 	}
 	return v
 }
+
+// randomNodes gives a view a head, nodes at its places, some of which are being added, and some that were removed.
+func randomNodes(r *rapid.T, v *cluster.View) {
+	for place := range rapid.IntRange(1, 3).Draw(r, "places") {
+		v.Places = append(v.Places, place+1)
+	}
+	known := len(v.Places)
+	for place := range rapid.IntRange(0, 2).Draw(r, "added") {
+		v.Places, v.Joining = append(v.Places, known+place+1), append(v.Joining, known+place+1)
+	}
+	known = len(v.Places)
+	for ordinal := range known + 1 + rapid.IntRange(0, 1).Draw(r, "removed") {
+		for range rapid.IntRange(0, 1).Draw(r, "failed before") {
+			v.Nodes = append(v.Nodes, newNode(*v, ordinal, cluster.NodeFailed))
+		}
+		n := newNode(*v, ordinal, randomNodeState(r))
+		n.HostGone, n.GPUsWell = rapid.IntRange(0, 9).Draw(r, "gone") == 0, rapid.IntRange(0, 9).Draw(r, "broken") != 0
+		n.Since, n.RemoveRequested, n.Leased = now.Add(-randomTime(r, "since")), rarely(r, "unwanted"), rapid.Bool().Draw(r, "leased")
+		if n.State == cluster.NodeStopping {
+			n.StoppingAt = now.Add(-randomTime(r, "stopping"))
+		}
+		v.Nodes = append(v.Nodes, n)
+	}
+}
+
+func rarely(r *rapid.T, label string) bool { return rapid.IntRange(0, 7).Draw(r, label) == 0 }
 
 func randomTime(r *rapid.T, label string) time.Duration {
 	return rapid.SampledFrom([]time.Duration{time.Second, 100 * time.Second, 4 * time.Minute, time.Hour}).Draw(r, label)
@@ -286,7 +560,8 @@ var followers = map[cluster.State][]cluster.State{
 	cluster.Preparing: {cluster.HeadUp, cluster.Draining},
 	cluster.HeadUp:    {cluster.Joining, cluster.Draining},
 	cluster.Joining:   {cluster.Ready, cluster.Draining},
-	cluster.Ready:     {cluster.Degraded, cluster.Draining},
+	cluster.Ready:     {cluster.Degraded, cluster.Parked, cluster.Draining},
+	cluster.Parked:    {cluster.Joining, cluster.Draining},
 	cluster.Degraded:  {cluster.Ready, cluster.Draining},
 	cluster.Draining:  {cluster.Released},
 }
@@ -299,22 +574,54 @@ func TestDecisionsKeepTheirPromises(t *testing.T) {
 		if d.To != "" && !slices.Contains(followers[v.State], d.To) {
 			r.Fatalf("%s -> %s", v.State, d.To)
 		}
-		if d.To == cluster.Draining && d.Party == "" {
-			r.Fatal("it ends on nobody's account")
+		if (d.To == cluster.Draining) != (d.Party != "") {
+			r.Fatalf("it enters %q on the account of %q", d.To, d.Party)
 		}
 		if d.To == cluster.Ready {
 			checkWhole(r, v)
 		}
+		if len(d.Join) > 0 && v.State != cluster.Ready {
+			r.Fatalf("nodes are billed while the cluster is %s", v.State)
+		}
+		if d.To == cluster.Parked && (v.Activity != cluster.Idle || v.ParkAfter == 0) {
+			r.Fatalf("parked with the activity %d", v.Activity)
+		}
 		for _, f := range d.Fail {
 			i := slices.IndexFunc(v.Nodes, func(n cluster.Node) bool { return n.ID == f.ID })
-			if s := v.Nodes[i].State; s == cluster.NodeFailed || s == cluster.NodeStopped {
-				r.Fatalf("a node that is %s is given up", s)
+			if v.Nodes[i].Ended() {
+				r.Fatalf("a node that is %s is given up", v.Nodes[i].State)
 			}
 		}
 	})
 }
 
-// checkWhole checks that every planned node, and no other, is alive in a fresh summary with its GPUs.
+// Whatever becomes of nodes that are being added, the cluster is as well as it would be without them.
+func TestAddedNodesNeverDegrade(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		v := randomView(r)
+		v.State = rapid.SampledFrom([]cluster.State{cluster.Ready, cluster.Degraded}).Draw(r, "running")
+		bare := v
+		bare.Places = slices.DeleteFunc(slices.Clone(v.Places), func(place int) bool { return slices.Contains(v.Joining, place) })
+		bare.Joining = nil
+		bare.Nodes = slices.DeleteFunc(slices.Clone(v.Nodes), func(n cluster.Node) bool { return slices.Contains(v.Joining, n.Ordinal) })
+		bare.Ray = slices.DeleteFunc(slices.Clone(v.Ray), func(ray cluster.RayNode) bool {
+			return !slices.ContainsFunc(bare.Nodes, func(n cluster.Node) bool { return n.Address == ray.Address })
+		})
+		if v.Ray != nil && bare.Ray == nil {
+			bare.Ray = []cluster.RayNode{}
+		}
+		ends := func(v cluster.View) bool {
+			to := cluster.Decide(v).To
+			return to == cluster.Degraded || to == cluster.Draining
+		}
+		if ends(v) && !ends(bare) && len(cluster.Decide(bare).Remove) == 0 {
+			r.Fatalf("with added nodes it would be %+v, without them %+v", cluster.Decide(v), cluster.Decide(bare))
+		}
+	})
+}
+
+// checkWhole checks that every planned node, and no stranger, is alive in a fresh summary with its GPUs. Nodes that come or go may be.
 func checkWhole(r *rapid.T, v cluster.View) {
 	alive := make(map[string]cluster.RayNode)
 	for _, ray := range v.Ray {
@@ -324,17 +631,20 @@ func checkWhole(r *rapid.T, v cluster.View) {
 	}
 	places := make(map[int]bool)
 	for _, n := range v.Nodes {
-		if n.State == cluster.NodeFailed || n.State == cluster.NodeStopped {
+		if n.Ended() {
 			continue
 		}
 		ray, joined := alive[n.Address]
+		delete(alive, n.Address)
+		if !n.Head && (slices.Contains(v.Joining, n.Ordinal) || !slices.Contains(v.Places, n.Ordinal)) {
+			continue
+		}
 		if !joined || ray.Head != n.Head || !n.Head && ray.GPUs != v.GPUsPerNode || n.HostGone || !n.GPUsWell && !n.Head {
 			r.Fatalf("ready with %+v, in Ray %+v", n, ray)
 		}
 		places[n.Ordinal] = true
-		delete(alive, n.Address)
 	}
-	if len(places) != len(v.Places)+1 || len(alive) != 0 {
+	if len(places) != len(v.Places)-len(v.Joining)+1 || len(alive) != 0 {
 		r.Fatalf("ready with the places %v and strangers %v", places, alive)
 	}
 }
@@ -344,13 +654,14 @@ func TestRepeatedDecisionsEnd(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		v := randomView(r)
 		drained := v.State == cluster.Draining
-		const limit = 24 // states, failures and replacements that a cluster of three can pass at one moment
+		const limit = 40 // states, failures, notices and replacements that a cluster of six can pass at one moment
 		for range limit {
 			d := cluster.Decide(v)
-			if d.To == "" && len(d.Fail) == 0 && len(d.Replace) == 0 {
+			if isNothing(d) {
 				return
 			}
 			apply(&v, d)
+			checkBilled(r, v)
 			if drained = drained || v.State == cluster.Draining; drained && v.State != cluster.Draining && v.State != cluster.Released {
 				r.Fatalf("it left draining for %s", v.State)
 			}
@@ -359,29 +670,91 @@ func TestRepeatedDecisionsEnd(t *testing.T) {
 	})
 }
 
+func isNothing(d cluster.Decision) bool {
+	d.Drain = 0
+	return reflect.DeepEqual(d, cluster.Decision{})
+}
+
+// checkBilled checks that the nodes which work for the customer, as far as the view tells, are billed nowhere but in a ready cluster: in
+// a parked one, none that is not ending lives.
+func checkBilled(r *rapid.T, v cluster.View) {
+	if v.State != cluster.Parked {
+		return
+	}
+	for _, n := range v.Nodes {
+		if !n.Head && !n.Ended() && n.State != cluster.NodeStopping {
+			r.Fatalf("a parked cluster has a node that is %s", n.State)
+		}
+	}
+}
+
 // apply does to a view what the lifecycle does to the tables.
 func apply(v *cluster.View, d cluster.Decision) {
+	node := func(id ids.Node) *cluster.Node {
+		return &v.Nodes[slices.IndexFunc(v.Nodes, func(n cluster.Node) bool { return n.ID == id })]
+	}
+	without := func(places []int, place int) []int {
+		return slices.DeleteFunc(slices.Clone(places), func(p int) bool { return p == place })
+	}
+	stop := func(n *cluster.Node) {
+		if !n.Ended() && n.State != cluster.NodeStopping {
+			n.State, n.StoppingAt, n.Drain = cluster.NodeStopping, v.Now, d.Drain
+		}
+	}
 	for _, f := range d.Fail {
-		i := slices.IndexFunc(v.Nodes, func(n cluster.Node) bool { return n.ID == f.ID })
-		v.Nodes[i].State = cluster.NodeFailed
+		node(f.ID).State, node(f.ID).Leased = cluster.NodeFailed, false
+	}
+	for _, id := range d.Stop {
+		stop(node(id))
+	}
+	for _, id := range d.Close {
+		node(id).Leased = false
+	}
+	for _, id := range d.Remove {
+		stop(node(id))
+		v.Places, v.Joining = without(v.Places, node(id).Ordinal), without(v.Joining, node(id).Ordinal)
+	}
+	for _, id := range d.Join {
+		node(id).State = cluster.NodeAlive
+		v.Joining = without(v.Joining, node(id).Ordinal)
+	}
+	for _, place := range d.GiveUp {
+		v.Places, v.Joining = without(v.Places, place), without(v.Joining, place)
+	}
+	for _, n := range d.Announce {
+		v.Notices = append(v.Notices, n.Key)
+	}
+	v.Notices = slices.DeleteFunc(slices.Clone(v.Notices), func(key string) bool { return slices.Contains(d.Forget, key) })
+	if d.Active {
+		v.ActiveAt = v.Now
 	}
 	for _, place := range d.Replace {
 		n := newNode(*v, place, cluster.NodePlanned)
 		n.Since = v.Now
 		v.Nodes = append(v.Nodes, n)
-		v.Replacements++
+		if v.State != cluster.Parked {
+			v.Replacements++
+		}
 	}
+	enter(v, d, stop)
+}
+
+func enter(v *cluster.View, d cluster.Decision, stop func(*cluster.Node)) {
 	if d.To == "" {
 		return
 	}
-	v.State, v.PhaseAt = d.To, v.Now
+	v.State, v.PhaseAt, v.ResumeRequested = d.To, v.Now, false
 	for i, n := range v.Nodes {
+		core := slices.Contains(v.Places, n.Ordinal) && !slices.Contains(v.Joining, n.Ordinal)
 		switch {
-		case n.State == cluster.NodeFailed || n.State == cluster.NodeStopped:
-		case d.To == cluster.Ready:
+		case n.Ended():
+		case d.To == cluster.Ready && (n.Head || core):
 			v.Nodes[i].State = cluster.NodeAlive
-		case d.To == cluster.Draining:
-			v.Nodes[i].State = cluster.NodeStopping
+		case (d.To == cluster.Draining || d.To == cluster.Parked) && !n.Head:
+			stop(&v.Nodes[i])
 		}
+	}
+	if d.To == cluster.Parked {
+		v.PreemptAt = time.Time{}
 	}
 }
