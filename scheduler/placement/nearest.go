@@ -147,13 +147,12 @@ func (x *Index) otherModel(r Request, _ int64) (Change, bool) {
 			}
 		}
 	}
-	c, found := x.change("gpu_model", "", r)
-	if !found || c.Plan.Model == wanted {
+	plan, found := x.Place(r)
+	if !found {
 		return Change{}, false
 	}
-	c.Request.Model, c.Request.MinMemoryMiB, c.Request.MinCompute = c.Plan.Model, memory, compute
-	c.Summary = "With " + c.Plan.Model
-	return c, true
+	r.Model, r.MinMemoryMiB, r.MinCompute = plan.Model, memory, compute
+	return x.change("gpu_model", "With "+plan.Model, r)
 }
 
 // later finds the first forecast end of a lease from which on the request can be placed. More GPUs are free the later it is, but

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -13,35 +14,92 @@ import (
 	"github.com/muster-gpu/muster/scheduler/placement"
 )
 
-func fleets() *rapid.Generator[[]placement.Host] {
-	host := rapid.Custom(func(t *rapid.T) placement.Host {
-		gpus := rapid.IntRange(1, 4).Draw(t, "gpus")
-		return placement.Host{
-			ID:     ids.Host(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")),
-			Model:  rapid.SampledFrom([]string{"H100", "L40S"}).Draw(t, "model"),
-			Region: rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "region"),
-			Open:   rapid.IntRange(0, 4).Draw(t, "open") > 0,
-			GPUs:   gpus,
-			Well:   1<<rapid.IntRange(0, gpus).Draw(t, "free") - 1,
-			Prices: [placement.Classes]money.Amount{money.Amount(rapid.Int64Range(1, 5).Draw(t, "price"))},
-		}
-	})
-	return rapid.SliceOfNDistinct(host, 0, 7, func(h placement.Host) ids.Host { return h.ID })
+const gpus = 4
+
+// The worlds are small, so that ties, full hosts and contradictions are common.
+var (
+	models   = []string{"H100", "L40S"}
+	runtimes = []string{"docker", "process"}
+	regions  = []string{"eu", "us"}
+	sites    = []string{"", "lab", "rack"}
+	owners   = []ids.Org{{1}, {2}, {3}}
+)
+
+func drawMask(t *rapid.T, within uint64, label string) uint64 {
+	return rapid.Uint64Range(0, 1<<gpus-1).Draw(t, label) & within
 }
 
-func requests() *rapid.Generator[placement.Request] {
-	return rapid.Custom(func(t *rapid.T) placement.Request {
-		return placement.Request{
-			Model:       rapid.SampledFrom([]string{"H100", "L40S", "B200"}).Draw(t, "model"),
-			Nodes:       rapid.IntRange(1, 3).Draw(t, "nodes"),
-			GPUsPerNode: rapid.IntRange(1, 3).Draw(t, "gpus per node"),
-			Regions:     rapid.SampledFrom([][]string{nil, {"eu"}, {"eu", "us"}}).Draw(t, "regions"),
-			MaxPrice:    money.Amount(rapid.SampledFrom([]int64{0, 2, 4}).Draw(t, "max price")),
-		}
-	})
+func drawSpans(t *rapid.T, label string) []placement.Span {
+	var spans []placement.Span
+	for range max(0, rapid.IntRange(-3, 2).Draw(t, label)) {
+		from := rapid.Int64Range(0, 8).Draw(t, "from")
+		spans = append(spans, placement.Span{GPUs: drawMask(t, 1<<gpus-1, "span"), From: from, To: from + rapid.Int64Range(1, 4).Draw(t, "for")})
+	}
+	return spans
 }
 
-func index(hosts []placement.Host) *placement.Index {
+func drawHost(t *rapid.T, id ids.Host) placement.Host {
+	well := uint64(1<<gpus - 1)
+	if rapid.IntRange(0, 3).Draw(t, "unwell") == 0 {
+		well = drawMask(t, well, "well")
+	}
+	h := placement.Host{
+		ID: id, Owner: rapid.SampledFrom(owners).Draw(t, "owner"), Model: rapid.SampledFrom(models).Draw(t, "model"),
+		Runtime: rapid.SampledFrom(runtimes).Draw(t, "runtime"), MemoryMiB: rapid.SampledFrom([]int64{40, 80}).Draw(t, "memory of a GPU"),
+		Compute: rapid.SampledFrom([]int{0, 80, 90}).Draw(t, "compute"), Region: rapid.SampledFrom(regions).Draw(t, "region"),
+		Site: rapid.SampledFrom(sites).Draw(t, "site"), RTT: time.Duration(rapid.IntRange(0, 4).Draw(t, "rtt")),
+		Open: rapid.IntRange(0, 5).Draw(t, "open") > 0, GPUs: gpus, Well: well,
+		CPUs: rapid.SampledFrom([]int{8, 16}).Draw(t, "cpus"), MemoryBytes: rapid.SampledFrom([]int64{8, 16}).Draw(t, "memory"),
+		DiskBytes: rapid.SampledFrom([]int64{8, 16}).Draw(t, "disk"), Driver: rapid.SampledFrom([]int{550, 570}).Draw(t, "driver"),
+		Images:      rapid.SampledFrom([][]string{{"2.60.0"}, {"2.60.0", "2.61.0"}}).Draw(t, "images"),
+		Reliability: rapid.SampledFrom([]int{9_000, 9_900}).Draw(t, "reliability"), Tier: rapid.IntRange(0, 2).Draw(t, "tier"),
+		Reserved: drawSpans(t, "reserved"),
+	}
+	h.Leased = drawMask(t, well, "leased")
+	h.Spot = drawMask(t, h.Leased, "spot")
+	for place := range gpus {
+		if h.Leased&(1<<place) != 0 {
+			h.Leases = append(h.Leases, placement.Span{GPUs: 1 << place, To: rapid.Int64Range(1, 10).Draw(t, "lease ends")})
+		}
+	}
+	for class := range h.Prices {
+		h.Prices[class] = money.Amount(rapid.Int64Range(0, 4).Draw(t, "price"))
+	}
+	return h
+}
+
+func drawFleet(t *rapid.T, most int) []placement.Host {
+	fleet := make([]placement.Host, rapid.IntRange(0, most).Draw(t, "hosts"))
+	for i := range fleet {
+		fleet[i] = drawHost(t, ids.Host{byte(rapid.IntRange(1, 100).Draw(t, "id")), byte(i)})
+	}
+	return fleet
+}
+
+// sometimes draws one of values, and the first of them mostly: a request with every constraint at once fits nowhere.
+func sometimes[T any](t *rapid.T, label string, values ...T) T {
+	return values[max(0, rapid.IntRange(-2, len(values)-1).Draw(t, label))]
+}
+
+func drawRequest(t *rapid.T) placement.Request {
+	r := placement.Request{
+		Model: rapid.SampledFrom([]string{"H100", "H100", "L40S", "", "B200"}).Draw(t, "wanted model"),
+		Nodes: rapid.IntRange(0, 4).Draw(t, "nodes"), GPUsPerNode: rapid.IntRange(1, gpus).Draw(t, "gpus per node"),
+		MinMemoryMiB: sometimes[int64](t, "min memory of a GPU", 0, 80), MinCompute: sometimes(t, "min compute", 0, 90),
+		Runtime: sometimes(t, "wanted runtime", "", "docker"), Regions: sometimes(t, "regions", nil, []string{"eu"}, []string{"eu", "us"}),
+		SameSite: sometimes(t, "same site", false, true), MaxRTT: time.Duration(sometimes(t, "max rtt", 0, 3, 4, 6)),
+		CPUs: sometimes(t, "min cpus", 0, 4, 8), MemoryBytes: sometimes[int64](t, "min memory", 0, 4), DiskBytes: sometimes[int64](t, "min disk", 0, 4),
+		MinDriver: sometimes(t, "min driver", 0, 570), Image: sometimes(t, "image", "", "2.61.0"),
+		MinReliability: sometimes(t, "min reliability", 0, 9_900), MinTier: sometimes(t, "min tier", 0, 1),
+		AllowOwners: sometimes(t, "allow", nil, owners[:2]), DenyOwners: sometimes(t, "deny", nil, owners[:1]),
+		MaxPrice: money.Amount(sometimes[int64](t, "max price", 0, 2, 3)), Class: placement.Class(sometimes(t, "class", 0, 1, 4)),
+		Start: sometimes[int64](t, "start", 0, 3, 5), Preempt: sometimes(t, "preempt", false, true),
+	}
+	r.Until = r.Start + rapid.Int64Range(1, 6).Draw(t, "lasts")
+	return r
+}
+
+func indexOf(hosts []placement.Host) *placement.Index {
 	x := placement.NewIndex()
 	for _, h := range hosts {
 		x.Put(h)
@@ -49,97 +107,285 @@ func index(hosts []placement.Host) *placement.Index {
 	return x
 }
 
-// cheapest tries every set of hosts: the oracle.
-func cheapest(hosts []placement.Host, r placement.Request) (best money.Amount, found bool) {
-	for set := range 1 << len(hosts) {
-		var total money.Amount
-		nodes, fits := 0, true
-		for i, h := range hosts {
-			if set&(1<<i) == 0 {
-				continue
-			}
-			nodes++
-			total += h.Prices[0]
-			fits = fits && h.Open && h.Model == r.Model && bits.OnesCount64(h.Well) >= r.GPUsPerNode &&
-				(len(r.Regions) == 0 || slices.Contains(r.Regions, h.Region)) && (r.MaxPrice == 0 || h.Prices[0] <= r.MaxPrice)
+// The oracle says everything again, as the documentation has it and not as the index does it.
+
+func freeOf(h placement.Host, r placement.Request) (n int) {
+	for place := range gpus {
+		bit := uint64(1) << place
+		taken := h.Leased&bit != 0
+		if r.Start > 0 {
+			taken = slices.ContainsFunc(h.Leases, func(s placement.Span) bool { return s.GPUs&bit != 0 && s.To > r.Start })
 		}
-		if fits && nodes == r.Nodes && (!found || total < best) {
-			best, found = total, true
+		if r.Preempt && h.Spot&bit != 0 {
+			taken = false
+		}
+		if slices.ContainsFunc(h.Reserved, func(s placement.Span) bool { return s.GPUs&bit != 0 && s.From < r.Until && s.To > r.Start }) {
+			taken = true
+		}
+		if h.Well&bit != 0 && !taken {
+			n++
 		}
 	}
-	return best, found
+	return n
 }
 
-func TestPlaceIsTheCheapestFeasibleGang(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		hosts, request := fleets().Draw(t, "fleet"), requests().Draw(t, "request")
-		want, feasible := cheapest(hosts, request)
-		plan, placed := index(hosts).Place(request)
-		if placed != feasible {
-			t.Fatalf("placed %v, feasible %v", placed, feasible)
+func suits(h placement.Host, r placement.Request) bool {
+	price := h.Prices[r.Class]
+	switch {
+	case !h.Open, r.Model != "" && h.Model != r.Model, h.MemoryMiB < r.MinMemoryMiB, h.Compute < r.MinCompute,
+		r.Runtime != "" && h.Runtime != r.Runtime, r.Regions != nil && !slices.Contains(r.Regions, h.Region),
+		h.CPUs*r.GPUsPerNode/gpus < r.CPUs, h.MemoryBytes*int64(r.GPUsPerNode)/gpus < r.MemoryBytes, h.DiskBytes*int64(r.GPUsPerNode)/gpus < r.DiskBytes,
+		h.Driver < r.MinDriver, r.Image != "" && !slices.Contains(h.Images, r.Image), h.Reliability < r.MinReliability, h.Tier < r.MinTier,
+		r.AllowOwners != nil && !slices.Contains(r.AllowOwners, h.Owner), slices.Contains(r.DenyOwners, h.Owner),
+		price == 0, r.MaxPrice > 0 && price > r.MaxPrice, freeOf(h, r) < r.GPUsPerNode, slices.Contains(r.Exclude, h.ID):
+		return false
+	}
+	return true
+}
+
+// siteRTT is the round trip of a host's site: that of its worst host, 0 if one's is not known.
+func siteRTT(fleet []placement.Host, of placement.Host) time.Duration {
+	worst := of.RTT
+	for _, h := range fleet {
+		if of.Site == "" || h.Site != of.Site {
+			continue
 		}
-		explanation := index(hosts).Explain(request)
-		if (explanation.Blocking == "") != feasible {
-			t.Fatalf("feasible %v, but explained as blocked by %q", feasible, explanation.Blocking)
+		if h.RTT == 0 {
+			return 0
+		}
+		worst = max(worst, h.RTT)
+	}
+	return worst
+}
+
+func together(fleet, gang []placement.Host, r placement.Request) bool {
+	for i, a := range gang {
+		for _, b := range gang[:i] {
+			if a.Model != b.Model || a.Runtime != b.Runtime {
+				return false
+			}
+			if a.Site != "" && a.Site == b.Site {
+				continue
+			}
+			x, y := siteRTT(fleet, a), siteRTT(fleet, b)
+			if r.SameSite || r.MaxRTT > 0 && (x == 0 || y == 0 || x+y > r.MaxRTT) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// oracle tries every set of hosts and returns the ids of the best one.
+func oracle(fleet []placement.Host, r placement.Request) (best []ids.Host, price money.Amount) {
+	if r.Nodes < 1 {
+		return nil, 0
+	}
+	stranded := 0
+	for set := range 1 << len(fleet) {
+		if bits.OnesCount(uint(set)) != r.Nodes {
+			continue
+		}
+		var gang []placement.Host
+		var cost money.Amount
+		left := 0
+		for i, h := range fleet {
+			if set&(1<<i) != 0 && suits(h, r) {
+				gang, cost, left = append(gang, h), cost+h.Prices[r.Class], left+freeOf(h, r)
+			}
+		}
+		if len(gang) < r.Nodes || !together(fleet, gang, r) {
+			continue
+		}
+		names := namesOf(gang)
+		if best == nil || cost < price || cost == price && (left < stranded || left == stranded && slices.CompareFunc(names, best, compareIDs) < 0) {
+			best, price, stranded = names, cost, left
+		}
+	}
+	return best, price
+}
+
+func namesOf(gang []placement.Host) []ids.Host {
+	var names []ids.Host
+	for _, h := range gang {
+		names = append(names, h.ID)
+	}
+	slices.SortFunc(names, compareIDs)
+	return names
+}
+
+func compareIDs(a, b ids.Host) int { return slices.Compare(a[:], b[:]) }
+
+func planned(plan placement.Plan) []ids.Host {
+	var gang []placement.Host
+	for _, n := range plan.Nodes {
+		gang = append(gang, n.Host)
+	}
+	return namesOf(gang)
+}
+
+// manyTimes checks a property some hundred times as often as rapid does by itself.
+func manyTimes(t *testing.T, hundreds int, property func(*rapid.T)) {
+	t.Helper()
+	for range hundreds {
+		rapid.Check(t, property) // each call draws anew, and prints its seed when it fails
+	}
+}
+
+func TestPlaceAgreesWithTryingEverySet(t *testing.T) {
+	t.Parallel()
+	manyTimes(t, 200, func(t *rapid.T) {
+		fleet, r := drawFleet(t, 8), drawRequest(t)
+		if len(fleet) > 0 && rapid.Bool().Draw(t, "exclude one") {
+			r.Exclude = []ids.Host{fleet[0].ID}
+		}
+		want, price := oracle(fleet, r)
+		x := indexOf(fleet)
+		plan, placed := x.Place(r)
+		if got := planned(plan); placed != (want != nil) || !slices.Equal(got, want) || plan.Price() != price {
+			t.Fatalf("placed on %v for %d, the best is %v for %d", got, plan.Price(), want, price)
+		}
+		e := x.Explain(r)
+		if r.Nodes > 0 && (e.Blocking == "") != placed {
+			t.Fatalf("placed %v, but explained as blocked by %q", placed, e.Blocking)
 		}
 		if !placed {
 			return
 		}
-		got := plan.Price()
-		if got != want || len(plan.Nodes) != request.Nodes {
-			t.Fatalf("placed %d nodes for %d, the cheapest is %d", len(plan.Nodes), got, want)
+		if !slices.IsSortedFunc(plan.Nodes, func(a, b placement.Node) int { return int(a.Price - b.Price) }) {
+			t.Fatal("the nodes are not ordered by price")
 		}
-		slices.Reverse(hosts)
-		again, _ := index(hosts).Place(request)
-		if !reflect.DeepEqual(again, plan) {
-			t.Fatal("the plan depends on the order of the snapshot")
+		checkWorst(t, fleet, plan)
+	})
+}
+
+func checkWorst(t *rapid.T, fleet []placement.Host, plan placement.Plan) {
+	want := time.Duration(0)
+	for i, a := range plan.Nodes {
+		for _, b := range plan.Nodes[:i] {
+			if a.Host.Site != "" && a.Host.Site == b.Host.Site || want < 0 {
+				continue
+			}
+			x, y := siteRTT(fleet, a.Host), siteRTT(fleet, b.Host)
+			if want = max(want, x+y); x == 0 || y == 0 {
+				want = -1
+			}
+		}
+	}
+	if plan.WorstRTT != want {
+		t.Fatalf("the worst link takes %d, want %d", plan.WorstRTT, want)
+	}
+}
+
+func TestNearestChangesCanBePlacedAndAreOfDifferentKinds(t *testing.T) {
+	t.Parallel()
+	manyTimes(t, 30, func(t *rapid.T) {
+		fleet, r := drawFleet(t, 8), drawRequest(t)
+		r.Nodes = max(1, r.Nodes)
+		x := indexOf(fleet)
+		if _, placed := x.Place(r); placed {
+			return
+		}
+		kinds := map[string]bool{}
+		for _, c := range x.Nearest(r, 1) {
+			if kinds[c.Kind] || c.Summary == "" {
+				t.Fatalf("%q comes twice or says nothing: %q", c.Kind, c.Summary)
+			}
+			kinds[c.Kind] = true
+			plan, placed := x.Place(c.Request)
+			if !placed || !reflect.DeepEqual(planned(plan), planned(c.Plan)) {
+				t.Fatalf("%s: %+v is placed %v on %v, not on %v", c.Kind, c.Request, placed, planned(plan), planned(c.Plan))
+			}
 		}
 	})
 }
 
-func TestTheCheaperHostGoesFirstAndEqualPricesStrandFewest(t *testing.T) {
+// TestAnIndexThatChangedEqualsAFreshOne runs changes against a plain map.
+func TestAnIndexThatChangedEqualsAFreshOne(t *testing.T) {
 	t.Parallel()
-	host := func(id byte, price money.Amount, free int) placement.Host {
-		return placement.Host{ID: ids.Host{id}, Model: "H100", Region: "eu", Open: true, GPUs: 8, Well: 1<<free - 1, Prices: [placement.Classes]money.Amount{price}}
+	type name struct {
+		id    ids.Host
+		model string
 	}
-	plan, placed := index([]placement.Host{
-		host(1, 5, 2), host(5, 2, 4), host(4, 2, 2), host(3, 2, 2), host(2, 1, 8),
-	}).Place(placement.Request{Model: "H100", Nodes: 4, GPUsPerNode: 2})
-	if !placed {
-		t.Fatal("nothing was placed")
-	}
-	var order []byte
-	for _, n := range plan.Nodes {
-		order = append(order, n.Host.ID[0])
-	}
-	if want := []byte{2, 3, 4, 5}; !slices.Equal(order, want) {
-		t.Errorf("took hosts %v, want %v: by price, then fewest stranded, then id", order, want)
+	for range 10 {
+		rapid.Check(t, func(t *rapid.T) {
+			x, model := placement.NewIndex(), map[name]placement.Host{}
+			draw := func(t *rapid.T) ids.Host { return ids.Host{byte(rapid.IntRange(1, 6).Draw(t, "host"))} }
+			t.Repeat(map[string]func(*rapid.T){
+				"put": func(t *rapid.T) {
+					h := drawHost(t, draw(t))
+					x.Put(h)
+					model[name{h.ID, h.Model}] = h
+				},
+				"remove": func(t *rapid.T) {
+					id := draw(t)
+					x.Remove(id)
+					for _, m := range models {
+						delete(model, name{id, m})
+					}
+				},
+				"take": func(t *rapid.T) {
+					n, r, wanted := name{draw(t), "H100"}, drawRequest(t), rapid.IntRange(1, gpus).Draw(t, "gpus")
+					h, known := model[n]
+					mask, ok := x.Take(n.id, n.model, wanted, r)
+					if ok != (known && freeOf(h, r) >= wanted) || ok && (bits.OnesCount64(mask) != wanted || mask&^h.FreeFor(r) != 0) {
+						t.Fatalf("took %b of %b: %v", mask, h.FreeFor(r), ok)
+					}
+					if ok {
+						h.Leased |= mask
+						model[n] = h
+					}
+				},
+				"free": func(t *rapid.T) {
+					n, mask := name{draw(t), "H100"}, drawMask(t, 1<<gpus-1, "freed")
+					x.Free(n.id, n.model, mask)
+					if h, known := model[n]; known {
+						h.Leased, h.Spot = h.Leased&^mask, h.Spot&^mask
+						model[n] = h
+					}
+				},
+				"": func(t *rapid.T) {
+					fresh := placement.NewIndex()
+					for _, h := range model {
+						fresh.Put(h)
+					}
+					if x.Len() != len(model) || !reflect.DeepEqual(slices.Collect(x.All()), slices.Collect(fresh.All())) {
+						t.Fatal("the indexes hold different hosts")
+					}
+					r := drawRequest(t)
+					got, placed := x.Place(r)
+					want, possible := fresh.Place(r)
+					if placed != possible || !reflect.DeepEqual(got, want) {
+						t.Fatalf("placed %v on %v, a fresh index %v on %v", placed, planned(got), possible, planned(want))
+					}
+					if !reflect.DeepEqual(x.Explain(r), fresh.Explain(r)) || !reflect.DeepEqual(x.Candidates(r, 3), fresh.Candidates(r, 3)) {
+						t.Fatal("explanation or candidates differ from those of a fresh index")
+					}
+				},
+			})
+		})
 	}
 }
 
-func TestExplainNamesTheFirstConditionThatLeavesTooFew(t *testing.T) {
+func TestAbsurdRequestsAreAnsweredAtOnce(t *testing.T) {
 	t.Parallel()
-	host := func(region string, price money.Amount, free int) placement.Host {
-		return placement.Host{ID: ids.New[ids.Host](), Model: "H100", Region: region, Open: true, GPUs: 8, Well: 1<<free - 1, Prices: [placement.Classes]money.Amount{price}}
-	}
-	fleet := []placement.Host{host("eu", 3, 8), host("eu", 2, 1), host("us", 1, 8)}
-	for name, c := range map[string]struct {
-		change func(*placement.Request)
-		want   string
-	}{
-		"unknown model":  {func(r *placement.Request) { r.Model = "B200" }, "gpu_model"},
-		"far away":       {func(r *placement.Request) { r.Regions = []string{"asia"} }, "region"},
-		"too cheap":      {func(r *placement.Request) { r.MaxPrice = 1 }, "price"},
-		"large nodes":    {func(r *placement.Request) { r.Nodes, r.GPUsPerNode = 3, 2 }, "gpus_per_node"},
-		"already in use": {func(r *placement.Request) { r.Nodes, r.Exclude = 3, []ids.Host{fleet[0].ID} }, "host"},
-		"many nodes":     {func(r *placement.Request) { r.Nodes = 4 }, "node_count"},
-		"nothing":        {func(*placement.Request) {}, ""},
+	x := indexOf([]placement.Host{{ID: ids.Host{1}, Model: "H100", Open: true, GPUs: 8, Well: 255, Prices: [placement.Classes]money.Amount{1}}})
+	for name, r := range map[string]placement.Request{
+		"a billion nodes":         {Model: "H100", Nodes: 1_000_000_000, GPUsPerNode: 1},
+		"a billion GPUs a node":   {Model: "H100", Nodes: 1, GPUsPerNode: 1_000_000_000},
+		"no nodes":                {Model: "H100", GPUsPerNode: 1},
+		"nodes without GPUs":      {Model: "H100", Nodes: 1},
+		"fewer nodes than none":   {Model: "H100", Nodes: -1, GPUsPerNode: -1},
+		"an owner wanted and not": {Model: "H100", Nodes: 1, GPUsPerNode: 1, AllowOwners: owners[:1], DenyOwners: owners[:1]},
 	} {
-		request := placement.Request{Model: "H100", Nodes: 2, GPUsPerNode: 1}
-		c.change(&request)
-		if got := index(fleet).Explain(request); got.Blocking != c.want {
-			t.Errorf("%s: blocked by %q, want %q: %s", name, got.Blocking, c.want, got.Summary)
+		if plan, placed := x.Place(r); placed {
+			t.Errorf("%s: placed on %v", name, planned(plan))
+		}
+		x.Explain(r)
+		for _, c := range x.Nearest(r, 1) {
+			if c.Request.Nodes < 1 || len(c.Plan.Nodes) != c.Request.Nodes {
+				t.Errorf("%s: offered %+v", name, c.Request)
+			}
 		}
 	}
 }
