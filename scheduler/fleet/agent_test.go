@@ -126,6 +126,13 @@ func (p *fixedProber) fault(uuid string, xid int32) {
 	p.xids = map[string][]int32{uuid: {xid}}
 }
 
+// repair takes all faults back.
+func (p *fixedProber) repair() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.xids = nil
+}
+
 func (p *fixedProber) set(inventory *agentpb.Inventory) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -26,3 +26,48 @@ func RuleCount() int { return len(rules) }
 func Advance(state string, wantsStop bool, status *agentpb.NodeStatus) ([]string, string) {
 	return advance(state, wantsStop, status)
 }
+
+// Verdict is what the gates say of a GPU host: the state of each, the first that closes the host, and why it is quarantined.
+type Verdict struct {
+	States     map[string]string
+	Failing    string
+	Quarantine string
+}
+
+// Judge passes the gates' verdict on a host of a kind.
+func Judge(kind string, inventory *agentpb.Inventory, health *agentpb.Health, received time.Time, roundTrip time.Duration) Verdict {
+	gates, quarantine := judge(factsOf(kind, inventory), health, received, roundTrip)
+	v := Verdict{States: map[string]string{}, Failing: firstFailing(gates), Quarantine: quarantine}
+	for _, gate := range gates {
+		v.States[gate.name] = gate.state
+	}
+	return v
+}
+
+// Reliability is the score of a history.
+func Reliability(observed, online time.Duration, failed int64) int {
+	return reliability(observed, online, failed)
+}
+
+// Tier is the tier that a history has earned.
+func Tier(observed, online time.Duration, delivered int64) int {
+	return tier(observed, online, delivered)
+}
+
+// RTTMoved reports whether a round trip is worth writing.
+func RTTMoved(known, measured time.Duration) bool { return rttMoved(known, measured) }
+
+// Echo decides on datagrams as the gateway's echo does.
+type Echo struct{ echo *echo }
+
+// NewEcho makes an echo of an authority.
+func NewEcho(a *Authority, now func() time.Time) (Echo, error) {
+	e, err := newEcho(a, now)
+	return Echo{e}, err
+}
+
+// Token is a host's.
+func (e Echo) Token(host ids.Host) []byte { return e.echo.token(host) }
+
+// Admit reports whether a datagram is answered.
+func (e Echo) Admit(datagram []byte) bool { return e.echo.admit(datagram) }
