@@ -183,7 +183,7 @@ func (b *bench) visit(t *testing.T, r route, v visitor, refusal int) {
 	} {
 		path = strings.ReplaceAll(path, marker, strings.ReplaceAll(marker, "{id}", id))
 	}
-	path = strings.ReplaceAll(path, "{job}", "raysubmit_1")
+	path = strings.NewReplacer("{job}", "raysubmit_1", "{node}", ids.New[ids.Node]().String(), "{window}", ids.New[ids.Maintenance]().String()).Replace(path)
 	if !v.org.IsZero() && refusal != 0 || strings.HasPrefix(v.name, "full key, naming") {
 		path += "?org=" + v.org.String()
 	}

@@ -136,7 +136,7 @@ func (b *bench) options(log *slog.Logger) Options {
 	}, log)
 	fatal(t, err)
 	proxy := rayproxy.New(rayproxy.Options{
-		Pool: pool, Dialer: noAgents{}, Unsealer: box, PublicURL: b.url, DashboardSuffix: "dashboards.test", Log: log,
+		Pool: pool, Dialer: noAgents{}, Unsealer: box, Sessions: cluster.NewService(pool), PublicURL: b.url, DashboardSuffix: "dashboards.test", Log: log,
 	})
 	keys := signer.NewClient(filepath.Join(t.TempDir(), "signer.sock"))
 	t.Cleanup(keys.Close)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/hex"
+	"time"
 
 	apiv1 "github.com/muster-gpu/muster/api/v1"
 	"github.com/muster-gpu/muster/internal/ids"
@@ -16,6 +17,10 @@ type Clusters interface {
 	List(ctx context.Context, org ids.Org, live bool, before ids.Cluster, limit int) ([]cluster.Summary, error)
 	Get(ctx context.Context, org ids.Org, id ids.Cluster) (cluster.Detail, error)
 	Release(ctx context.Context, org ids.Org, id ids.Cluster) error
+	RemoveNode(ctx context.Context, org ids.Org, id ids.Cluster, node ids.Node) error
+	SetAutoStop(ctx context.Context, org ids.Org, id ids.Cluster, parkAfter, releaseAfter *time.Duration) error
+	Resume(ctx context.Context, org ids.Org, id ids.Cluster) error
+	Runway(ctx context.Context, org ids.Org) (cluster.Runway, error)
 	Events(ctx context.Context, org ids.Org, id ids.Cluster, after int64, limit int) ([]schedulerdb.ClusterEvent, error)
 	OrgEvents(ctx context.Context, org ids.Org, after int64, limit int) ([]schedulerdb.OrgEventsRow, error)
 	LastEvent(ctx context.Context, org ids.Org) (int64, error)
@@ -75,6 +80,47 @@ func (s *Server) getCluster(ctx context.Context, in *clusterInput) (*output[apiv
 func (s *Server) releaseCluster(ctx context.Context, in *clusterMutation) (*output[apiv1.Cluster], error) {
 	org := callerOf(ctx).org.Org
 	if err := s.Clusters.Release(ctx, org, in.ID); err != nil {
+		return nil, err
+	}
+	return s.cluster(ctx, org, in.ID)
+}
+
+func (s *Server) removeNode(ctx context.Context, in *nodeMutation) (*output[apiv1.Cluster], error) {
+	org := callerOf(ctx).org.Org
+	if err := s.Clusters.RemoveNode(ctx, org, in.ID, in.Node); err != nil {
+		return nil, err
+	}
+	return s.cluster(ctx, org, in.ID)
+}
+
+func (s *Server) setAutoStop(ctx context.Context, in *clusterBody[apiv1.AutoStop]) (*output[apiv1.Cluster], error) {
+	org := callerOf(ctx).org.Org
+	park, err := stage("body.park_after", in.Body.ParkAfter)
+	if err != nil {
+		return nil, err
+	}
+	release, err := stage("body.release_after", in.Body.ReleaseAfter)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Clusters.SetAutoStop(ctx, org, in.ID, park, release); err != nil {
+		return nil, err
+	}
+	return s.cluster(ctx, org, in.ID)
+}
+
+// stage is nil for a stage of auto-stop that is off.
+func stage(path, text string) (*time.Duration, error) {
+	after, err := optionalDuration(path, text)
+	if err != nil || after == 0 {
+		return nil, err
+	}
+	return &after, nil
+}
+
+func (s *Server) resumeCluster(ctx context.Context, in *clusterMutation) (*output[apiv1.Cluster], error) {
+	org := callerOf(ctx).org.Org
+	if err := s.Clusters.Resume(ctx, org, in.ID); err != nil {
 		return nil, err
 	}
 	return s.cluster(ctx, org, in.ID)
@@ -141,13 +187,25 @@ func wireCluster(c cluster.Summary) apiv1.Cluster {
 		NodeCount: int(c.NodeCount), GPUsPerNode: int(c.GPUsPerNode), RayVersion: c.RayVersion, Simulated: c.Simulated,
 		Billing: c.State == string(cluster.Ready), CreatedAt: c.CreatedAt, ReadyAt: c.ReadyAt, EndedAt: c.EndedAt, SettledAt: c.SettledAt,
 		FaultParty: textOf(c.FaultParty), EndReason: c.EndReason, Replacements: int(c.Replacements),
+		Kind: c.Kind, RayReachable: c.Runtime != runtimeSimulated, PreemptAt: c.PreemptAt, ActiveAt: c.ActiveAt,
+		AutoStop: apiv1.AutoStop{ParkAfter: stageText(c.ParkAfterMS), ReleaseAfter: stageText(c.ReleaseAfterMS)},
 	}
+}
+
+// runtimeSimulated is of hosts that play a node's life and run none.
+const runtimeSimulated = "simulated"
+
+func stageText(milliseconds *int64) string {
+	if milliseconds == nil {
+		return ""
+	}
+	return shortDuration(time.Duration(*milliseconds) * time.Millisecond)
 }
 
 func (s *Server) wireClusterDetail(d cluster.Detail, cost metering.ClusterCost) apiv1.Cluster {
 	wire := wireCluster(d.Summary)
 	wire.Billing = cost.PerHour > 0
-	wire.EndsAt = d.EndsAt
+	wire.EndsAt, wire.ParksAt, wire.ReleasesAt = d.EndsAt, d.ParksAt, d.ReleasesAt
 	wire.Nodes = convert(d.Nodes, s.wireNode)
 	wire.Phases = convert(d.Phases, wirePhase)
 	wireCost := s.wireClusterCost(cost)

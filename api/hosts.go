@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/muster-gpu/muster/api/identity"
 	apiv1 "github.com/muster-gpu/muster/api/v1"
@@ -23,6 +24,11 @@ type Fleet interface {
 	Cordon(ctx context.Context, org ids.Org, id ids.Host) error
 	Uncordon(ctx context.Context, org ids.Org, id ids.Host) error
 	Retire(ctx context.Context, org ids.Org, id ids.Host) error
+	Recheck(ctx context.Context, org ids.Org, id ids.Host) error
+	Earning(ctx context.Context, org ids.Org, id ids.Host) (fleet.Earning, error)
+	Maintenance(ctx context.Context, org ids.Org, id ids.Host) ([]fleet.Window, error)
+	PlanMaintenance(ctx context.Context, org ids.Org, user ids.User, id ids.Host, plan fleet.WindowPlan) (fleet.Window, error)
+	CancelMaintenance(ctx context.Context, org ids.Org, id ids.Host, window ids.Maintenance) (fleet.Window, error)
 }
 
 // JoinTokens is what the API needs of the join tokens; *fleet.Tokens is one.
@@ -83,6 +89,10 @@ func (s *Server) undrainHost(ctx context.Context, in *hostMutation) (*output[api
 
 func (s *Server) retireHost(ctx context.Context, in *hostMutation) (*output[apiv1.Host], error) {
 	return s.steerHost(ctx, in.ID, s.Fleet.Retire)
+}
+
+func (s *Server) recheckHost(ctx context.Context, in *hostMutation) (*output[apiv1.Host], error) {
+	return s.steerHost(ctx, in.ID, s.Fleet.Recheck)
 }
 
 func (s *Server) steerHost(ctx context.Context, id ids.Host, steer func(context.Context, ids.Org, ids.Host) error) (*output[apiv1.Host], error) {
@@ -160,7 +170,12 @@ func (s *Server) wireHost(h fleet.HostView, asks map[ids.Host]schedulerdb.Ask) a
 		Connected: h.Connected, Simulated: h.Simulated, LastSeenAt: h.LastSeenAt, EnrolledAt: h.EnrolledAt, AgentVersion: h.AgentVersion,
 		DriverVersion: h.Inventory.GetDriverVersion(), CUDAVersion: h.Inventory.GetCudaVersion(), CPUs: int(h.Inventory.GetCpus()),
 		MemoryBytes: h.Inventory.GetMemoryBytes(), GPUs: convert(h.GPUs, wireGPU), WhyNotEarning: whyNotEarning(h, ask, offered),
-		CertificateExpiresAt: &expires,
+		CertificateExpiresAt: &expires, Liveness: h.Liveness, Gates: convert(h.Gates, wireGate),
+		ReliabilityPercent: percent(h.ReliabilityBps), Tier: tierName(h.TrustTier), Maintenance: convert(h.Windows, wireMaintenance),
+	}
+	if h.RTT > 0 {
+		rtt := milliseconds(h.RTT)
+		wire.RTTMS = &rtt
 	}
 	if offered {
 		wire.Ask = &apiv1.Ask{PricePerGPUHour: s.money(ask.PricePerGPUHour), Active: ask.Active, UpdatedAt: ask.UpdatedAt}
@@ -185,6 +200,8 @@ func whyNotEarning(h fleet.HostView, ask schedulerdb.Ask, offered bool) string {
 		return "It is being verified."
 	case h.State == fleet.StateDraining:
 		return "It takes no new clusters: undrain it."
+	case h.FailingGate != "":
+		return gateText(h)
 	case len(h.GPUs) == 0:
 		return "No GPU was found on it: " + h.Inventory.GetProbeError()
 	case !slices.ContainsFunc(h.GPUs, func(g fleet.GPUView) bool { return g.Healthy }):
@@ -195,6 +212,22 @@ func whyNotEarning(h fleet.HostView, ask schedulerdb.Ask, offered bool) string {
 		return "Its offer is switched off."
 	default:
 		return "Nobody has booked it yet."
+	}
+}
+
+// gateText says which gate closes a host, and what to do.
+func gateText(h fleet.HostView) string {
+	for _, g := range h.Gates {
+		if g.Gate == h.FailingGate {
+			return strings.TrimSpace(fmt.Sprintf("It fails the health gate %s: %s, %s wanted. %s", g.Gate, g.Measured, g.Required, g.Fix))
+		}
+	}
+	return "It fails the health gate " + h.FailingGate + "."
+}
+
+func wireGate(g fleet.GateView) apiv1.Gate {
+	return apiv1.Gate{
+		Gate: g.Gate, State: g.State, Closes: g.Closes, Measured: g.Measured, Required: g.Required, Fix: g.Fix, Since: g.Since,
 	}
 }
 

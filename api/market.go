@@ -146,18 +146,6 @@ func (s *Server) wireSpec(spec market.Spec) apiv1.BookingSpec {
 	return wire
 }
 
-// shortDuration leaves out what is zero: 1h, not 1h0m0s.
-func shortDuration(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
-}
-
 func wireBooking(q market.Quote) apiv1.Booking {
 	return apiv1.Booking{ID: q.ID, State: q.State, ClusterID: optional(q.ClusterID), DecidedAt: q.DecidedAt}
 }

@@ -86,6 +86,14 @@ type clusterMutation struct {
 	ClusterParam
 }
 
+// clusterBody is a mutation of a cluster with a body.
+type clusterBody[T any] struct {
+	OrgParam
+	KeyParam
+	ClusterParam
+	Body T `json:"body"`
+}
+
 type jobInput struct {
 	OrgParam
 	ClusterParam
@@ -108,6 +116,14 @@ type hostMutation struct {
 	OrgParam
 	KeyParam
 	HostParam
+}
+
+// hostBody is a request about a host with a body.
+type hostBody[T any] struct {
+	OrgParam
+	KeyParam
+	HostParam
+	Body T `json:"body"`
 }
 
 type streamOutput struct{ Body func(huma.Context) }

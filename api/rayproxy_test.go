@@ -18,6 +18,7 @@ import (
 	apiv1 "github.com/muster-gpu/muster/api/v1"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/seal"
+	"github.com/muster-gpu/muster/scheduler/cluster"
 )
 
 // rayHead is a stand-in for the head of a cluster, behind the whole server.
@@ -42,7 +43,7 @@ func newRayHead(t *testing.T, ray http.HandlerFunc) *rayHead {
 	fatal(t, err)
 	h := &rayHead{bench: newBench(t, func(o *Options) {
 		proxy := rayproxy.New(rayproxy.Options{
-			Pool: o.Pool, Dialer: toBackend(backend.Listener.Addr().String()), Unsealer: box, PublicURL: o.PublicURL,
+			Pool: o.Pool, Dialer: toBackend(backend.Listener.Addr().String()), Unsealer: box, Sessions: cluster.NewService(o.Pool), PublicURL: o.PublicURL,
 			DashboardSuffix: "dashboards.test", Log: slog.New(slog.DiscardHandler),
 		})
 		o.Ray, o.RayProxy, o.Dashboards, o.IsDashboard = proxy, proxy.Programs(), proxy.Dashboards(), proxy.IsDashboard

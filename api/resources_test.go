@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/muster-gpu/muster/api/identity"
 	apiv1 "github.com/muster-gpu/muster/api/v1"
@@ -23,6 +24,9 @@ func TestForeignIdsAreNotFound(t *testing.T) {
 	key := b.do(request{method: post, path: "/v1/keys", cookie: they.cookie, body: apiv1.KeyCreate{Name: "k", Scopes: []string{"read"}, Days: 1}}).is(http.StatusCreated)
 	var created apiv1.KeyCreated
 	key.decode(&created)
+	var planned apiv1.Maintenance
+	b.do(request{method: post, path: "/v1/hosts/" + theirs.host.String() + "/maintenance", cookie: they.cookie, body: window(3*time.Hour, 4*time.Hour)}).
+		is(http.StatusCreated).decode(&planned)
 	for _, r := range []request{
 		{method: get, path: "/v1/quotes/" + theirs.booking.String()},
 		{method: get, path: "/v1/bookings/" + theirs.booking.String()},
@@ -36,11 +40,19 @@ func TestForeignIdsAreNotFound(t *testing.T) {
 		{method: post, path: "/v1/hosts/" + theirs.host.String() + "/drain"},
 		{method: post, path: "/v1/hosts/" + theirs.host.String() + "/undrain"},
 		{method: post, path: "/v1/hosts/" + theirs.host.String() + "/retire"},
+		{method: post, path: "/v1/hosts/" + theirs.host.String() + "/recheck"},
+		{method: get, path: "/v1/hosts/" + theirs.host.String() + "/earning-check"},
+		{method: get, path: "/v1/hosts/" + theirs.host.String() + "/maintenance"},
+		{method: post, path: "/v1/hosts/" + theirs.host.String() + "/maintenance", body: window(time.Hour, 2*time.Hour)},
+		{method: post, path: "/v1/hosts/" + theirs.host.String() + "/maintenance/" + planned.ID.String() + "/cancel"},
 		{method: del, path: "/v1/join-tokens/" + joinToken.ID.String()},
 		{method: del, path: "/v1/keys/" + created.ID.String()},
 		{method: post, path: "/v1/clusters/" + theirs.cluster.String() + "/ray-token"},
 		{method: post, path: "/v1/clusters/" + theirs.cluster.String() + "/dashboard-ticket"},
 		{method: post, path: "/v1/clusters/" + theirs.cluster.String() + "/jobs/raysubmit_1/stop"},
+		{method: del, path: "/v1/clusters/" + theirs.cluster.String() + "/nodes/" + theirs.node.String()},
+		{method: put, path: "/v1/clusters/" + theirs.cluster.String() + "/auto-stop", body: apiv1.AutoStop{ParkAfter: "30m"}},
+		{method: post, path: "/v1/clusters/" + theirs.cluster.String() + "/resume"},
 		{method: post, path: "/v1/clusters/" + theirs.cluster.String() + "/release"},
 		{method: post, path: "/v1/bookings", body: apiv1.BookingCreate{QuoteID: theirs.booking}},
 	} {

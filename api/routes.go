@@ -32,7 +32,7 @@ type (
 	clustersInput struct {
 		OrgParam
 		PageParams
-		State string `query:"state" enum:"reserved,preparing,head_up,joining,ready,degraded,draining,released,failed,live" doc:"Only this state; live: every one that has not ended"`
+		State string `query:"state" enum:"reserved,preparing,head_up,joining,ready,degraded,parked,draining,released,failed,live" doc:"Only this state; live: every one that has not ended"`
 	}
 	eventsInput struct {
 		OrgParam
@@ -59,6 +59,18 @@ type (
 		KeyParam
 		HostParam
 		Body apiv1.AskPut `json:"body"`
+	}
+	nodeMutation struct {
+		OrgParam
+		KeyParam
+		ClusterParam
+		Node ids.Node `path:"node" json:"node"`
+	}
+	windowMutation struct {
+		OrgParam
+		KeyParam
+		HostParam
+		Window ids.Maintenance `path:"window" json:"window"`
 	}
 	batchInput struct {
 		OrgParam
@@ -166,6 +178,18 @@ func (s *Server) registerClusters() {
 		summary: "Stop a cluster and get the rest of the hold back", codes: missing,
 	}, s.releaseCluster)
 	register(s, endpoint{
+		id: "remove-node", method: del, path: "/v1/clusters/{id}/nodes/{node}", tag: tagClusters,
+		summary: "Take a node out of a running cluster", doc: "Its part of the hold comes back.", codes: missing,
+	}, s.removeNode)
+	register(s, endpoint{
+		id: "set-auto-stop", method: put, path: "/v1/clusters/{id}/auto-stop", tag: tagClusters,
+		summary: "Say when an idle cluster gives its nodes back, and when it ends", codes: missing,
+	}, s.setAutoStop)
+	register(s, endpoint{
+		id: "resume-cluster", method: post, path: "/v1/clusters/{id}/resume", tag: tagClusters,
+		summary: "Bring a parked cluster's nodes back", codes: missing,
+	}, s.resumeCluster)
+	register(s, endpoint{
 		id: "list-cluster-events", method: get, path: "/v1/clusters/{id}/events", tag: tagClusters,
 		summary: "The timeline, oldest first", codes: missing,
 	}, s.listClusterEvents)
@@ -204,6 +228,25 @@ func (s *Server) registerHosts() {
 	register(s, endpoint{id: "get-host", method: get, path: "/v1/hosts/{id}", tag: tagHosts, summary: "Read a host", codes: missing}, s.getHost)
 	register(s, endpoint{id: "set-ask", method: put, path: "/v1/hosts/{id}/ask", tag: tagHosts, summary: "Set a host's price", codes: missing}, s.setAsk)
 	register(s, endpoint{
+		id: "check-earning", method: get, path: "/v1/hosts/{id}/earning-check", tag: tagHosts,
+		summary: "Why a host does not earn, and what to do", codes: missing,
+	}, s.checkEarning)
+	register(s, endpoint{
+		id: "list-maintenance", method: get, path: "/v1/hosts/{id}/maintenance", tag: tagHosts, summary: "List a host's maintenance windows", codes: missing,
+	}, s.listMaintenance)
+	register(s, endpoint{
+		id: "plan-maintenance", method: post, path: "/v1/hosts/{id}/maintenance", tag: tagHosts,
+		summary: "Plan a window in which a host is away", doc: "Customers in it are told; new bookings keep clear of it.", status: created, codes: missing,
+	}, s.planMaintenance)
+	register(s, endpoint{
+		id: "cancel-maintenance", method: post, path: "/v1/hosts/{id}/maintenance/{window}/cancel", tag: tagHosts,
+		summary: "Give up a window, or end one that has begun", codes: missing,
+	}, s.cancelMaintenance)
+	register(s, endpoint{
+		id: "recheck-host", method: post, path: "/v1/hosts/{id}/recheck", tag: tagHosts,
+		summary: "Have a host verified again", doc: "Out of quarantine too, when that is for its hardware.", codes: missing,
+	}, s.recheckHost)
+	register(s, endpoint{
 		id: "drain-host", method: post, path: "/v1/hosts/{id}/drain", tag: tagHosts,
 		summary: "Take no new clusters on a host; running ones end by themselves", codes: missing,
 	}, s.drainHost)
@@ -231,6 +274,10 @@ func (s *Server) registerHosts() {
 
 func (s *Server) registerWallet() {
 	register(s, endpoint{id: "get-wallet", method: get, path: "/v1/wallet", tag: tagWallet, summary: "The balance and where to deposit"}, s.getWallet)
+	register(s, endpoint{
+		id: "get-runway", method: get, path: "/v1/wallet/runway", tag: tagWallet,
+		summary: "What clusters cost per hour, when they stop and how long the balance lasts",
+	}, s.getRunway)
 	register(s, endpoint{id: "list-wallet-lines", method: get, path: "/v1/wallet/lines", tag: tagWallet, summary: "Every movement"}, s.listWalletLines)
 	register(s, endpoint{id: "list-deposits", method: get, path: "/v1/wallet/deposits", tag: tagWallet, summary: "List deposits"}, s.listDeposits)
 }

@@ -105,7 +105,7 @@ func TestStreamIsCutAndResumesWithoutLossOrRepetition(t *testing.T) {
 	first := b.listen(p, "")
 	seq := b.event(f, "one")
 	got := first.next(t)
-	if got.data != (apiv1.StreamEvent{ID: f.cluster, Version: 3, Seq: seq, Message: "one"}) || got.id != fmt.Sprint(seq) {
+	if got.data != (apiv1.StreamEvent{ID: f.cluster, Version: 3, Seq: seq, Kind: "state", Message: "one"}) || got.id != fmt.Sprint(seq) {
 		t.Fatalf("event %+v", got)
 	}
 	first.stop()

@@ -22,6 +22,7 @@ import (
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/seal"
 	"github.com/muster-gpu/muster/internal/testkit"
+	"github.com/muster-gpu/muster/scheduler/cluster"
 	"github.com/muster-gpu/muster/scheduler/schedulertest"
 )
 
@@ -73,7 +74,7 @@ func newBench(t *testing.T, o options) *bench {
 	front := httptest.NewUnstartedServer(nil)
 	b.address = front.Listener.Addr().String()
 	b.proxy = rayproxy.New(rayproxy.Options{
-		Pool: b.Pool, Dialer: dialer{b, backend.Listener.Addr().String()}, Unsealer: box, PublicURL: "http://" + b.address,
+		Pool: b.Pool, Dialer: dialer{b, backend.Listener.Addr().String()}, Unsealer: box, Sessions: cluster.NewService(b.Pool), PublicURL: "http://" + b.address,
 		DashboardSuffix: suffix, Log: slog.New(slog.DiscardHandler),
 	})
 	if o.adjust != nil {

@@ -80,6 +80,7 @@ type Options struct {
 	Pool            *pgxpool.Pool
 	Dialer          Dialer
 	Unsealer        Unsealer
+	Sessions        Sessions
 	PublicURL       string // of the API
 	DashboardSuffix string // host[:port] below which every dashboard has its name
 	Log             *slog.Logger
@@ -94,6 +95,7 @@ type Proxy struct {
 	origins   *http.CrossOriginProtection
 	secure    bool // dashboards are reached over https
 	running   inFlight
+	touched   touches
 	timing    timing
 }
 
@@ -101,7 +103,8 @@ type Proxy struct {
 func New(options Options) *Proxy {
 	p := &Proxy{
 		options: options, queries: raydb.New(), origins: http.NewCrossOriginProtection(),
-		secure: strings.HasPrefix(options.PublicURL, "https://"), running: inFlight{count: map[ids.Cluster]int{}}, timing: defaultTiming,
+		secure: strings.HasPrefix(options.PublicURL, "https://"), running: inFlight{count: map[ids.Cluster]int{}},
+		touched: touches{last: map[ids.Cluster]time.Time{}}, timing: defaultTiming,
 	}
 	p.transport = &http.Transport{
 		DialContext: p.dial, MaxIdleConnsPerHost: maxIdleTunnel, IdleConnTimeout: idleTunnel, ResponseHeaderTimeout: headerTimeout,
@@ -155,6 +158,9 @@ func (p *Proxy) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	return p.options.Dialer.DialNode(ctx, host, node, number)
 }
 
+// runtimeSimulated is of hosts that play a node's life and run none.
+const runtimeSimulated = "simulated"
+
 // lookup finds an organisation's cluster for the API's own calls to Ray.
 func (p *Proxy) lookup(ctx context.Context, org ids.Org, cluster ids.Cluster) (target, error) {
 	row, err := p.queries.Target(ctx, p.options.Pool, cluster, org)
@@ -170,6 +176,9 @@ func (p *Proxy) lookup(ctx context.Context, org ids.Org, cluster ids.Cluster) (t
 	}
 	if err != nil {
 		return target{}, fmt.Errorf("read cluster: %w", err)
+	}
+	if row.Runtime == runtimeSimulated {
+		return target{}, errs.New(errs.Conflict, "cluster %s is on simulated hosts: it can be booked, watched and released, but no Ray runs on it", cluster)
 	}
 	return p.target(row)
 }

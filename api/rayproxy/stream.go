@@ -50,11 +50,13 @@ func (f *inFlight) enter(cluster ids.Cluster) (leave func(), err error) {
 	}, nil
 }
 
-// watch ends a request whose user has lost the right to the cluster, or whose cluster has ended, while it runs.
+// watch ends a request whose user has lost the right to the cluster, or whose cluster has ended, while it runs. It also tells that
+// the cluster is in use.
 func (p *Proxy) watch(ctx context.Context, end context.CancelFunc, t target) {
 	ticker := time.NewTicker(p.timing.recheck)
 	defer ticker.Stop()
 	for {
+		p.touch(ctx, t.cluster)
 		select {
 		case <-ctx.Done():
 			return

@@ -354,8 +354,9 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 		return nil, nil, err
 	}
 	p.parts.Add("identity", partStop, people.Run)
+	clusters := cluster.NewService(p.pool)
 	proxy := rayproxy.New(rayproxy.Options{
-		Pool: p.pool, Dialer: gateway, Unsealer: p.box, PublicURL: p.config.API.PublicURL, DashboardSuffix: p.config.API.DashboardSuffix, Log: p.log,
+		Pool: p.pool, Dialer: gateway, Unsealer: p.box, Sessions: clusters, PublicURL: p.config.API.PublicURL, DashboardSuffix: p.config.API.DashboardSuffix, Log: p.log,
 	})
 	p.parts.Add("Ray credentials", partStop, p.every(purgeInterval, "purge Ray credentials", proxy.Purge))
 	network, faucet, err := p.network(ctx)
@@ -366,7 +367,7 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 		Log: p.log, Registry: p.registry, Pool: p.pool, Seal: p.box,
 		PublicURL: p.config.API.PublicURL, HostNames: p.config.API.Hosts, Network: network, Currency: p.config.Currency(),
 		Identity: people, Market: market.New(p.pool, p.hub, p.config.Currency(), p.config.Market.FeeBps),
-		Clusters: cluster.NewService(p.pool), Fleet: fleet.NewRegistry(p.pool, p.config.Currency()), JoinTokens: fleet.NewTokens(p.pool, authority),
+		Clusters: clusters, Fleet: fleet.NewRegistry(p.pool, p.config.Currency()), JoinTokens: fleet.NewTokens(p.pool, authority),
 		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Payouts: p.payouts, Reconciliations: p.reconcile, Notifications: p.hub,
 		Faucet: faucet, GatewayAddress: p.config.Agents.PublicAddress, Console: p.console(),
 		RayProxy: proxy.Programs(), Dashboards: proxy.Dashboards(), IsDashboard: proxy.IsDashboard, Ready: p.pool.Ping,

@@ -1,6 +1,6 @@
 -- name: Target :one
 -- A cluster with its live head, as an organisation sees it.
-SELECT c.id, c.ray_token_sealed, n.id AS node_id, n.host_id, n.slot
+SELECT c.id, c.ray_token_sealed, c.runtime, n.id AS node_id, n.host_id, n.slot
 FROM clusters c
 JOIN nodes n ON n.cluster_id = c.id AND n.role = 'head' AND n.ended_at IS NULL
 WHERE c.id = @id AND c.org_id = @org_id AND c.ended_at IS NULL;

@@ -92,7 +92,7 @@ func (q *Queries) StillAllowed(ctx context.Context, db DBTX, userID ids.User, cl
 }
 
 const target = `-- name: Target :one
-SELECT c.id, c.ray_token_sealed, n.id AS node_id, n.host_id, n.slot
+SELECT c.id, c.ray_token_sealed, c.runtime, n.id AS node_id, n.host_id, n.slot
 FROM clusters c
 JOIN nodes n ON n.cluster_id = c.id AND n.role = 'head' AND n.ended_at IS NULL
 WHERE c.id = $1 AND c.org_id = $2 AND c.ended_at IS NULL
@@ -101,6 +101,7 @@ WHERE c.id = $1 AND c.org_id = $2 AND c.ended_at IS NULL
 type TargetRow struct {
 	ID             ids.Cluster
 	RayTokenSealed []byte
+	Runtime        string
 	NodeID         ids.Node
 	HostID         ids.Host
 	Slot           int32
@@ -113,6 +114,7 @@ func (q *Queries) Target(ctx context.Context, db DBTX, iD ids.Cluster, orgID ids
 	err := row.Scan(
 		&i.ID,
 		&i.RayTokenSealed,
+		&i.Runtime,
 		&i.NodeID,
 		&i.HostID,
 		&i.Slot,
