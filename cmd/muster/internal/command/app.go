@@ -78,8 +78,8 @@ func (a *App) root() *cobra.Command {
 	root := &cobra.Command{
 		Use: "muster", Short: "Book GPU clusters that run Ray, and earn with GPUs of your own",
 		Long: "Muster puts GPUs of many owners together into Ray clusters.\n\n" +
-			"Customers: `muster login`, `muster offer ls`, `muster cluster up`, `muster job submit`.\n" +
-			"Owners:    `muster login`, `muster node join`, `muster node price`, `muster node earnings`.",
+			"Customers: `muster login`, `muster offer ls`, `muster book`, `muster job submit`, `muster runway`.\n" +
+			"Owners:    `muster login`, `muster node join`, `muster node ask`, `muster node earnings`.",
 		SilenceUsage: true, SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) },
 	}
@@ -100,7 +100,8 @@ func (a *App) root() *cobra.Command {
 		&cobra.Group{ID: groupCustomer, Title: "For customers:"}, &cobra.Group{ID: groupOwner, Title: "For owners of GPUs:"},
 		&cobra.Group{ID: groupFinance, Title: "For the platform's finance:"}, &cobra.Group{ID: groupSetup, Title: "Set-up:"},
 	)
-	root.AddCommand(a.offer(), a.cluster(), a.job(), a.wallet(), a.node(), a.payout(), a.reconcile(), a.login(), a.context(), a.api(), a.version())
+	root.AddCommand(a.offer(), a.market(), a.quote(), a.book(), a.booking(), a.cluster(), a.job(), a.wallet(), a.runway(), a.node(), a.payout(),
+		a.reconcile(), a.login(), a.context(), a.api(), a.version())
 	root.SetHelpCommandGroupID(groupSetup)
 	root.SetCompletionCommandGroupID(groupSetup)
 	root.InitDefaultHelpCmd()

@@ -35,8 +35,11 @@ const (
 )
 
 func (a *App) cluster() *cobra.Command {
-	return noun("cluster", groupCustomer, "Book and use Ray clusters",
-		a.clusterUp(), a.clusterLs(), a.clusterGet(), a.clusterWait(), a.clusterEnv(), a.clusterEvents(), a.clusterCost(), a.clusterDown())
+	cmd := noun("cluster", groupCustomer, "Book and use Ray clusters",
+		a.clusterUp(), a.clusterLs(), a.clusterGet(), a.clusterWait(), a.clusterEnv(), a.clusterEvents(), a.clusterCost(), a.clusterExtend(),
+		a.clusterAddNodes(), a.clusterRemoveNode(), a.clusterAutoStop(), a.clusterResume(), a.clusterDown())
+	cmd.Aliases = []string{"clusters"}
+	return cmd
 }
 
 // clusterCommand is a command on one cluster, found before act is called.
@@ -159,7 +162,10 @@ func (a *App) printCluster(c apiv1.Cluster) error {
 			output.Fact{Label: "State", Value: output.State(c.State)}, output.Fact{Label: "GPUs", Value: output.Text(shape(c) + simulated(c.Simulated))},
 			output.Fact{Label: "Ray", Value: output.Text(c.RayVersion)},
 			output.Fact{Label: "Created", Value: output.Text(printer.When(&created))}, output.Fact{Label: "Ready", Value: output.Text(printer.When(c.ReadyAt))},
-			output.Fact{Label: "Booked until", Value: output.Text(printer.When(c.EndsAt))}, output.Fact{Label: "Ended", Value: output.Text(printer.When(c.EndedAt))},
+			output.Fact{Label: "Booked until", Value: output.Text(printer.When(c.EndsAt))},
+			output.Fact{Label: "Preempted", Value: output.Cell{Text: printer.When(c.PreemptAt), Tone: output.Bad}},
+			output.Fact{Label: "Auto-stop", Value: output.Text(autoStopText(c))}, output.Fact{Label: "Will be parked", Value: output.Text(ifIdle(printer.When(c.ParksAt)))},
+			output.Fact{Label: "Will be released", Value: output.Text(printer.When(c.ReleasesAt))}, output.Fact{Label: "Ended", Value: output.Text(printer.When(c.EndedAt))},
 			output.Fact{Label: "Because", Value: output.Text(a.brief(ended(c)))}, output.Fact{Label: "Settled", Value: output.Text(printer.When(c.SettledAt))},
 			output.Fact{Label: "Replaced nodes", Value: output.Text(positive(c.Replacements))},
 			output.Fact{Label: "Booking", Value: output.Text(c.BookingID.String()), Wide: true},
@@ -182,6 +188,24 @@ func (a *App) printCluster(c apiv1.Cluster) error {
 			p.Facts(output.Fact{Label: "Made", Value: output.Text(printer.When(&made))}, output.Fact{Label: "SHA-256", Value: output.Text(c.Receipt.SHA256)})
 		}
 	})
+}
+
+func autoStopText(c apiv1.Cluster) string {
+	var stages []string
+	if c.AutoStop.ParkAfter != "" {
+		stages = append(stages, "parked after "+c.AutoStop.ParkAfter+" idle")
+	}
+	if c.AutoStop.ReleaseAfter != "" {
+		stages = append(stages, "released after "+c.AutoStop.ReleaseAfter+" parked")
+	}
+	return strings.Join(stages, ", ")
+}
+
+func ifIdle(when string) string {
+	if when == "" {
+		return ""
+	}
+	return when + " if it stays idle"
 }
 
 func simulated(is bool) string {

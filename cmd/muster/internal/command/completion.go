@@ -74,6 +74,10 @@ func (a *App) completeClusters(position int) completer {
 	})
 }
 
+func (a *App) completeBookings() completer {
+	return completeFrom(a, 0, always("/v1/bookings"), func(b apiv1.Booking) []string { return []string{b.ID.String() + "\t" + b.State} })
+}
+
 func (a *App) completeHosts(position int) completer {
 	return completeFrom(a, position, always("/v1/hosts"), func(h apiv1.Host) []string {
 		return []string{first(h.Name, h.ID.String()) + "\t" + h.State}

@@ -43,16 +43,18 @@ func documentation(root *cobra.Command) string {
 	var text strings.Builder
 	text.WriteString(docsHead)
 	walk(root, func(cmd *cobra.Command) {
-		if cmd.HasSubCommands() {
-			fmt.Fprintf(&text, "\n## %s\n\n%s.\n\n| command | what it does | example |\n|---|---|---|\n", strings.TrimPrefix(cmd.CommandPath(), "muster "), cmd.Short)
+		if !cmd.HasSubCommands() {
 			return
 		}
-		if cmd.Parent() == root {
-			return
+		fmt.Fprintf(&text, "\n## %s\n\n%s.%s\n\n| command | what it does | example |\n|---|---|---|\n",
+			strings.TrimPrefix(cmd.CommandPath(), "muster "), cmd.Short, aliases(cmd))
+		for _, sub := range cmd.Commands() {
+			if !sub.HasSubCommands() {
+				row(&text, sub)
+			}
 		}
-		row(&text, cmd)
 	})
-	text.WriteString("\n## Set-up and the rest\n\n| command | what it does | example |\n|---|---|---|\n")
+	text.WriteString("\n## Booking, set-up and the rest\n\n| command | what it does | example |\n|---|---|---|\n")
 	for _, cmd := range root.Commands() {
 		if !cmd.HasSubCommands() && cmd.Name() != "help" {
 			row(&text, cmd)
@@ -60,6 +62,13 @@ func documentation(root *cobra.Command) string {
 	}
 	text.WriteString("| `muster completion SHELL` | Completion for bash, zsh, fish or powershell; it asks the server for names and ids | `source <(muster completion bash)` |\n")
 	return text.String()
+}
+
+func aliases(cmd *cobra.Command) string {
+	if len(cmd.Aliases) == 0 {
+		return ""
+	}
+	return " Also `muster " + strings.Join(cmd.Aliases, "`, `muster ") + "`."
 }
 
 func row(text *strings.Builder, cmd *cobra.Command) {

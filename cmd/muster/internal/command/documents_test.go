@@ -1,6 +1,7 @@
 package command
 
 import (
+	"strings"
 	"time"
 
 	apiv1 "github.com/muster-gpu/muster/api/v1"
@@ -17,7 +18,10 @@ var (
 	hostID      = fixed[ids.Host](1)
 	draftID     = fixed[ids.Batch](1)
 	finalID     = fixed[ids.Batch](2)
+	windowID    = fixed[ids.Maintenance](1)
 	clusterPath = "/v1/clusters/" + readyID.String()
+	bookingPath = "/v1/bookings/" + fixed[ids.Booking](1).String()
+	quotePath   = "/v1/quotes/" + fixed[ids.Booking](1).String()
 )
 
 const testSignature = "5VERv8NMvzbJMEkV8xnrLkEaWRtSz9CosKDYjCJjBRnbJLgp8uirBgmQpjKhoR4tjF3ZpRzrFmBV6UjKdiSZkQUW"
@@ -36,10 +40,15 @@ func items[T any](all ...T) apiv1.List[T] { return apiv1.List[T]{Items: append([
 func documents() map[string]any {
 	return map[string]any{
 		"GET /v1/network": testNetwork("local"), "GET /v1/offers": items(testOffers()...), "POST /v1/quotes": testQuote(),
-		"POST /v1/explain":   testExplanation(),
-		"POST /v1/bookings":  apiv1.Booking{ID: fixed[ids.Booking](1), State: "accepted", ClusterID: &readyID},
-		"GET /v1/clusters":   items(summary(readyCluster()), summary(endedCluster())),
-		"GET " + clusterPath: readyCluster(), "GET /v1/clusters/" + endedID.String(): endedCluster(), "POST " + clusterPath + "/release": readyCluster(),
+		"POST /v1/explain":  testExplanation(),
+		"POST /v1/bookings": apiv1.Booking{ID: fixed[ids.Booking](1), Purpose: "cluster", State: "accepted", ClusterID: &readyID},
+		"GET /v1/bookings":  items(testBookings()...), "GET " + bookingPath: testBookings()[0], "POST " + bookingPath + "/cancel": cancelled(testBookings()[0]),
+		"GET " + quotePath: testQuote(), "GET " + quotePath + "/bids": items(testBids()...), "GET /v1/market/history": testHistory(), "GET /v1/wallet/runway": testRunway(),
+		"POST " + clusterPath + "/extension-quote": testExtension(), "POST " + clusterPath + "/addition-quote": testAddition(),
+		"DELETE " + clusterPath + "/nodes/" + fixed[ids.Node](3).String(): readyCluster(), "PUT " + clusterPath + "/auto-stop": stoppingCluster(),
+		"POST " + clusterPath + "/resume": parkedCluster(),
+		"GET /v1/clusters":                items(summary(readyCluster()), summary(endedCluster())),
+		"GET " + clusterPath:              readyCluster(), "GET /v1/clusters/" + endedID.String(): endedCluster(), "POST " + clusterPath + "/release": readyCluster(),
 		"GET " + clusterPath + "/events": items(testEvents()...), "GET " + clusterPath + "/cost": *readyCluster().Cost,
 		"POST " + clusterPath + "/ray-token": apiv1.RayToken{Token: "mrt_it's", ExpiresAt: testNow.Add(time.Hour), Env: map[string]string{
 			"RAY_API_SERVER_ADDRESS": "https://muster.example/v1/clusters/" + readyID.String() + "/ray", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "mrt_it's",
@@ -49,7 +58,11 @@ func documents() map[string]any {
 		"GET /v1/wallet": testWallet(), "GET /v1/wallet/lines": items(testLines()...), "GET /v1/wallet/deposits": items(testDeposits()...),
 		"POST /v1/local/faucet": apiv1.FaucetResult{Signature: testSignature, Amount: tokens("100000000", "100.000000")},
 		"GET /v1/hosts":         items(testHosts()...), "GET /v1/hosts/" + hostID.String(): testHosts()[0], "PUT /v1/hosts/" + hostID.String() + "/ask": testHosts()[0],
-		"POST /v1/hosts/" + hostID.String() + "/drain": testHosts()[0], "POST /v1/hosts/" + hostID.String() + "/undrain": testHosts()[0],
+		"POST /v1/hosts/" + hostID.String() + "/recheck": testHosts()[0], "GET /v1/hosts/" + hostID.String() + "/earning-check": testEarningCheck(),
+		"GET /v1/hosts/" + hostID.String() + "/maintenance": items(testWindows()...), "POST /v1/hosts/" + hostID.String() + "/maintenance": testWindows()[0],
+		"POST /v1/hosts/" + hostID.String() + "/maintenance/" + windowID.String() + "/cancel": testWindows()[1],
+		"POST /v1/hosts/" + hostID.String() + "/ask/preview":                                  testPreview(),
+		"POST /v1/hosts/" + hostID.String() + "/drain":                                        testHosts()[0], "POST /v1/hosts/" + hostID.String() + "/undrain": testHosts()[0],
 		"POST /v1/join-tokens": apiv1.JoinTokenCreated{
 			JoinToken: apiv1.JoinToken{ID: fixed[ids.JoinToken](1), State: "open", Kind: "gpu", Region: "eu-west", CreatedAt: testNow, ExpiresAt: testNow.Add(15 * time.Minute)},
 			Secret:    "mjt_secret", Command: "muster-worker join --server muster.example:7443 --token mjt_secret --run",
@@ -73,17 +86,21 @@ func testNetwork(name string) apiv1.Network {
 
 func testOffers() []apiv1.Offer {
 	return []apiv1.Offer{
-		{GPUModel: "H100", Region: "eu-north", MemoryMiB: 81559, FreeGPUs: 96, TotalGPUs: 128, Hosts: 14, LargestNode: 8, PriceFrom: tokens("1900000", "1.900000")},
-		{GPUModel: "RTX 4090", Region: "us-east", MemoryMiB: 24564, FreeGPUs: 3, TotalGPUs: 8, Hosts: 2, LargestNode: 2, PriceFrom: tokens("412500", "0.412500"), Simulated: true},
+		{GPUModel: "H100", Region: "eu-north", MemoryMiB: 81559, FreeGPUs: 96, TotalGPUs: 128, Hosts: 14, LargestNode: 8, PriceFrom: tokens("1900000", "1.900000"),
+			PriceMedian: pointer(tokens("2100000", "2.100000")), SpotFrom: pointer(tokens("1140000", "1.140000")), UtilisationPercent: 25, ReliabilityPercent: 99.42},
+		{GPUModel: "H100", Region: "us-east", MemoryMiB: 81559, TotalGPUs: 16, UtilisationPercent: 100, ReliabilityPercent: 97.5},
+		{GPUModel: "RTX 4090", Region: "us-east", MemoryMiB: 24564, FreeGPUs: 3, TotalGPUs: 8, Hosts: 2, LargestNode: 2, PriceFrom: tokens("412500", "0.412500"), Simulated: true,
+			PriceMedian: pointer(tokens("500000", "0.500000")), UtilisationPercent: 62.5, ReliabilityPercent: 99},
 	}
 }
 
 func testQuote() apiv1.Quote {
 	return apiv1.Quote{
-		ID: fixed[ids.Booking](1), Spec: apiv1.BookingSpec{GPUModel: "H100", NodeCount: 2, GPUsPerNode: 2, Duration: "1h", ClusterName: "demo"},
+		ID: fixed[ids.Booking](1), Kind: "market", Purpose: "cluster", State: "quoted", GPUModel: "H100", PriceClass: "hourly", WorstRTTMS: pointer(12.5),
+		Spec: apiv1.BookingSpec{GPUModel: "H100", NodeCount: 2, GPUsPerNode: 2, Duration: "1h", ClusterName: "demo"},
 		Lines: []apiv1.QuoteLine{
-			{HostID: hostID, Region: "eu-north", Site: "oslo-1", GPUModel: "H100", GPUs: 2, PricePerGPUHour: tokens("1900000", "1.900000")},
-			{HostID: fixed[ids.Host](2), Region: "eu-north", GPUModel: "H100", GPUs: 2, PricePerGPUHour: tokens("2100000", "2.100000")},
+			{HostID: hostID, Region: "eu-north", Site: "oslo-1", GPUModel: "H100", GPUs: 2, PricePerGPUHour: tokens("1900000", "1.900000"), Amount: tokens("3800000", "3.800000"), OwnerID: fixed[ids.Org](2)},
+			{HostID: fixed[ids.Host](2), Region: "eu-north", GPUModel: "H100", GPUs: 2, PricePerGPUHour: tokens("2100000", "2.100000"), Amount: tokens("4200000", "4.200000"), OwnerID: fixed[ids.Org](3)},
 		},
 		PricePerHour: tokens("8000000", "8.000000"), Hold: tokens("8000000", "8.000000"), OwnersReceive: tokens("7800000", "7.800000"),
 		PlatformFee: tokens("200000", "0.200000"), RefundHalfway: tokens("4000000", "4.000000"), Available: tokens("1000000000", "1000.000000"),
@@ -92,9 +109,158 @@ func testQuote() apiv1.Quote {
 }
 
 func testExplanation() apiv1.Explanation {
-	return apiv1.Explanation{Blocking: "price", Summary: "2 nodes wanted, but only 1 of the hosts asks at most 1.90.", Funnel: []apiv1.ExplanationStep{
-		{Condition: "gpu_model", Hosts: 2, GPUs: 8}, {Condition: "region", Hosts: 2, GPUs: 8}, {Condition: "price", Hosts: 1, GPUs: 4},
-	}}
+	return apiv1.Explanation{
+		Blocking: "price", Summary: "2 nodes wanted, but only 1 of the hosts asks at most 1.90.",
+		Funnel: []apiv1.ExplanationStep{
+			{Condition: "gpu_model", Hosts: 2, GPUs: 8}, {Condition: "region", Hosts: 2, GPUs: 8}, {Condition: "price", Hosts: 1, GPUs: 4, Excludes: 4},
+		},
+		Changes: []apiv1.Change{
+			{Kind: "price", Summary: "At most 2.10 instead of 1.90 per GPU-hour", PricePerHour: tokens("8000000", "8.000000")},
+			{Kind: "later", Summary: "From 2026-11-22 22:00 UTC, when GPUs are expected to be free", PricePerHour: tokens("7600000", "7.600000")},
+		},
+	}
+}
+
+// counterOffer is the same for somebody who may book.
+func counterOffer() apiv1.Explanation {
+	e := testExplanation()
+	for i := range e.Changes {
+		e.Changes[i].QuoteID, e.Changes[i].ExpiresAt = pointer(fixed[ids.Booking](byte(i+1))), pointer(testNow.Add(time.Minute))
+	}
+	return e
+}
+
+func testExtension() apiv1.Quote {
+	q := testQuote()
+	q.Purpose, q.ClusterID, q.Spec.Duration, q.Hold, q.RefundHalfway = "extension", &readyID, "6h", tokens("48000000", "48.000000"), tokens("24000000", "24.000000")
+	q.OwnersReceive, q.PlatformFee = tokens("45600000", "45.600000"), tokens("2400000", "2.400000")
+	return q
+}
+
+func testAddition() apiv1.Quote {
+	q := testQuote()
+	q.Purpose, q.ClusterID, q.Spec.NodeCount, q.Spec.Duration, q.Lines = "addition", &readyID, 1, "30m", q.Lines[:1]
+	q.PricePerHour, q.Hold = tokens("3800000", "3.800000"), tokens("1900000", "1.900000")
+	q.OwnersReceive, q.PlatformFee, q.RefundHalfway = tokens("1805000", "1.805000"), tokens("95000", "0.095000"), tokens("950000", "0.950000")
+	return q
+}
+
+func testBids() []apiv1.Bid {
+	return []apiv1.Bid{
+		{ID: fixed[ids.Bid](1), HostID: hostID, OwnerID: fixed[ids.Org](2), Region: "eu-north", Site: "oslo-1", PricePerGPUHour: tokens("1650000", "1.650000"), State: "open", Quoted: true, MadeAt: testNow},
+		{ID: fixed[ids.Bid](2), HostID: fixed[ids.Host](2), OwnerID: fixed[ids.Org](3), Region: "eu-west", PricePerGPUHour: tokens("1700000", "1.700000"), State: "open", Quoted: true, MadeAt: testNow},
+		{ID: fixed[ids.Bid](3), HostID: fixed[ids.Host](3), OwnerID: fixed[ids.Org](3), Region: "eu-west", PricePerGPUHour: tokens("1900000", "1.900000"), State: "open", MadeAt: testNow},
+	}
+}
+
+func testBookings() []apiv1.Booking {
+	spec := apiv1.BookingSpec{GPUModel: "H100", NodeCount: 2, GPUsPerNode: 2, Duration: "6h"}
+	return []apiv1.Booking{
+		{
+			ID: fixed[ids.Booking](1), Kind: "market", Purpose: "cluster", State: "scheduled", Spec: spec, GPUModel: "H100", PricePerHour: tokens("8000000", "8.000000"),
+			Hold: tokens("48000000", "48.000000"), StartsAt: pointer(testNow.Add(12 * time.Hour)), CreatedAt: ago(2 * time.Minute), ExpiresAt: ago(time.Minute), DecidedAt: pointer(ago(2 * time.Minute)),
+		},
+		{
+			ID: fixed[ids.Booking](2), Kind: "market", Purpose: "extension", State: "accepted", Spec: spec, GPUModel: "H100", PricePerHour: tokens("8000000", "8.000000"),
+			Hold: tokens("48000000", "48.000000"), ClusterID: &readyID, CreatedAt: ago(30 * time.Minute), ExpiresAt: ago(29 * time.Minute),
+		},
+		{
+			ID: fixed[ids.Booking](3), Kind: "auction", Purpose: "cluster", State: "refused", Spec: spec, GPUModel: "H100", PricePerHour: tokens("7000000", "7.000000"),
+			Hold: tokens("42000000", "42.000000"), CreatedAt: ago(3 * time.Hour), ExpiresAt: ago(3 * time.Hour),
+			Refusal: &apiv1.BookingFault{Code: "no_capacity", Detail: "the GPUs went to somebody else"},
+		},
+	}
+}
+
+func cancelled(b apiv1.Booking) apiv1.Booking {
+	b.State = "cancelled"
+	return b
+}
+
+func testHistory() apiv1.MarketHistory {
+	h := apiv1.MarketHistory{GPUModel: "H100", Region: "eu-north", From: ago(8 * time.Hour), To: testNow, StepMS: 3_600_000}
+	for i, leased := range []int{32, 40, 64, 96, 128, 112, 80, 72} {
+		point := apiv1.HistoryPoint{At: ago(time.Duration(8-i) * time.Hour), GPUs: 128, Leased: leased, UtilisationPercent: float64(leased) / 1.28}
+		if leased < 128 {
+			cheapest := []string{"1.900000", "1.900000", "1.950000", "2.100000", "", "2.250000", "2.000000", "1.950000"}[i]
+			point.PriceMin = pointer(tokens(strings.ReplaceAll(cheapest, ".", ""), cheapest))
+			point.PriceMedian = pointer(tokens("2200000", "2.200000"))
+		}
+		h.Points = append(h.Points, point)
+	}
+	return h
+}
+
+func testRunway() apiv1.Runway {
+	return apiv1.Runway{
+		AsOf: testNow, Available: tokens("20000000", "20.000000"), BurnPerHour: tokens("8000000", "8.000000"), HoldLeft: tokens("44000000", "44.000000"), HoursLeft: pointer(2.5),
+		Clusters: []apiv1.RunwayCluster{
+			{ClusterID: readyID, Name: "demo", State: "ready", PerHour: tokens("8000000", "8.000000"), HoldLeft: tokens("4000000", "4.000000"), StopsAt: pointer(testNow.Add(25 * time.Minute))},
+			{ClusterID: endedID, Name: "notebooks", State: "parked", PerHour: tokens("0", "0.000000"), HoldLeft: tokens("40000000", "40.000000"), ReleasesAt: pointer(testNow.Add(23 * time.Hour))},
+		},
+		Warnings: []string{"demo stops at 20:25 UTC, in 25m: extend it or save its work.", "The balance of 20.00 USDC pays for 2h30m more at this rate."},
+	}
+}
+
+func stoppingCluster() apiv1.Cluster {
+	c := readyCluster()
+	c.AutoStop = apiv1.AutoStop{ParkAfter: "30m", ReleaseAfter: "24h"}
+	c.ParksAt = pointer(testNow.Add(10 * time.Minute))
+	return c
+}
+
+func parkedCluster() apiv1.Cluster {
+	c := stoppingCluster()
+	c.State, c.ParksAt, c.EndsAt, c.ReleasesAt, c.Nodes = "parked", nil, nil, pointer(testNow.Add(24*time.Hour)), c.Nodes[:1]
+	c.Phases = append(c.Phases, apiv1.Phase{State: "parked", EnteredAt: testNow})
+	return c
+}
+
+func testEarningCheck() apiv1.EarningCheck {
+	return apiv1.EarningCheck{
+		Summary: "It fails the health gate clock: its clock is 41 s fast.",
+		Checks: []apiv1.EarningStep{
+			{Check: "connected", State: "pass", Measured: "3 s ago", Required: "a beat every 10 s"},
+			{Check: "gates", State: "fail", Measured: "clock: 41 s fast", Required: "within 5 s", Fix: "run an NTP client, such as chrony", Since: pointer(ago(3 * time.Hour))},
+			{Check: "price", State: "pass", Measured: "1.90 USDC", Required: "hired ones ask 2.10 USDC"},
+		},
+	}
+}
+
+func testWindows() []apiv1.Maintenance {
+	planned := apiv1.Maintenance{
+		ID: windowID, HostID: hostID, State: "planned", StartsAt: testNow.Add(50 * time.Hour), EndsAt: testNow.Add(52 * time.Hour), Note: "new PSU", CreatedAt: ago(time.Hour), AnnouncedAt: pointer(ago(time.Hour)),
+	}
+	given := planned
+	given.State, given.CancelledAt = "cancelled", &testNow
+	return []apiv1.Maintenance{planned, given}
+}
+
+func testPrices() apiv1.AskPrices {
+	return apiv1.AskPrices{
+		Hourly: tokens("1900000", "1.900000"), Daily: tokens("1710000", "1.710000"), Weekly: tokens("1520000", "1.520000"), Monthly: tokens("1520000", "1.520000"),
+		Spot: pointer(tokens("1140000", "1.140000")),
+	}
+}
+
+func testRules() apiv1.AskRules {
+	return apiv1.AskRules{
+		Discounts:   []apiv1.AskDiscount{{From: "daily", Percent: 10}, {From: "weekly", Percent: 20}},
+		Utilisation: []apiv1.AskStep{{Above: pointer(80), Percent: 15}, {Below: pointer(30), Percent: -10}},
+		Calendar:    []apiv1.AskPeriod{{Days: []string{"sat", "sun"}, From: "22:00", To: "06:00", Percent: -20}}, SpotPercent: pointer(40), AuctionPercent: 15,
+	}
+}
+
+func testPreview() apiv1.AskPreview {
+	preview := apiv1.AskPreview{Now: testPrices(), Rank: 3, Peers: 14, Past: &apiv1.AskPast{Days: 30, Earned: tokens("812500000", "812.500000"), HiredPercent: 61.3}}
+	for hour := range 48 {
+		price := tokens("1900000", "1.900000")
+		if hour%24 < 6 {
+			price = tokens("1520000", "1.520000")
+		}
+		preview.Hours = append(preview.Hours, apiv1.AskPriceHour{At: testNow.Truncate(24 * time.Hour).Add(time.Duration(hour) * time.Hour), Price: price})
+	}
+	return preview
 }
 
 func readyCluster() apiv1.Cluster {
@@ -209,7 +375,12 @@ func testHosts() []apiv1.Host {
 		{
 			ID: hostID, Name: "rack-7", Kind: "gpu", State: "leased", Region: "eu-north", Site: "oslo-1", Connected: true, LastSeenAt: pointer(ago(3 * time.Second)),
 			EnrolledAt: ago(72 * time.Hour), AgentVersion: "1.2.0", DriverVersion: "570.172.08", CUDAVersion: "12.8", GPUs: []apiv1.GPU{gpu(1, true), gpu(2, true), sick},
-			Ask: &apiv1.Ask{PricePerGPUHour: tokens("1900000", "1.900000"), Active: true, UpdatedAt: ago(time.Hour)}, CertificateExpiresAt: pointer(testNow.Add(20 * time.Hour)),
+			Ask:      &apiv1.Ask{PricePerGPUHour: tokens("1900000", "1.900000"), Floor: pointer(tokens("1200000", "1.200000")), Rules: testRules(), Now: testPrices(), Active: true, UpdatedAt: ago(time.Hour)},
+			Liveness: "live", Tier: "proven", ReliabilityPercent: 99.42, RTTMS: pointer(14.2), Maintenance: testWindows()[:1],
+			Gates: []apiv1.Gate{
+				{Gate: "xid", State: "fail", Closes: false, Measured: "XID 79 on GPU 2", Required: "none in 24 h", Fix: "reset the GPU or replace it", Since: ago(3 * time.Hour)},
+				{Gate: "clock", State: "pass", Measured: "0.2 s fast", Required: "within 5 s", Since: ago(72 * time.Hour)},
+			}, CertificateExpiresAt: pointer(testNow.Add(20 * time.Hour)),
 		},
 		{
 			ID: fixed[ids.Host](2), Name: "rack-8", Kind: "gpu", State: "lost", Region: "eu-north", EnrolledAt: ago(72 * time.Hour), GPUs: []apiv1.GPU{},

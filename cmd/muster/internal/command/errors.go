@@ -137,7 +137,10 @@ func (a *App) explainProblem(problem *client.Error) {
 		a.say("Log in again: `muster login --server URL --wallet keypair.json`.")
 	case codeNoCapacity:
 		if explanation, ok := detailsOf[apiv1.Explanation](problem); ok {
-			_ = a.errPrinter().Print(nil, nil, func(p *output.Page) { funnel(p, explanation) })
+			_ = a.errPrinter().Print(nil, nil, func(p *output.Page) {
+				funnel(p, explanation)
+				changes(p, explanation.Changes, a.Now())
+			})
 		}
 		a.say("See what there is: `muster offer ls`.")
 	case codeNoFunds:
@@ -178,6 +181,19 @@ func noun(use, group, short string, verbs ...*cobra.Command) *cobra.Command {
 		return unknownCommand(cmd, arguments[0])
 	}
 	cmd.AddCommand(verbs...)
+	return cmd
+}
+
+// or makes a noun do what one of its verbs does, where its arguments mean so.
+func or(cmd, verb *cobra.Command, means func(arguments []string) bool) *cobra.Command {
+	otherwise := cmd.RunE
+	cmd.Flags().AddFlagSet(verb.Flags())
+	cmd.RunE = func(cmd *cobra.Command, arguments []string) error {
+		if means(arguments) {
+			return verb.RunE(cmd, arguments)
+		}
+		return otherwise(cmd, arguments)
+	}
 	return cmd
 }
 

@@ -22,6 +22,40 @@ func TestOutput(t *testing.T) {
 		"offer-ls-json":         "offer ls -o json",
 		"offer-ls-name":         "offer ls -o name",
 		"offer-why":             "offer why --gpu H100 --nodes 2 --max-price 1.90",
+		"offers-query":          "offers gpu=H100 vram>=80GB --sort price -o wide",
+		"offer-typo":            "offers lss",
+		"market-history":        "market history H100 --region eu-north --from -8h",
+		"market-history-wide":   "market history H100 -o wide --from 2026-11-22T12:00Z --to 2026-11-22T20:00Z --step 1h",
+		"market-history-when":   "market history H100 --from yesterday",
+		"quote":                 "quote --min-vram 80GB --nodes 2 --gpus-per-node 2 --region eu-north --same-site --max-rtt 20ms --min-tier proven --start +2h",
+		"quote-json":            "quote --gpu H100 -o json",
+		"book-quote":            "book --quote " + fixed[ids.Booking](1).String() + " --yes --detach",
+		"book-nothing":          "book --nodes 2",
+		"book-spot-auction":     "book --gpu H100 --spot --auction",
+		"bookings":              "bookings",
+		"booking-ls-wide":       "booking ls --state scheduled -o wide",
+		"booking-get":           "booking get " + fixed[ids.Booking](1).String(),
+		"booking-bids":          "booking bids " + fixed[ids.Booking](1).String(),
+		"booking-cancel":        "bookings cancel " + fixed[ids.Booking](1).String(),
+		"cluster-extend":        "cluster extend demo 6h --dry-run",
+		"cluster-add-nodes":     "cluster add-nodes demo 1 --max-price 2.50",
+		"cluster-add-nodes-bad": "cluster add-nodes demo many",
+		"cluster-remove-node":   "cluster remove-node demo gpu2 --yes",
+		"cluster-remove-ask":    "cluster remove-node demo gpu2",
+		"cluster-auto-stop":     "cluster auto-stop demo --park-after 30m --release-after 24h",
+		"cluster-auto-stop-no":  "cluster auto-stop demo",
+		"cluster-resume":        "cluster resume demo",
+		"runway":                "runway",
+		"runway-json":           "runway -o json",
+		"hosts-earning-check":   "hosts earning-check rack-7",
+		"hosts-recheck":         "hosts recheck rack-7",
+		"hosts-maintenance":     "hosts maintenance ls rack-7",
+		"maintenance-plan":      "hosts maintenance plan rack-7 --from 2026-11-24T22:00Z --for 2h --note PSU",
+		"maintenance-plan-bad":  "hosts maintenance plan rack-7 --from soon --for 2h",
+		"maintenance-cancel":    "hosts maintenance cancel rack-7 " + windowID.String(),
+		"hosts-ask":             "hosts ask rack-7",
+		"hosts-ask-set":         "hosts ask rack-7 2.00 --no-rules",
+		"hosts-ask-preview":     "hosts ask rack-7 1.90 --floor 1.20 --preview",
 		"cluster-ls":            "cluster ls",
 		"cluster-ls-wide":       "cluster ls --all -o wide",
 		"cluster-ls-json":       "cluster ls -o json",
@@ -114,7 +148,7 @@ func TestOutput(t *testing.T) {
 func TestProblemsHaveTheirExitCodes(t *testing.T) {
 	t.Parallel()
 	explanation := problem(http.StatusConflict, codeNoCapacity, "1 host is left, 2 wanted")
-	explanation.Details = testExplanation()
+	explanation.Details = counterOffer()
 	shortfall := problem(http.StatusPaymentRequired, codeNoFunds, "the balance is 7 USDC short")
 	shortfall.Details = apiv1.Shortfall{Needed: tokens("8000000", "8.000000"), Available: tokens("1000000", "1.000000"), Short: tokens("7000000", "7.000000")}
 	invalid := problem(http.StatusUnprocessableEntity, codeInvalid, "2 inputs are wrong")
@@ -125,7 +159,7 @@ func TestProblemsHaveTheirExitCodes(t *testing.T) {
 		says    []string
 	}{
 		"unauthenticated": {problem(http.StatusUnauthorized, codeUnauthenticated, "this API key is expired"), 4, []string{"expired", "muster login"}},
-		"no capacity":     {explanation, 5, []string{"1 host is left", "price          1     4  <- too few", "muster offer ls"}},
+		"no capacity":     {explanation, 5, []string{"1 host is left", "<- too few", "1  At most 2.10 instead of 1.90 per GPU-hour", "muster book --quote " + fixed[ids.Booking](2).String(), "muster offer ls"}},
 		"no funds":        {shortfall, 6, []string{"Short      7.00 USDC", "muster wallet deposit"}},
 		"invalid":         {invalid, 2, []string{"body.node_count: a cluster has between 1 and 64 nodes"}},
 		"forbidden":       {problem(http.StatusForbidden, "forbidden", "the role engineer is needed"), 1, []string{"the role engineer is needed"}},

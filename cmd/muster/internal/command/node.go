@@ -15,9 +15,12 @@ import (
 )
 
 func (a *App) node() *cobra.Command {
-	return noun("node", groupOwner, "Your machines: join them, price them, see what they earn",
-		a.nodeJoin(), a.nodeLs(), a.nodeWhy(), a.nodePrice(), a.nodeSteer("drain", "Take no new clusters on a host; what runs goes on"),
-		a.nodeSteer("undrain", "Take new clusters on a host again"), a.nodeEarnings())
+	cmd := noun("node", groupOwner, "Your machines: join them, price them, see what they earn",
+		a.nodeJoin(), a.nodeLs(), a.nodeWhy(), a.nodeEarningCheck(), a.nodePrice(), a.nodeAsk(),
+		a.nodeSteer("drain", "Take no new clusters on a host; what runs goes on"), a.nodeSteer("undrain", "Take new clusters on a host again"),
+		a.nodeMaintenance(), a.nodeRecheck(), a.nodeEarnings())
+	cmd.Aliases = []string{"nodes", "host", "hosts"}
+	return cmd
 }
 
 func (a *App) nodeJoin() *cobra.Command {
@@ -186,12 +189,15 @@ func (a *App) printHost(h apiv1.Host) error {
 			output.Fact{Label: "Name", Value: output.Text(h.Name)}, output.Fact{Label: "Id", Value: output.Text(h.ID.String())},
 			output.Fact{Label: "Earning", Value: earning}, output.Fact{Label: "State", Value: output.State(h.State)},
 			output.Fact{Label: "Because", Value: output.Text(h.StateReason)}, output.Fact{Label: "Price per GPU-hour", Value: output.Text(price(h))},
-			output.Fact{Label: "Connected", Value: output.Text(yesNo(h.Connected))}, output.Fact{Label: "Last seen", Value: output.Text(printer.When(h.LastSeenAt))},
+			output.Fact{Label: "Connected", Value: output.Text(connected(h))}, output.Fact{Label: "Last seen", Value: output.Text(printer.When(h.LastSeenAt))},
 			output.Fact{Label: "Region", Value: output.Text(h.Region)}, output.Fact{Label: "Site", Value: output.Text(h.Site)},
+			output.Fact{Label: "Standing", Value: output.Textf("%s, reliable %s of the time", first(h.Tier, "new"), percent(h.ReliabilityPercent))},
+			output.Fact{Label: "Maintenance", Value: output.Text(nextWindow(printer, h))},
 			output.Fact{Label: "Joined", Value: output.Text(printer.When(&enrolled))},
 			output.Fact{Label: "Agent", Value: output.Text(h.AgentVersion)}, output.Fact{Label: "Driver", Value: output.Text(driver(h))},
 			output.Fact{Label: "Certificate until", Value: output.Text(printer.When(h.CertificateExpiresAt)), Wide: true},
 		)
+		gatesTable(p, printer, h.Gates)
 		if len(h.GPUs) == 0 {
 			return
 		}
@@ -212,6 +218,43 @@ func (a *App) printHost(h apiv1.Host) error {
 	})
 }
 
+// connected says whether a host is heard of, and how far away it is.
+func connected(h apiv1.Host) string {
+	text := yesNo(h.Connected)
+	if h.Liveness == "suspect" {
+		text = "silent for longer than a beat"
+	}
+	if h.RTTMS != nil {
+		text += fmt.Sprintf(", %s ms away", strconv.FormatFloat(*h.RTTMS, 'f', -1, 64))
+	}
+	return text
+}
+
+func nextWindow(printer output.Printer, h apiv1.Host) string {
+	if len(h.Maintenance) == 0 {
+		return ""
+	}
+	next := h.Maintenance[0]
+	return fmt.Sprintf("%s, for %s", printer.When(&next.StartsAt), output.Duration(next.EndsAt.Sub(next.StartsAt)))
+}
+
+func gatesTable(p *output.Page, printer output.Printer, gates []apiv1.Gate) {
+	if len(gates) == 0 {
+		return
+	}
+	rows := make([][]output.Cell, len(gates))
+	for i, g := range gates {
+		rows[i] = []output.Cell{
+			output.Text(g.Gate), output.State(g.State), output.Text(first(g.Measured, "-")), output.Text(first(g.Required, "-")), output.Text(printer.Age(g.Since)),
+			output.Text(g.Fix),
+		}
+	}
+	p.Title("Health gates")
+	p.Table([]output.Column{
+		{Head: "GATE"}, {Head: "RESULT"}, {Head: "MEASURED", Shrink: true}, {Head: "REQUIRED", Shrink: true}, {Head: "FOR", Right: true}, {Head: "WHAT TO DO", Shrink: true},
+	}, rows)
+}
+
 func driver(h apiv1.Host) string {
 	if h.DriverVersion == "" {
 		return ""
@@ -224,19 +267,17 @@ func (a *App) nodePrice() *cobra.Command {
 	cmd := a.hostCommand("price HOST [TOKENS]", "Set what a GPU of a host costs per hour, and offer it", "muster node price rack-7 1.90", cobra.RangeArgs(1, 2),
 		func(ctx context.Context, api *client.Client, id ids.Host, arguments []string) error {
 			path := "/v1/hosts/" + id.String()
-			ask := apiv1.AskPut{Active: !off}
 			var host apiv1.Host
-			switch {
-			case len(arguments) == 1:
+			if err := api.Get(ctx, path, nil, &host); err != nil {
+				return err
+			}
+			ask := askOf(host)
+			ask.Active = !off
+			if len(arguments) == 1 {
 				ask.PricePerGPUHour = arguments[0]
-			default:
-				if err := api.Get(ctx, path, nil, &host); err != nil {
-					return err
-				}
-				if host.Ask == nil {
-					return fail(exitUsage, "the host has no price yet: give one, such as `muster node price %s 1.90`", host.Name)
-				}
-				ask.PricePerGPUHour = host.Ask.PricePerGPUHour.Text
+			}
+			if ask.PricePerGPUHour == "" {
+				return fail(exitUsage, "the host has no price yet: give one, such as `muster node price %s 1.90`", host.Name)
 			}
 			if err := api.Do(ctx, http.MethodPut, path+"/ask", nil, nil, ask, &host); err != nil {
 				return err
@@ -244,7 +285,7 @@ func (a *App) nodePrice() *cobra.Command {
 			return a.printHosts([]apiv1.Host{host})
 		})
 	cmd.Long = "Sets the price per GPU-hour in tokens for bookings from now on; clusters that run keep theirs. Without TOKENS the price stays and\n" +
-		"the offer is switched on, or off with --off."
+		"the offer is switched on, or off with --off. Floor and rules stay: `muster node ask` sets those."
 	cmd.Flags().BoolVar(&off, "off", false, "keep the price and take no new clusters")
 	return cmd
 }

@@ -2,78 +2,134 @@ package command
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-gpu/muster/api/client"
 	apiv1 "github.com/muster-gpu/muster/api/v1"
 	"github.com/muster-gpu/muster/cmd/muster/internal/output"
 )
 
 func (a *App) offer() *cobra.Command {
-	return noun("offer", groupCustomer, "What can be booked now", a.offerLs(), a.offerWhy())
+	ls := a.offerLs()
+	cmd := noun("offer", groupCustomer, "What can be booked now", ls, a.offerWhy())
+	cmd.Aliases = []string{"offers"}
+	return or(cmd, ls, isQuery)
+}
+
+// isQuery tells the conditions of an offer query from a mistyped verb.
+func isQuery(arguments []string) bool {
+	return len(arguments) > 0 && strings.ContainsAny(arguments[0], "=<>~!")
 }
 
 func (a *App) offerLs() *cobra.Command {
-	var model, region string
+	var model, region, sort string
 	cmd := &cobra.Command{
-		Use: "ls", Short: "List GPU models, where they are and what they cost", Example: "muster offer ls --gpu H100", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := a.public()
-			if err != nil {
-				return err
-			}
-			query := url.Values{}
+		Use: "ls [QUERY]", Short: "List GPU models, where they are and what they cost",
+		Long: "Lists what can be booked, by GPU model and region. QUERY keeps the hosts that pass every condition, such as\n" +
+			"'gpu=H100,H200 vram>=80GB region=eu price<2.5 free>=8 reliability>=99 tier>=proven spot=true'. Operators are = != < <= > >= and ~\n" +
+			"(contains); a comma means or; region=eu also means every eu-...",
+		Example: "muster offer ls 'gpu=H100 vram>=80GB region=eu price<2.5' --sort price", Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, conditions []string) error {
 			if model != "" {
-				query.Set("gpu_model", model)
+				conditions = append(conditions, "gpu="+model)
 			}
 			if region != "" {
-				query.Set("region", region)
+				conditions = append(conditions, "region="+region)
 			}
-			var offers apiv1.List[apiv1.Offer]
-			if err := api.Get(cmd.Context(), "/v1/offers", query, &offers); err != nil {
-				return err
-			}
-			return a.printOffers(offers.Items)
+			return a.listOffers(cmd.Context(), strings.Join(conditions, " "), sort)
 		},
 	}
-	cmd.Flags().StringVar(&model, "gpu", "", "only this GPU model")
-	cmd.Flags().StringVar(&region, "region", "", "only this region")
+	cmd.Flags().StringVar(&model, "gpu", "", "only this GPU model, as gpu= in QUERY")
+	cmd.Flags().StringVar(&region, "region", "", "only this region, as region= in QUERY")
+	cmd.Flags().StringVar(&sort, "sort", "", strings.Join(offerSorts, ", ")+"; with - in front: the other way")
 	_ = cmd.RegisterFlagCompletionFunc("gpu", a.completeModels())
 	_ = cmd.RegisterFlagCompletionFunc("region", a.completeRegions())
+	_ = cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(offerSorts, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func (a *App) printOffers(offers []apiv1.Offer) error {
+var offerSorts = []string{"price", "free", "vram", "model", "region", "utilisation", "reliability", "spot"}
+
+func (a *App) listOffers(ctx context.Context, query, sort string) error {
+	api, err := a.public()
+	if err != nil {
+		return err
+	}
+	parameters := url.Values{}
+	if query != "" {
+		parameters.Set("q", query)
+	}
+	if sort != "" {
+		parameters.Set("sort", sort)
+	}
+	offers, err := list[apiv1.Offer](ctx, api, "/v1/offers", parameters)
+	if err != nil {
+		return drawn(err, query)
+	}
+	return a.printOffers(offers, query != "")
+}
+
+// drawn shows where in a query the mistake is, if err says so.
+func drawn(err error, query string) error {
+	var problem *client.Error
+	if !errors.As(err, &problem) {
+		return err
+	}
+	for _, field := range problem.Errors {
+		if field.Path != "query.q" || field.Position == nil {
+			continue
+		}
+		return fail(exitUsage, "%s\n  %s\n  %s^", field.Message, query, strings.Repeat(" ", max(*field.Position, 0)))
+	}
+	return err
+}
+
+func (a *App) printOffers(offers []apiv1.Offer, filtered bool) error {
 	names := make([]string, len(offers))
 	rows := make([][]output.Cell, len(offers))
 	for i, o := range offers {
 		names[i] = o.GPUModel + "/" + o.Region
-		kind := ""
+		kind, from := "", output.Money(o.PriceFrom)
 		if o.Simulated {
 			kind = "simulated"
 		}
+		if o.FreeGPUs == 0 {
+			from = "-"
+		}
 		rows[i] = []output.Cell{
-			output.Text(o.GPUModel), output.Text(o.Region), output.Textf("%d of %d", o.FreeGPUs, o.TotalGPUs), output.Text(strconv.Itoa(o.Hosts)),
-			output.Text(strconv.Itoa(o.LargestNode)), output.Text(memory(o.MemoryMiB)), output.Text(output.Money(o.PriceFrom)),
-			{Text: kind, Tone: output.Dim},
+			output.Text(o.GPUModel), output.Text(o.Region), output.Text(memory(o.MemoryMiB)), output.Textf("%d of %d", o.FreeGPUs, o.TotalGPUs),
+			output.Text(strconv.Itoa(o.LargestNode)), output.Text(from), output.Text(first(output.OptionalMoney(o.SpotFrom), "-")),
+			output.Text(percent(o.UtilisationPercent)), output.Text(percent(o.ReliabilityPercent)), output.Text(strconv.Itoa(o.Hosts)),
+			output.Text(first(output.OptionalMoney(o.PriceMedian), "-")), {Text: kind, Tone: output.Dim},
 		}
 	}
 	return a.printer().Print(offers, names, func(p *output.Page) {
-		if len(offers) == 0 {
+		switch {
+		case len(offers) == 0 && filtered:
 			a.say("Nothing is offered like that now: `muster offer ls` without conditions lists all there is.")
+			return
+		case len(offers) == 0:
+			a.say("Nothing is offered now.")
 			return
 		}
 		p.Table([]output.Column{
 			{Head: "GPU"},
 			{Head: "REGION"},
-			{Head: "FREE GPUS", Right: true},
-			{Head: "HOSTS", Right: true},
-			{Head: "LARGEST NODE", Right: true},
 			{Head: "MEMORY", Right: true},
-			{Head: "FROM, PER GPU-HOUR", Right: true},
+			{Head: "FREE", Right: true},
+			{Head: "LARGEST NODE", Right: true},
+			{Head: "PER GPU-HOUR", Right: true},
+			{Head: "SPOT", Right: true},
+			{Head: "IN USE", Right: true},
+			{Head: "RELIABLE", Right: true},
+			{Head: "HOSTS", Right: true, Wide: true},
+			{Head: "MEDIAN", Right: true, Wide: true},
 			{Head: ""},
 		}, rows)
 	})
@@ -84,36 +140,31 @@ func memory(mib int64) string {
 	return strconv.FormatInt((mib+mibPerGiB/2)/mibPerGiB, 10) + " GiB"
 }
 
-// specFlags describe the wanted cluster.
-type specFlags struct{ spec apiv1.BookingSpec }
-
-func (f *specFlags) add(a *App, cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringVar(&f.spec.GPUModel, "gpu", "", "GPU model, as muster offer ls lists them")
-	flags.IntVar(&f.spec.NodeCount, "nodes", 1, "GPU nodes; the Ray head comes on top and is free")
-	flags.IntVar(&f.spec.GPUsPerNode, "gpus-per-node", 1, "GPUs of each node")
-	flags.StringVar(&f.spec.Duration, "for", "1h", "how long, from ready: 30m, 6h, 2h30m")
-	flags.StringSliceVar(&f.spec.Regions, "region", nil, "any of these regions (repeat or separate by commas; default: all)")
-	flags.StringVar(&f.spec.MaxPricePerGPUHour, "max-price", "", "most tokens per GPU-hour")
-	_ = cmd.RegisterFlagCompletionFunc("gpu", a.completeModels())
-	_ = cmd.RegisterFlagCompletionFunc("region", a.completeRegions())
-	_ = cmd.MarkFlagRequired("gpu")
+// percent writes 62.5 %, with no more decimals than it has, and two at most.
+func percent(value float64) string {
+	text := strconv.FormatFloat(value, 'f', 2, 64)
+	return strings.TrimSuffix(strings.TrimRight(text, "0"), ".") + " %"
 }
 
 func (a *App) offerWhy() *cobra.Command {
 	var flags specFlags
 	cmd := &cobra.Command{
-		Use: "why", Short: "Explain whether a cluster fits, and what blocks if it does not",
-		Long:    "Asks the server's matcher, without booking: how many hosts and GPUs are left after each condition. Exits with 5 if nothing fits.",
+		Use: "why", Short: "Explain whether a cluster fits, what blocks if it does not, and what would fit",
+		Long: "Asks the server's matcher, without booking: how many hosts and GPUs are left after each condition, how many GPUs each excludes by\n" +
+			"itself, and the nearest clusters that fit. Exits with 5 if nothing fits.",
 		Example: "muster offer why --gpu H100 --nodes 4 --gpus-per-node 2 --max-price 2.50", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.explainOffer(cmd.Context(), flags.spec) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.explainOffer(cmd.Context(), &flags) },
 	}
 	flags.add(a, cmd)
 	return cmd
 }
 
-func (a *App) explainOffer(ctx context.Context, spec apiv1.BookingSpec) error {
+func (a *App) explainOffer(ctx context.Context, flags *specFlags) error {
 	api, err := a.public()
+	if err != nil {
+		return err
+	}
+	spec, err := flags.readSpec(a.Now())
 	if err != nil {
 		return err
 	}
@@ -125,6 +176,7 @@ func (a *App) explainOffer(ctx context.Context, spec apiv1.BookingSpec) error {
 		p.Line("%s", first(explanation.Summary, "It fits."))
 		p.Line("")
 		funnel(p, explanation)
+		changes(p, explanation.Changes, a.Now())
 	}); err != nil || explanation.Blocking == "" {
 		return err
 	}
@@ -139,9 +191,44 @@ func funnel(p *output.Page, e apiv1.Explanation) {
 		if step.Condition == e.Blocking {
 			mark, tone = output.Cell{Text: "<- too few", Tone: output.Bad}, output.Bad
 		}
+		excludes := "-"
+		if step.Excludes > 0 {
+			excludes = strconv.Itoa(step.Excludes)
+		}
 		rows[i] = []output.Cell{
-			{Text: strings.ReplaceAll(step.Condition, "_", " "), Tone: tone}, output.Text(strconv.Itoa(step.Hosts)), output.Text(strconv.Itoa(step.GPUs)), mark,
+			{Text: strings.ReplaceAll(step.Condition, "_", " "), Tone: tone}, output.Text(strconv.Itoa(step.Hosts)), output.Text(strconv.Itoa(step.GPUs)),
+			output.Text(excludes), mark,
 		}
 	}
-	p.Table([]output.Column{{Head: "AFTER"}, {Head: "HOSTS", Right: true}, {Head: "GPUS", Right: true}, {Head: ""}}, rows)
+	p.Table([]output.Column{
+		{Head: "AFTER"}, {Head: "HOSTS", Right: true}, {Head: "GPUS", Right: true}, {Head: "GPUS IT ALONE EXCLUDES", Right: true}, {Head: ""},
+	}, rows)
+}
+
+// changes lists what would fit, with the command that books it where there is a quote.
+func changes(p *output.Page, all []apiv1.Change, now time.Time) {
+	if len(all) == 0 {
+		return
+	}
+	p.Title("What fits instead")
+	rows := make([][]output.Cell, len(all))
+	var expires *time.Time
+	for i, c := range all {
+		command := ""
+		if c.QuoteID != nil {
+			command = "muster book --quote " + c.QuoteID.String()
+		}
+		if c.ExpiresAt != nil && (expires == nil || c.ExpiresAt.Before(*expires)) {
+			expires = c.ExpiresAt
+		}
+		rows[i] = []output.Cell{output.Text(strconv.Itoa(i + 1)), output.Text(c.Summary), output.Text(output.Money(c.PricePerHour)), {Text: command, Tone: output.Bold}}
+	}
+	book := output.Column{Head: "BOOK IT WITH"}
+	if expires == nil {
+		book.Head = ""
+	}
+	p.Table([]output.Column{{Head: "", Right: true}, {Head: "CHANGE", Shrink: true}, {Head: "PER HOUR", Right: true}, book}, rows)
+	if expires != nil {
+		p.Line("The prices hold for %s, until %s.", output.Duration(expires.Sub(now).Round(time.Second)), output.Time(expires))
+	}
 }

@@ -103,7 +103,9 @@ var tones = map[string]Tone{
 	"ready": Good, "alive": Good, "idle": Good, "leased": Good, "succeeded": Good, "finalized": Good, "clean": Good, "credited": Good,
 	"reserved": Busy, "preparing": Busy, "head_up": Busy, "joining": Busy, "planned": Busy, "starting": Busy, "draining": Busy,
 	"running": Busy, "stopping": Busy, "pending": Busy, "draft": Busy, "approved": Busy, "signed": Busy, "sent": Busy,
-	"enrolled": Busy, "verifying": Busy, "open": Busy,
+	"enrolled": Busy, "verifying": Busy, "open": Busy, "bidding": Busy, "quoted": Busy, "scheduled": Busy, "active": Busy, "parked": Busy,
+	"suspect": Busy, "unknown": Busy, "pass": Good, "live": Good, "won": Good, "accepted": Good, "fail": Bad, "refused": Bad,
+	"cancelled": Dim, "ended": Dim,
 	"degraded": Bad, "failed": Bad, "quarantined": Bad, "lost": Bad, "differences": Bad, "frozen": Bad, "suspense": Bad,
 	"released": Dim, "stopped": Dim, "retired": Dim, "used": Dim, "expired": Dim, "revoked": Dim,
 }
