@@ -351,23 +351,30 @@ func TestStateDirectoryHasOneAgent(t *testing.T) {
 	}
 }
 
+// workerThrough starts an agent that reaches the gateway by a relay.
+func (b *bundle) workerThrough(relay *relay, uuid string) *worker {
+	b.t.Helper()
+	w := &worker{b: b, dir: b.t.TempDir(), runtime: newRecorder(), prober: &fixedProber{inventory: saneInventory(gpu(0, uuid))}, now: time.Now}
+	state, err := agent.OpenState(w.dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err = agent.Enrol(b.t.Context(), state, relay.address(), b.token(b.org, fleet.KindGPU), agent.Self{Version: "test"}); err != nil {
+		b.t.Fatal(err)
+	}
+	if err = state.Close(); err != nil {
+		b.t.Fatal(err)
+	}
+	w.start()
+	return w
+}
+
 // TestFlappingAgent cuts the agent's connections again and again; the node that runs is never disturbed.
 func TestFlappingAgent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	relay := newRelay(t, b.gateway.Addr())
-	w := &worker{b: b, dir: t.TempDir(), runtime: newRecorder(), prober: &fixedProber{inventory: saneInventory(gpu(0, "GPU-0"))}, now: time.Now}
-	state, err := agent.OpenState(w.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err = agent.Enrol(t.Context(), state, relay.address(), b.token(b.org, fleet.KindGPU), agent.Self{Version: "test"}); err != nil {
-		t.Fatal(err)
-	}
-	if err = state.Close(); err != nil {
-		t.Fatal(err)
-	}
-	w.start()
+	w := b.workerThrough(relay, "GPU-0")
 	host := w.id()
 	b.waitForState(host, fleet.StateIdle)
 	node := b.node(b.cluster(), host, "gpu", 0)
@@ -391,6 +398,7 @@ type relay struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	count int
+	held  bool // nothing gets through
 	wait  sync.WaitGroup
 }
 
@@ -430,6 +438,11 @@ func (r *relay) accept() {
 			continue
 		}
 		r.mu.Lock()
+		if r.held {
+			r.mu.Unlock()
+			_, _ = conn.Close(), onward.Close()
+			continue
+		}
 		r.conns = append(r.conns, conn, onward)
 		r.count++
 		r.mu.Unlock()
@@ -453,6 +466,20 @@ func copyUntilClosed(to, from net.Conn) {
 			return
 		}
 	}
+}
+
+// hold cuts all connections and lets none through until release.
+func (r *relay) hold() {
+	r.mu.Lock()
+	r.held = true
+	r.mu.Unlock()
+	r.cut()
+}
+
+func (r *relay) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held = false
 }
 
 func (r *relay) cut() {
