@@ -20,7 +20,7 @@ import (
 // stackFlags say where a local stack finds its parts.
 type stackFlags struct {
 	root, dir, rayVenv, worker, databaseURL string
-	port, agentPort, chainPort              int
+	port, agentPort, chainPort, simulate    int
 	verbose                                 bool
 }
 
@@ -79,7 +79,8 @@ func (f *stackFlags) options(progress func(string, time.Duration)) (devstack.Opt
 	slog.SetDefault(log)
 	return devstack.Options{
 		Root: root, Dir: f.dir, Musterd: self, Worker: f.worker, RayVenv: f.rayVenv, Cache: filepath.Join(root, ".cache"),
-		Port: f.port, AgentPort: f.agentPort, ChainPort: f.chainPort, DatabaseURL: f.databaseURL, Progress: progress, Log: log,
+		Port: f.port, AgentPort: f.agentPort, ChainPort: f.chainPort, DatabaseURL: f.databaseURL, Simulate: f.simulate, Progress: progress,
+		Working: printWorking, Log: log,
 	}, nil
 }
 
@@ -92,11 +93,17 @@ func upCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), flags) },
 	}
 	flags.add(cmd, "var/local", 8080, 7443, 8899)
+	cmd.Flags().IntVar(&flags.simulate, "simulate", 0,
+		fmt.Sprintf("so many simulated hosts besides, at most %d, for a large market to look at; clusters on them run no Ray", devstack.MaxSimulated))
 	return cmd
 }
 
 func printStep(step string, took time.Duration) {
 	fmt.Printf("  ready  %-28s %5.1f s\n", step, took.Seconds())
+}
+
+func printWorking(step string, done, total int) {
+	fmt.Printf("  ...    %-28s %d of %d\n", step, done, total)
 }
 
 func up(ctx context.Context, flags *stackFlags) error {
@@ -118,6 +125,10 @@ func up(ctx context.Context, flags *stackFlags) error {
 	fmt.Printf("\nFrom a terminal:\n  export PATH=%s:$PATH\n  muster login --server %s --wallet %s\n", filepath.Dir(options.Musterd), stack.ConsoleURL(), people.Engineer.KeyFile)
 	fmt.Printf("\nThe chain's RPC is at %s, logs are in %s.\nThe GPUs are simulated; Ray, the database and the chain's programs are real. Ctrl-C stops everything.\n",
 		stack.RPCURL(), strings.TrimSuffix(filepath.Join(options.Dir, "logs"), "/"))
+	if flags.simulate > 0 {
+		fmt.Printf("\nBesides there are %d simulated hosts: clusters on them can be booked, watched and released, but run no Ray.\n"+
+			"For one that does, book H100s in region %s.\n", flags.simulate, devstack.Region)
+	}
 	<-ctx.Done()
 	fmt.Println("\nStopping")
 	return stack.Stop()

@@ -2,7 +2,8 @@
 //
 // Every part is the real one: PostgreSQL, the Solana VM behind JSON-RPC, the signer, the control plane, and three agents (one
 // head host and two GPU hosts of different owners) that run real Ray. Only the GPUs are simulated, by a C library loaded through
-// the real go-nvml, and they are marked as simulated wherever they show. Each part is a process of its own and is started again
+// the real go-nvml, and they are marked as simulated wherever they show. With Options.Simulate
+// there is a large market besides, of hosts that only their agents' protocol makes (package simfleet). Each part is a process of its own and is started again
 // when it dies, so killing any of them shows what the others do about it.
 //
 // Everything that the stack stores lies under Options.Dir and survives a restart; what it seeds (people, owners, prices, the
@@ -67,8 +68,10 @@ type Options struct {
 	ChainPort   int    // of the chain's JSON-RPC; 0: any free one
 	DatabaseURL string // an existing PostgreSQL instead of an embedded one
 	Split       bool   // run the control plane's roles in a process each
+	Simulate    int    // so many simulated hosts beside the stack's own, at most MaxSimulated
 
 	Progress func(step string, took time.Duration) // called after each step; may be nil
+	Working  func(step string, done, total int)    // called now and then during a long one; may be nil
 	Log      *slog.Logger
 }
 
@@ -82,6 +85,8 @@ type Stack struct {
 	pool     *pgxpool.Pool
 	parts    []*part // in the order of their start
 
+	simulation *simulation // nil without simulated hosts
+
 	ports  ports
 	people People
 	orgs   organisations
@@ -92,6 +97,12 @@ type ports struct {
 	ops                            [3]int // one a process of the control plane
 
 	slot int // the first of a run of rayaddr's slots that nothing else on this machine uses
+}
+
+// step is one of the things that a start consists of.
+type step struct {
+	name string
+	do   func(context.Context) error
 }
 
 // Up starts the stack. On failure it stops what it has started; the error says where the failed part's log is.
@@ -108,10 +119,7 @@ func Up(ctx context.Context, options Options) (stack *Stack, err error) {
 			err = errors.Join(err, s.Stop())
 		}
 	}()
-	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
+	steps := []step{
 		{"folders and ports", s.prepare},
 		{"PostgreSQL", s.startPostgres},
 		{"local Solana chain", s.startChain},
@@ -122,7 +130,11 @@ func Up(ctx context.Context, options Options) (stack *Stack, err error) {
 		{"control plane", s.startControlPlane},
 		{"hosts", s.startHosts},
 		{"prices and first deposit", s.seedMarket},
-	} {
+	}
+	if options.Simulate > 0 {
+		steps = append(steps, step{"simulated hosts", s.startSimulation})
+	}
+	for _, step := range steps {
 		began := time.Now()
 		if err := step.do(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w (logs are in %s)", step.name, err, s.path("logs"))
@@ -136,12 +148,15 @@ func Up(ctx context.Context, options Options) (stack *Stack, err error) {
 
 // Stop ends every part in the reverse order of its start. The state stays.
 func (s *Stack) Stop() error {
+	var err error
+	if s.simulation != nil {
+		err = s.simulation.stop()
+	}
 	for i := len(s.parts) - 1; i >= 0; i-- {
 		s.parts[i].stop()
 	}
-	var err error
 	if s.chain != nil {
-		err = s.chain.Close()
+		err = errors.Join(err, s.chain.Close())
 	}
 	if s.pool != nil {
 		s.pool.Close()
@@ -150,6 +165,12 @@ func (s *Stack) Stop() error {
 		err = errors.Join(err, s.postgres.Stop())
 	}
 	return err
+}
+
+func (s *Stack) tell(step string, done, total int) {
+	if s.options.Working != nil {
+		s.options.Working(step, done, total)
+	}
 }
 
 // ConsoleURL is where the console and the API are.

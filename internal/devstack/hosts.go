@@ -17,8 +17,10 @@ import (
 	"github.com/muster-gpu/muster/scheduler/market"
 )
 
+// Region is where the stack's own hosts are. Simulated ones are in others.
+const Region = "eu-north"
+
 const (
-	region      = "eu-north"
 	gpusPerHost = 4
 	hostsBound  = 60 * time.Second
 )
@@ -81,7 +83,7 @@ func (s *Stack) startHost(ctx context.Context, tokens *fleet.Tokens, h host, lib
 		arguments = append(arguments, "--no-gpus")
 	}
 	if _, err := os.Stat(filepath.Join(state, "identity.json")); errors.Is(err, os.ErrNotExist) {
-		_, secret, err := tokens.Create(ctx, h.org, s.people.Finance.User, h.kind, region, "local")
+		_, secret, err := tokens.Create(ctx, h.org, s.people.Finance.User, h.kind, Region, "local")
 		if err != nil {
 			return err
 		}
@@ -97,7 +99,11 @@ func (s *Stack) startHost(ctx context.Context, tokens *fleet.Tokens, h host, lib
 // hostsConnected looks in the database, where a host is fit once its inventory has been taken.
 func (s *Stack) hostsConnected(ctx context.Context) error {
 	var fit int
-	err := s.pool.QueryRow(ctx, `SELECT count(*) FROM hosts WHERE connected AND state IN ('idle', 'leased')`).Scan(&fit)
+	var names []string
+	for _, h := range s.hosts() {
+		names = append(names, h.name)
+	}
+	err := s.pool.QueryRow(ctx, `SELECT count(*) FROM hosts WHERE connected AND state IN ('idle', 'leased') AND name = ANY($1)`, names).Scan(&fit)
 	if err == nil && fit < len(s.hosts()) {
 		return fmt.Errorf("%d of %d are fit", fit, len(s.hosts()))
 	}

@@ -60,11 +60,15 @@ func (s *Stack) Client(p Person) (*client.Client, error) {
 
 type organisations struct{ platform, customer, ridge, fjord ids.Org }
 
+func (s *Stack) signIn() identity.SignInConfig {
+	return identity.SignInConfig{
+		Domain: strings.TrimPrefix(s.ConsoleURL(), "http://"), URI: s.ConsoleURL(), ChainID: "solana:localnet", Statement: "Sign in to Muster.",
+	}
+}
+
 // seedPeople makes organisations and people, or finds those of an earlier start.
 func (s *Stack) seedPeople(ctx context.Context) error {
-	service, err := identity.New(s.pool, identity.SignInConfig{
-		Domain: strings.TrimPrefix(s.ConsoleURL(), "http://"), URI: s.ConsoleURL(), ChainID: "solana:localnet", Statement: "Sign in to Muster.",
-	})
+	service, err := identity.New(s.pool, s.signIn())
 	if err != nil {
 		return err
 	}

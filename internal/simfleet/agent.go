@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/muster-gpu/muster/internal/agentpb"
+	"github.com/muster-gpu/muster/internal/ids"
 )
 
 const (
@@ -28,7 +29,7 @@ const (
 	enrolTimeout     = 15 * time.Second
 	renewTimeout     = 10 * time.Second
 	renewRetry       = time.Minute
-	keepaliveTime    = 10 * time.Second // as the real agent's
+	keepaliveTime    = time.Minute // as the real agent's
 	keepaliveTimeout = 5 * time.Second
 	reconnectBase    = 200 * time.Millisecond
 	reconnectMax     = 5 * time.Second
@@ -93,6 +94,9 @@ func (a *agent) run(ctx context.Context) {
 		}
 		a.fleet.log.DebugContext(ctx, "simulated host not connected", "host", a.host.Name, "error", err)
 		a.mu.Lock()
+		if limit == refusedMax {
+			a.askRecheck()
+		}
 		delay := min(limit, reconnectBase<<min(attempt-1, 10))
 		delay = delay/2 + time.Duration(a.rng.Int64N(int64(delay/2)+1))
 		if next := time.Now().Add(delay); next.After(a.until) {
@@ -167,6 +171,12 @@ func (a *agent) certificate(*tls.CertificateRequestInfo) (*tls.Certificate, erro
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.identity.tlsCertificate(), nil
+}
+
+func (a *agent) id() ids.Host {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.identity.host
 }
 
 func (a *agent) enrolOnce(ctx context.Context) error {
@@ -261,6 +271,7 @@ func (a *agent) greet(s *session) error {
 	a.fleet.arrived(a)
 	a.sendMeasured()
 	a.sendReport()
+	a.askRecheck()
 	a.fleet.clock.after(time.Duration(a.rng.Int64N(int64(s.interval))), func() { a.beat(s) })
 	a.fleet.clock.after(healthInterval/2+time.Duration(a.rng.Int64N(int64(healthInterval/2))), func() { a.tellHealth(s) })
 	a.scheduleRenewal(s, time.Until(a.identity.renewal())+time.Duration(a.rng.Int64N(int64(renewRetry))))

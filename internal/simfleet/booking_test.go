@@ -28,8 +28,8 @@ func openMarket(t testing.TB, seed uint64, count int, events ...simfleet.Event) 
 	w := schedulertest.New(t)
 	b := serve(t, w.Pool)
 	hosts := simfleet.Generate(seed, count)
-	c := &customer{World: w, bundle: b, hosts: hosts, fleet: b.play(simfleet.Options{Hosts: hosts, Seed: seed, Events: events})}
-	b.eventually(len(hosts), allIdle)
+	c := &customer{World: w, bundle: b, hosts: hosts, fleet: b.play(simfleet.Options{Hosts: hosts, Seed: seed, Events: events, Keeper: b})}
+	b.allIdle(len(hosts))
 	for i, h := range hosts {
 		if h.Kind == simfleet.KindGPU {
 			w.Exec(`INSERT INTO asks (id, org_id, host_id, price_per_gpu_hour) VALUES ($1, $2, $3, $4)`,
@@ -82,7 +82,7 @@ func (c *customer) settled() {
 		return left == 0 && open == 0, fmt.Sprintf("%d nodes on hosts, %d in the database", left, open)
 	})
 	c.bundle.eventually(0, `SELECT count(*) FROM leases WHERE state <> 'closed'`)
-	c.bundle.eventually(len(c.hosts), allIdle)
+	c.bundle.allIdle(len(c.hosts))
 	if twice := c.bundle.count(`SELECT count(*) FROM leases a JOIN leases b ON a.gpu_id = b.gpu_id AND a.id < b.id
 		AND tstzrange(a.opened_at, a.closed_at) && tstzrange(b.opened_at, b.closed_at)`); twice > 0 {
 		c.Errorf("%d pairs of leases share a GPU and a time", twice)

@@ -22,7 +22,7 @@ import (
 
 const (
 	maxEntering = 48 // hosts that enrol or connect at once
-	maxPricing  = 4  // price changes under way
+	maxActing   = 4  // owners who do something at once
 )
 
 // Joiner gives a host the join token that it enrols with.
@@ -30,20 +30,23 @@ type Joiner interface {
 	JoinToken(ctx context.Context, host Host) (string, error)
 }
 
-// Pricer sets what a host's owner asks: prices are the market's, not the agents'.
-type Pricer interface {
+// Keeper does for the hosts what no agent can: what their owners do.
+type Keeper interface {
+	// SetAsk sets what a host's owner asks.
 	SetAsk(ctx context.Context, host Host, id ids.Host, ask Ask) error
+	// Recheck has a host verified again whose hardware has been mended.
+	Recheck(ctx context.Context, host Host, id ids.Host) error
 }
 
 // Options configure a Fleet. Address, Hosts and Joiner are required.
 type Options struct {
 	Address string // of the gateway: HOST:PORT
-	Hosts   []Host // as Generate makes them; Host.Index is the place in the slice
+	Hosts   []Host // as Generate makes them; events name them by their place here
 	Joiner  Joiner
 
 	Seed        uint64
 	Events      []Event       // as Plan makes them; they begin once the hosts that are there from the start have connected
-	Pricer      Pricer        // for price changes; nil: there are none
+	Keeper      Keeper        // nil: nobody changes prices, and what is quarantined stays so
 	Store       Store         // default Forget
 	RayVersions []string      // that hosts say they can start
 	Heartbeat   time.Duration // instead of the interval that the control plane asks for; for measuring
@@ -74,8 +77,9 @@ type Fleet struct {
 	gateway   *gateway
 	agents    []*agent
 	entrance  chan struct{}
-	pricing   chan struct{}
+	acting    chan struct{}
 	enrolment *grpc.ClientConn
+	life      context.Context // of Run
 	work      sync.WaitGroup
 
 	heartbeats atomic.Int64
@@ -98,7 +102,7 @@ func New(options Options) (*Fleet, error) {
 	}
 	f := &Fleet{
 		options: options, log: options.Log, clock: newWheel(), gateway: &gateway{verified: map[[sha256.Size]byte]bool{}},
-		entrance: make(chan struct{}, maxEntering), pricing: make(chan struct{}, maxPricing), assembled: make(chan struct{}),
+		entrance: make(chan struct{}, maxEntering), acting: make(chan struct{}, maxActing), assembled: make(chan struct{}),
 	}
 	f.clusters = &clusters{clock: f.clock, all: map[string]*rayCluster{}}
 	if err := f.makeAgents(); err != nil {
@@ -168,6 +172,7 @@ func (f *Fleet) Run(ctx context.Context, ready func()) error {
 	defer cancel()
 	defer f.enrolment.Close() //nolint:errcheck // nothing is in flight
 	f.work.Go(func() { f.clock.run(ctx) })
+	f.life = ctx
 	for _, a := range f.agents {
 		f.work.Go(func() { a.run(ctx) })
 	}
@@ -180,47 +185,46 @@ func (f *Fleet) Run(ctx context.Context, ready func()) error {
 		}
 	}
 	for _, e := range f.options.Events {
-		f.clock.after(e.At, func() { f.befall(ctx, e) })
+		f.clock.after(e.At, func() { f.Befall(e) })
 	}
 	ready()
 	<-ctx.Done()
 	return nil
 }
 
-// befall makes an event happen. It is called by the wheel, so that what waits has a goroutine of its own.
-func (f *Fleet) befall(ctx context.Context, e Event) {
+// Befall makes an event happen now, beside those of the schedule. Call it while the fleet runs.
+func (f *Fleet) Befall(e Event) {
 	f.count(func(s *Stats) { s.Events++ })
 	a := f.agents[e.Host]
 	if e.Kind != PriceChange {
 		a.befall(e)
 		return
 	}
-	id := f.HostID(e.Host)
-	if f.options.Pricer == nil || id.IsZero() {
+	f.act(a, func(ctx context.Context, id ids.Host) error { return f.options.Keeper.SetAsk(ctx, a.host, id, e.Ask) })
+}
+
+// act has a host's owner do something, in a goroutine of its own: it may wait.
+func (f *Fleet) act(a *agent, do func(ctx context.Context, id ids.Host) error) {
+	id := a.id()
+	if f.options.Keeper == nil || id.IsZero() {
 		return
 	}
 	f.work.Go(func() {
 		select {
-		case f.pricing <- struct{}{}:
-		case <-ctx.Done():
+		case f.acting <- struct{}{}:
+		case <-f.life.Done():
 			return
 		}
-		defer func() { <-f.pricing }()
-		if err := f.options.Pricer.SetAsk(ctx, a.host, id, e.Ask); err != nil && ctx.Err() == nil {
-			f.log.WarnContext(ctx, "simulated owner's price not set", "host_id", id, "error", err)
+		defer func() { <-f.acting }()
+		if err := do(f.life, id); err != nil && f.life.Err() == nil {
+			f.log.WarnContext(f.life, "what a simulated owner wanted was not done", "host_id", id, "error", err)
 		}
 	})
 }
 
-// Befall makes an event happen now, beside those of the schedule.
-func (f *Fleet) Befall(ctx context.Context, e Event) { f.befall(ctx, e) }
-
 // HostID is the id that a host has been enrolled under; zero before.
 func (f *Fleet) HostID(index int) ids.Host {
-	a := f.agents[index]
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.identity.host
+	return f.agents[index].id()
 }
 
 // Stats returns what the fleet has done so far.

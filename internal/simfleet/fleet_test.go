@@ -12,8 +12,6 @@ import (
 	"github.com/muster-gpu/muster/internal/testkit"
 )
 
-const allIdle = `SELECT count(*) FROM hosts WHERE connected AND state = 'idle' AND simulated`
-
 func TestAFleetSurvivesFlapsAndFaults(t *testing.T) {
 	t.Parallel()
 	b := serve(t, testkit.DB(t))
@@ -22,12 +20,12 @@ func TestAFleetSurvivesFlapsAndFaults(t *testing.T) {
 	events := simfleet.Plan(seed, hosts, 20*time.Second, simfleet.Rates{
 		simfleet.Join: 20, simfleet.Flap: 60, simfleet.Vanish: 20, simfleet.GPULost: 15, simfleet.XID: 10, simfleet.ClockSkew: 10,
 	})
-	played := b.play(simfleet.Options{Hosts: hosts, Seed: seed, Events: events})
+	played := b.play(simfleet.Options{Hosts: hosts, Seed: seed, Events: events, Keeper: b})
 	testkit.Eventually(t, patience, func() (bool, string) {
 		stats := played.Stats()
 		return stats.Events == len(events) && stats.Connected == len(hosts), fmt.Sprintf("%+v", stats)
 	})
-	b.eventually(len(hosts), allIdle)
+	b.allIdle(len(hosts))
 	gpus := 0
 	for _, h := range hosts {
 		gpus += h.GPUs
@@ -69,7 +67,7 @@ func playOnce(b *bundle, hosts []simfleet.Host, path string) map[string]ids.Host
 	var all map[string]ids.Host
 	b.within(func(inner *bundle) {
 		played := inner.play(simfleet.Options{Hosts: hosts, Store: journal})
-		inner.eventually(len(hosts), allIdle)
+		inner.allIdle(len(hosts))
 		all = map[string]ids.Host{}
 		for i, h := range hosts {
 			all[h.Name] = played.HostID(i)
@@ -86,9 +84,9 @@ func TestPricesChangeThroughTheirOwner(t *testing.T) {
 	b := serve(t, testkit.DB(t))
 	hosts := simfleet.Generate(3, 5)
 	asked := make(chan simfleet.Ask, 1)
-	played := b.play(simfleet.Options{Hosts: hosts, Pricer: pricer(asked)})
+	played := b.play(simfleet.Options{Hosts: hosts, Keeper: asker{b, asked}})
 	want := simfleet.Ask{Price: 123, Floor: 100}
-	played.Befall(t.Context(), simfleet.Event{Kind: simfleet.PriceChange, Host: len(hosts) - 1, Ask: want})
+	played.Befall(simfleet.Event{Kind: simfleet.PriceChange, Host: len(hosts) - 1, Ask: want})
 	select {
 	case got := <-asked:
 		if got.Price != want.Price || got.Floor != want.Floor {

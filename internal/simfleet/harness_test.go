@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/lifecycle"
+	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/internal/pgnotify"
 	"github.com/muster-gpu/muster/internal/simfleet"
 	"github.com/muster-gpu/muster/internal/testkit"
@@ -29,10 +31,11 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // bundle is a gateway over a database, and the organisations that simulated hosts belong to.
 type bundle struct {
 	testing.TB
-	pool    *pgxpool.Pool
-	tokens  *fleet.Tokens
-	gateway *fleet.Gateway
-	orgs    map[int]ids.Org
+	pool     *pgxpool.Pool
+	tokens   *fleet.Tokens
+	registry *fleet.Registry
+	gateway  *fleet.Gateway
+	orgs     map[int]ids.Org
 }
 
 type openUnsealer struct{}
@@ -46,7 +49,7 @@ func serve(t testing.TB, pool *pgxpool.Pool) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{TB: t, pool: pool, tokens: fleet.NewTokens(pool, authority), orgs: map[int]ids.Org{}}
+	b := &bundle{TB: t, pool: pool, tokens: fleet.NewTokens(pool, authority), registry: fleet.NewRegistry(pool, money.Currency{Symbol: "USDC", Decimals: 6}), orgs: map[int]ids.Org{}}
 	b.addOrg(simfleet.Platform, "Platform", true)
 	for i, name := range simfleet.Owners {
 		b.addOrg(i, name, false)
@@ -139,6 +142,22 @@ func (b *bundle) eventually(want int, sql string) {
 	})
 }
 
+// allIdle waits until a number of hosts are connected and idle.
+func (b *bundle) allIdle(want int) {
+	b.Helper()
+	testkit.Eventually(b, patience, func() (bool, string) {
+		if b.count(`SELECT count(*) FROM hosts WHERE connected AND state = 'idle' AND simulated AND failing_gate = ''`) == want {
+			return true, ""
+		}
+		var others []string
+		if err := b.pool.QueryRow(context.Background(), `SELECT array_agg(DISTINCT state || ' ' || state_reason || ' connected ' || connected || ' ' || failing_gate)
+			FROM hosts WHERE NOT (connected AND state = 'idle' AND failing_gate = '')`).Scan(&others); err != nil {
+			b.Fatal(err)
+		}
+		return false, strings.Join(others, "; ")
+	})
+}
+
 // within runs a part of a test whose fleets end with it.
 func (b *bundle) within(body func(inner *bundle)) {
 	b.Helper()
@@ -162,11 +181,25 @@ type scope struct {
 // Cleanup implements testing.TB.
 func (s scope) Cleanup(f func()) { *s.cleanups = append(*s.cleanups, f) }
 
-// pricer hands on what owners ask.
-type pricer chan<- simfleet.Ask
+// SetAsk implements simfleet.Keeper.
+func (b *bundle) SetAsk(ctx context.Context, _ simfleet.Host, id ids.Host, ask simfleet.Ask) error {
+	_, err := b.pool.Exec(ctx, `UPDATE asks SET price_per_gpu_hour = $2 WHERE host_id = $1`, id, ask.Price)
+	return err
+}
 
-// SetAsk implements simfleet.Pricer.
-func (p pricer) SetAsk(_ context.Context, _ simfleet.Host, _ ids.Host, ask simfleet.Ask) error {
-	p <- ask
+// Recheck implements simfleet.Keeper.
+func (b *bundle) Recheck(ctx context.Context, host simfleet.Host, id ids.Host) error {
+	return b.registry.Recheck(ctx, b.orgs[host.Owner], id)
+}
+
+// asker hands on what owners ask.
+type asker struct {
+	*bundle
+	asked chan<- simfleet.Ask
+}
+
+// SetAsk implements simfleet.Keeper.
+func (a asker) SetAsk(_ context.Context, _ simfleet.Host, _ ids.Host, ask simfleet.Ask) error {
+	a.asked <- ask
 	return nil
 }

@@ -1,6 +1,7 @@
 package simfleet
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/muster-gpu/muster/internal/agentpb"
+	"github.com/muster-gpu/muster/internal/ids"
 )
 
 // What starting and stopping a node takes.
@@ -16,6 +18,7 @@ const (
 	maxStart       = 2500 * time.Millisecond
 	maxStop        = time.Second
 	summaryMaxWait = 3 * time.Second // a head tells of its cluster at least so often
+	ownerDelay     = time.Second     // until an owner sees that a machine has been mended
 )
 
 const (
@@ -27,12 +30,13 @@ const (
 
 // machine is what is behind an agent. The agent's mutex guards it.
 type machine struct {
-	boots int
-	nodes map[string]*node // nil while there is none
-	skew  time.Duration
-	lost  map[int]bool    // GPUs that fell off the bus
-	xids  map[int][]int32 // hardware errors since it was switched on, by GPU
-	doom  time.Duration   // it is switched off for so long as soon as it begins to start a node
+	boots  int
+	nodes  map[string]*node // nil while there is none
+	skew   time.Duration
+	lost   map[int]bool    // GPUs that fell off the bus
+	xids   map[int][]int32 // hardware errors since it was switched on, by GPU
+	doom   time.Duration   // it is switched off for so long as soon as it begins to start a node
+	mended bool            // its owner has to have it verified again
 }
 
 // node is a node of a cluster on this host.
@@ -192,6 +196,7 @@ func (a *agent) switchOff(away time.Duration) {
 // restart is a reset of the machine, which mends its GPUs.
 func (a *agent) restart() {
 	a.machine.boots++
+	a.machine.mended = a.machine.mended || len(a.machine.lost)+len(a.machine.xids) > 0
 	a.machine.lost, a.machine.xids = nil, nil
 }
 
@@ -226,6 +231,17 @@ func (a *agent) befall(e Event) {
 		a.fleet.clock.after(e.For, a.setClock)
 	case PriceChange: // the owner's doing, not the host's
 	}
+}
+
+// askRecheck has the owner ask for a verification once the machine has been mended. The mutex is held.
+func (a *agent) askRecheck() {
+	if !a.machine.mended {
+		return
+	}
+	a.machine.mended = false
+	a.fleet.clock.after(ownerDelay, func() {
+		a.fleet.act(a, func(ctx context.Context, id ids.Host) error { return a.fleet.options.Keeper.Recheck(ctx, a.host, id) })
+	})
 }
 
 func set[V any](all *map[int]V, gpu int, value V) {

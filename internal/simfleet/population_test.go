@@ -1,6 +1,8 @@
 package simfleet_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/muster-gpu/muster/internal/simfleet"
 	"github.com/muster-gpu/muster/scheduler/fleet"
+	"github.com/muster-gpu/muster/scheduler/market/pricing"
 )
 
 // realH100 is what the local stack's real hosts ask for theirs.
@@ -49,6 +52,17 @@ func checkHost(t *rapid.T, index int, h simfleet.Host) {
 	}
 	if h.Kind != simfleet.KindGPU || h.Owner < 0 || h.Owner >= len(simfleet.Owners) || h.GPUs < 1 || h.GPUs > 8 || h.Ask.Floor <= 0 || h.Ask.Floor > h.Ask.Price {
 		t.Errorf("a GPU host is %+v", h)
+	}
+	var rules pricing.Rules
+	if len(h.Ask.Rules) > 0 {
+		decoder := json.NewDecoder(bytes.NewReader(h.Ask.Rules))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&rules); err != nil {
+			t.Errorf("the market does not read %s: %v", h.Ask.Rules, err)
+		}
+	}
+	if err := rules.Validate(); err != nil {
+		t.Errorf("the market does not take %s: %v", h.Ask.Rules, err)
 	}
 	if fleet.ModelName(h.Product, 0) == "H100" && h.Ask.Floor <= realH100 {
 		t.Errorf("an H100 of %s may cost %d, no more than a real one", h.Name, h.Ask.Floor)

@@ -21,6 +21,7 @@ const (
 	startChild  = 30 * time.Second
 	askUsage    = "usage"
 	askProfile  = "profile"
+	askEnd      = "end of profile"
 	bytesPerKiB = 1 << 10
 )
 
@@ -119,7 +120,15 @@ func (c *child) window(ctx context.Context, s settings, db *database) (sample, e
 	return sample{
 		heartbeats: after.Heartbeats - before.Heartbeats, wall: time.Since(began), serverRSS: after.RSS, postgres: now - postgres,
 		server: time.Duration(after.Microseconds-before.Microseconds) * time.Microsecond,
-	}, err
+	}, errors.Join(err, c.endProfile(s))
+}
+
+func (c *child) endProfile(s settings) error {
+	if s.profile == "" {
+		return nil
+	}
+	_, err := c.ask(askEnd)
+	return err
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -138,10 +147,13 @@ func obey(address, profile string, heartbeats func() int64, end func()) error {
 	fmt.Println(address)
 	requests := bufio.NewScanner(os.Stdin)
 	for requests.Scan() {
-		if requests.Text() == askProfile {
+		switch requests.Text() {
+		case askProfile:
 			if err := startProfile(profile); err != nil {
 				return err
 			}
+		case askEnd:
+			pprof.StopCPUProfile()
 		}
 		u, err := ownUsage()
 		if err != nil {
