@@ -49,6 +49,8 @@ bench-ready: setup ## a booked cluster against the same Ray started by hand
 
 .PHONY: bench-placement
 bench-placement: ## gangs beside kube-scheduler, Nomad and a scan; its first build takes minutes
+	@go -C bench vet -mod=mod ./...
+	@go -C bench test -mod=mod ./...
 	@python3 scripts/bench.py placement
 
 .PHONY: bench-fleet

@@ -24,6 +24,7 @@ buf=$(scripts/tool.sh buf)
 
 check "go vet" go vet ./...
 check "golangci-lint" "$golangci" run --timeout 15m
+check "format of bench" "$golangci" fmt --diff bench/... # to look deeper, its peers would have to be built: minutes
 check "buf" "$buf" lint
 check "shellcheck" shellcheck --external-sources --source-path=SCRIPTDIR scripts/*.sh .ci/run
 check "localnet types" npm --silent --prefix deploy/localnet run check
