@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/scheduler/fleet/fleetdb"
 )
 
@@ -148,7 +147,7 @@ func noted(note string) string {
 
 // Observe adds a stretch of time, which has just passed, to the hosts' history.
 func (c *Care) Observe(ctx context.Context, term int64, stretch time.Duration) error {
-	for after := (ids.Host{}); ; {
+	for after := (uuid.NullUUID{}); ; {
 		var page fleetdb.ObserveHostsRow
 		err := c.led(ctx, term, func(ctx context.Context, tx pgx.Tx) (err error) {
 			page, err = c.queries.ObserveHosts(ctx, tx, after, maxHostsPerQuery, stretch.Milliseconds())
@@ -157,7 +156,7 @@ func (c *Care) Observe(ctx context.Context, term int64, stretch time.Duration) e
 		if err != nil || page.Hosts < maxHostsPerQuery {
 			return err
 		}
-		after = ids.Host(page.Last)
+		after = uuid.NullUUID{UUID: page.Last, Valid: true}
 	}
 }
 
@@ -175,7 +174,7 @@ func (c *Care) Count(ctx context.Context, term int64) error {
 
 // Score brings reliability and tiers in line with the history.
 func (c *Care) Score(ctx context.Context, term int64) error {
-	for after := (ids.Host{}); ; {
+	for after := (uuid.NullUUID{}); ; {
 		var page []fleetdb.HistoryPageRow
 		err := c.led(ctx, term, func(ctx context.Context, tx pgx.Tx) (err error) {
 			if page, err = c.queries.HistoryPage(ctx, tx, reliabilityDays, after, maxHostsPerQuery); err != nil {
@@ -190,7 +189,7 @@ func (c *Care) Score(ctx context.Context, term int64) error {
 		if err != nil || len(page) < maxHostsPerQuery {
 			return err
 		}
-		after = page[len(page)-1].ID
+		after = uuid.NullUUID{UUID: uuid.UUID(page[len(page)-1].ID), Valid: true}
 	}
 }
 

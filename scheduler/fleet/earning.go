@@ -261,10 +261,10 @@ func priceCheck(market prices) Check {
 	limit := max(market.hiredMedian, market.paidMax)
 	c.State, c.Measured, c.Required = Pass, market.perHour(market.ask.PricePerGPUHour), "at most "+market.perHour(limit)
 	if market.hired > 0 {
-		c.Measured += fmt.Sprintf(", where %d hired GPUs of the model cost %s in the middle", market.hired, market.perHour(market.hiredMedian))
+		c.Measured += fmt.Sprintf("; the median of the model's %d hired GPUs is %s", market.hired, market.perHour(market.hiredMedian))
 	}
 	if market.paid > 0 {
-		c.Measured += ", and bookings have lately paid up to " + market.perHour(market.paidMax)
+		c.Measured += "; bookings have lately paid up to " + market.perHour(market.paidMax)
 	}
 	if market.ask.PricePerGPUHour > limit {
 		since := market.ask.UpdatedAt
@@ -273,9 +273,13 @@ func priceCheck(market prices) Check {
 	return c
 }
 
-// perHour writes a price of a GPU-hour.
+// perHour writes a price of a GPU-hour, with no more decimals than it has but two at least.
 func (p prices) perHour(amount money.Amount) string {
-	return strings.TrimSpace(p.currency.Format(amount)+" "+p.currency.Symbol) + " an hour"
+	text := p.currency.Format(amount)
+	if whole, fraction, found := strings.Cut(text, "."); found {
+		text = whole + "." + fraction[:max(min(2, len(fraction)), len(strings.TrimRight(fraction, "0")))]
+	}
+	return strings.TrimSpace(text+" "+p.currency.Symbol) + " an hour"
 }
 
 // demandCheck never fails: that few are hired is nothing that an owner can mend.

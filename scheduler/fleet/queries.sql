@@ -372,7 +372,7 @@ SELECT pg_notify('muster_cluster_events', org_id::text) FROM event;
 WITH page AS (
     SELECT h.id, (h.connected AND h.state IN ('idle', 'leased', 'draining', 'verifying'))::boolean AS online
     FROM hosts h
-    WHERE h.id > @after AND h.state NOT IN ('enrolled', 'retired') AND NOT EXISTS (SELECT 1 FROM maintenance_windows w
+    WHERE (sqlc.narg(after)::uuid IS NULL OR h.id > sqlc.narg(after)) AND h.state NOT IN ('enrolled', 'retired') AND NOT EXISTS (SELECT 1 FROM maintenance_windows w
         WHERE w.host_id = h.id AND w.begun_at IS NOT NULL AND w.ended_at IS NULL AND w.cancelled_at IS NULL)
     ORDER BY h.id LIMIT @page
 ), written AS (
@@ -406,7 +406,7 @@ WHERE (d.delivered, d.failed) <> (excluded.delivered, excluded.failed);
 SELECT h.id, h.reliability_bps, h.trust_tier, coalesce(sum(d.observed_ms), 0)::bigint AS observed_ms, coalesce(sum(d.online_ms), 0)::bigint AS online_ms,
     coalesce(sum(d.delivered), 0)::bigint AS delivered, coalesce(sum(d.failed), 0)::bigint AS failed
 FROM hosts h LEFT JOIN host_days d ON d.host_id = h.id AND d.day > (now() AT TIME ZONE 'UTC')::date - @days::integer
-WHERE h.id > @after AND h.state <> 'retired'
+WHERE (sqlc.narg(after)::uuid IS NULL OR h.id > sqlc.narg(after)) AND h.state <> 'retired'
 GROUP BY h.id ORDER BY h.id LIMIT @page;
 
 -- name: SetReliability :exec

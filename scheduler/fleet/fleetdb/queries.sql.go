@@ -454,7 +454,7 @@ const historyPage = `-- name: HistoryPage :many
 SELECT h.id, h.reliability_bps, h.trust_tier, coalesce(sum(d.observed_ms), 0)::bigint AS observed_ms, coalesce(sum(d.online_ms), 0)::bigint AS online_ms,
     coalesce(sum(d.delivered), 0)::bigint AS delivered, coalesce(sum(d.failed), 0)::bigint AS failed
 FROM hosts h LEFT JOIN host_days d ON d.host_id = h.id AND d.day > (now() AT TIME ZONE 'UTC')::date - $1::integer
-WHERE h.id > $2 AND h.state <> 'retired'
+WHERE ($2::uuid IS NULL OR h.id > $2) AND h.state <> 'retired'
 GROUP BY h.id ORDER BY h.id LIMIT $3
 `
 
@@ -469,7 +469,7 @@ type HistoryPageRow struct {
 }
 
 // What the last days say of some hosts, in id order, with what is written of them.
-func (q *Queries) HistoryPage(ctx context.Context, db DBTX, days int32, after ids.Host, page int32) ([]HistoryPageRow, error) {
+func (q *Queries) HistoryPage(ctx context.Context, db DBTX, days int32, after uuid.NullUUID, page int32) ([]HistoryPageRow, error) {
 	rows, err := db.Query(ctx, historyPage, days, after, page)
 	if err != nil {
 		return nil, err
@@ -1239,7 +1239,7 @@ const observeHosts = `-- name: ObserveHosts :one
 WITH page AS (
     SELECT h.id, (h.connected AND h.state IN ('idle', 'leased', 'draining', 'verifying'))::boolean AS online
     FROM hosts h
-    WHERE h.id > $1 AND h.state NOT IN ('enrolled', 'retired') AND NOT EXISTS (SELECT 1 FROM maintenance_windows w
+    WHERE ($1::uuid IS NULL OR h.id > $1) AND h.state NOT IN ('enrolled', 'retired') AND NOT EXISTS (SELECT 1 FROM maintenance_windows w
         WHERE w.host_id = h.id AND w.begun_at IS NOT NULL AND w.ended_at IS NULL AND w.cancelled_at IS NULL)
     ORDER BY h.id LIMIT $2
 ), written AS (
@@ -1258,7 +1258,7 @@ type ObserveHostsRow struct {
 
 // History ---------------------------------------------------------------------
 // Adds a stretch of time to the present day of some hosts, in id order. Planned maintenance is not observed. Returned is the last host.
-func (q *Queries) ObserveHosts(ctx context.Context, db DBTX, after ids.Host, page int32, elapsedMs int64) (ObserveHostsRow, error) {
+func (q *Queries) ObserveHosts(ctx context.Context, db DBTX, after uuid.NullUUID, page int32, elapsedMs int64) (ObserveHostsRow, error) {
 	row := db.QueryRow(ctx, observeHosts, after, page, elapsedMs)
 	var i ObserveHostsRow
 	err := row.Scan(&i.Last, &i.Hosts)
