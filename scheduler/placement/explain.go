@@ -4,67 +4,242 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+	"strings"
+
+	"github.com/muster-gpu/muster/internal/ids"
 )
 
-// conditionNodes blocks when there are too few hosts to begin with, whatever they have.
-const conditionNodes = "node_count"
+// Names of conditions that explanations treat by name.
+const (
+	conditionModel    = "gpu_model"
+	conditionClass    = "gpu_class" // the same for requests without a model
+	conditionRegion   = "region"
+	conditionOwner    = "owner"
+	conditionImage    = "image"
+	conditionFree     = "free"
+	conditionReserved = "reserved"
+	conditionPrice    = "price"
+	conditionGPUs     = "gpus_per_node"
+	conditionSite     = "site"       // hosts enough, but not on one site
+	conditionNetwork  = "network"    // hosts enough, but not near enough to each other
+	conditionNodes    = "node_count" // too few hosts to begin with, whatever they have
+)
 
-// conditionNetwork blocks when there are enough hosts, but not near enough to each other.
-const conditionNetwork = "network"
-
-// Explain runs the same conditions one after another and says what each leaves. The blocking one is the first that leaves
-// fewer hosts than nodes are wanted; if it took nothing away, too many nodes are wanted.
+// Explain puts the fleet through the conditions one after another and says what each leaves. The blocking one is the first that
+// leaves fewer hosts of one model and runtime than nodes are wanted. A request that contradicts itself is told so before anything
+// else. It looks at every host once: O(hosts).
 func (x *Index) Explain(r Request) Explanation {
-	var e Explanation
-	remaining := make([]*Host, 0, x.Len())
-	for i := range x.entries {
-		if x.entries[i].part != nil {
-			remaining = append(remaining, &x.entries[i].Host)
-		}
+	s := x.survey(&r)
+	e := Explanation{Funnel: s.funnel}
+	var found bool
+	if e.Blocking, e.Summary, found = x.contradiction(&r); found {
+		return e
 	}
-	alone := excludedAlone(remaining, &r)
-	for _, c := range conditions {
-		before := len(remaining)
-		remaining = slices.DeleteFunc(remaining, func(h *Host) bool { return !c.passes(h, &r) })
-		step := Step{Condition: c.name, Hosts: len(remaining), Excludes: alone[c.name]}
-		for _, h := range remaining {
-			step.GPUs += bits.OnesCount64(h.freeFor(&r))
-		}
-		e.Funnel = append(e.Funnel, step)
-		if e.Blocking == "" && len(remaining) < r.Nodes {
-			e.Blocking = c.name
-			if len(remaining) == before {
-				e.Blocking = conditionNodes
-			}
-			e.Summary = fmt.Sprintf("%s wanted, each on a host of its own, but only %d %s.", count(r.Nodes, "node"), len(remaining), c.blocks(&r))
-		}
+	if x.Len() < r.Nodes && s.gang[0] > 0 {
+		e.Blocking = conditionNodes
+		e.Summary = fmt.Sprintf("%s wanted, each on a host of its own, but there are only %s at all.", count(r.Nodes, "node"), count(x.Len(), "host"))
+		return e
 	}
-	if _, placed := x.Place(r); e.Blocking == "" && !placed {
-		e.Blocking = conditionNetwork
-		e.Summary = fmt.Sprintf("%s wanted, but no %d of the hosts are near enough to each other.", count(r.Nodes, "node"), r.Nodes)
+	for i, step := range s.funnel {
+		if s.gang[i] < r.Nodes {
+			e.Blocking, e.Summary = step.Condition, s.blocks(i, &r)
+			return e
+		}
 	}
 	return e
 }
 
-// excludedAlone counts the GPUs of hosts that fail one condition and no other.
-func excludedAlone(hosts []*Host, r *Request) map[string]int {
-	alone := map[string]int{}
-	for _, h := range hosts {
-		failed, times := "", 0
-		for i := range conditions {
-			if !conditions[i].passes(h, r) {
-				if times++; times > 1 {
-					break
+// survey is what the conditions leave of the fleet.
+type survey struct {
+	funnel []Step
+	gang   []int // by step: the hosts of the largest set of one model and runtime
+}
+
+// survey goes through the fleet. Sums and largest values do not depend on the order in which it meets the hosts.
+func (x *Index) survey(r *Request) survey {
+	steps := len(conditions)
+	s := survey{funnel: make([]Step, steps), gang: make([]int, steps)}
+	for i := range conditions {
+		s.funnel[i].Condition = conditions[i].name
+	}
+	if r.Model == "" {
+		s.funnel[0].Condition = conditionClass
+	}
+	var apart Step // what the last condition, on links, leaves if there is one
+	switch {
+	case r.SameSite:
+		apart.Condition = conditionSite
+	case r.MaxRTT > 0:
+		apart.Condition = conditionNetwork
+	}
+	largest := 0
+	for _, g := range x.groups {
+		left := make([]int, steps)
+		var eligible []found
+		for _, p := range g.parts {
+			for at := range p.slots {
+				h := &x.entries[at].Host
+				if s.count(h, r, left) && apart.Condition != "" {
+					eligible = append(eligible, found{free: bits.OnesCount64(h.freeFor(r)), slot: at})
 				}
-				failed = conditions[i].name
 			}
 		}
-		if times == 1 {
-			alone[failed] += h.GPUs
+		for i := range left {
+			s.gang[i] = max(s.gang[i], left[i])
+		}
+		if apart.Condition != "" {
+			set, all := x.widest(eligible, r)
+			largest = max(largest, set.hosts)
+			apart.Hosts, apart.GPUs, apart.Excludes = apart.Hosts+set.hosts, apart.GPUs+set.gpus, apart.Excludes+all.gpus-set.gpus
 		}
 	}
-	return alone
+	if apart.Condition != "" {
+		s.funnel, s.gang = append(s.funnel, apart), append(s.gang, largest)
+	}
+	return s
 }
+
+// count puts one host through the conditions and reports whether it passes all of them. It stops at the second that it fails: the
+// first one ends its way through the funnel, and only a host that fails no second one is excluded by that alone.
+func (s *survey) count(h *Host, r *Request, left []int) bool {
+	failed, gpus := -1, h.GPUs
+	for i := range conditions {
+		c := &conditions[i]
+		switch c.name {
+		case conditionFree:
+			gpus = bits.OnesCount64(h.idle(r))
+		case conditionReserved:
+			gpus = bits.OnesCount64(h.freeFor(r))
+		}
+		if c.passes(h, r) {
+			if failed < 0 {
+				s.funnel[i].Hosts++
+				s.funnel[i].GPUs += gpus
+				left[i]++
+			}
+			continue
+		}
+		if failed >= 0 {
+			return false
+		}
+		failed = i
+	}
+	if failed >= 0 {
+		s.funnel[failed].Excludes += h.GPUs
+	}
+	return failed < 0
+}
+
+// blocks says that a step leaves too few hosts.
+func (s *survey) blocks(step int, r *Request) string {
+	few := fmt.Sprintf("%s wanted, each on a host of its own, but ", count(r.Nodes, "node"))
+	switch name := s.funnel[step].Condition; name {
+	case conditionSite:
+		return few + fmt.Sprintf("no site has more than %d that would do.", s.gang[step])
+	case conditionNetwork:
+		return few + fmt.Sprintf("of those that would do only %d are within %s of each other.", s.gang[step], r.MaxRTT)
+	case conditionModel, conditionClass:
+		return few + fmt.Sprintf("only %d %s%s.", s.gang[step], leaves(name, r), s.mixed(step))
+	default:
+		return few + fmt.Sprintf("only %d of those %s%s.", s.gang[step], leaves(name, r), s.mixed(step))
+	}
+}
+
+// mixed adds why hosts are too few that would be enough in all.
+func (s *survey) mixed(step int) string {
+	if s.funnel[step].Hosts == s.gang[step] {
+		return ""
+	}
+	return ", of one model and runtime"
+}
+
+// leaves says what the hosts have that a condition leaves.
+func leaves(condition string, r *Request) string {
+	switch condition {
+	case conditionModel:
+		return "have " + r.Model
+	case conditionClass:
+		return "have such GPUs"
+	case conditionRegion:
+		return "are in " + strings.Join(r.Regions, ", ")
+	case conditionImage:
+		return "can start Ray " + r.Image
+	case conditionGPUs:
+		return fmt.Sprintf("have %s free at once", count(r.GPUsPerNode, "GPU"))
+	default:
+		return plainly[condition]
+	}
+}
+
+// plainly are the conditions that are said without naming what was asked for.
+var plainly = map[string]string{
+	"open":            "are online and offered",
+	"tier":            "have the standing that is asked for",
+	"reliability":     "are as reliable as is asked for",
+	conditionOwner:    "belong to an owner that is allowed",
+	"driver":          "have a driver that is new enough",
+	"cpu":             "have enough CPUs for each node",
+	"memory":          "have enough memory for each node",
+	"disk":            "have enough disk for each node",
+	conditionFree:     "have a free GPU",
+	conditionReserved: "keep enough GPUs free of later bookings and maintenance",
+	conditionPrice:    "ask no more than the price limit",
+	"host":            "are not in use by or given up for this cluster",
+}
+
+// contradiction finds conditions of a request that no fleet like this one could meet together.
+func (x *Index) contradiction(r *Request) (blocking, summary string, found bool) {
+	switch {
+	case r.Nodes < 1:
+		return conditionNodes, "A cluster has at least one node: ask for more than none.", true
+	case r.GPUsPerNode < 1:
+		return conditionGPUs, "A node has at least one GPU: ask for more than none.", true
+	case r.GPUsPerNode > maxGPUs:
+		return conditionGPUs, fmt.Sprintf("A host has at most %d GPUs, and so has a node: ask for more nodes of fewer GPUs.", maxGPUs), true
+	case r.MaxPrice < 0:
+		return conditionPrice, "The price limit is below zero, and no host pays to be booked.", true
+	case len(r.AllowOwners) > 0 && !slices.ContainsFunc(r.AllowOwners, func(owner ids.Org) bool { return !slices.Contains(r.DenyOwners, owner) }):
+		return conditionOwner, "Every owner that is allowed is denied as well: take them off one of the lists.", true
+	case r.Model == "":
+		return "", "", false
+	}
+	return x.contradictsModel(r)
+}
+
+// contradictsModel compares a request with the most that the hosts of its model have.
+func (x *Index) contradictsModel(r *Request) (blocking, summary string, found bool) {
+	var memory int64
+	var compute, gpus int
+	hosts, running := false, false
+	for _, g := range x.groups {
+		if g.model != r.Model {
+			continue
+		}
+		hosts, running = true, running || r.Runtime == "" || g.runtime == r.Runtime
+		for _, p := range g.parts {
+			for at := range p.slots {
+				h := &x.entries[at].Host
+				memory, compute, gpus = max(memory, h.MemoryMiB), max(compute, h.Compute), max(gpus, h.GPUs)
+			}
+		}
+	}
+	switch {
+	case !hosts:
+		return "", "", false
+	case !running:
+		return conditionModel, fmt.Sprintf("No host with %s runs nodes with %s.", r.Model, r.Runtime), true
+	case memory < r.MinMemoryMiB:
+		return conditionModel, fmt.Sprintf("%s has %d MiB a GPU, and at least %d MiB are asked for: leave out one of the two.", r.Model, memory, r.MinMemoryMiB), true
+	case compute < r.MinCompute:
+		return conditionModel, fmt.Sprintf("%s has compute capability %s, and at least %s is asked for: leave out one of the two.", r.Model, capability(compute), capability(r.MinCompute)), true
+	case gpus < r.GPUsPerNode:
+		return conditionGPUs, fmt.Sprintf("No host has more than %d %s, and a node is on one host: ask for more nodes of fewer GPUs.", gpus, r.Model), true
+	}
+	return "", "", false
+}
+
+// capability writes a compute capability as NVIDIA does: 90 is 9.0.
+func capability(tenfold int) string { return fmt.Sprintf("%d.%d", tenfold/10, tenfold%10) }
 
 func count(n int, noun string) string {
 	if n == 1 {

@@ -339,27 +339,3 @@ func (x *Index) Free(id ids.Host, model string, mask uint64) {
 		x.Put(h)
 	}
 }
-
-// FreeFor returns the GPUs that a request could take on the host, were the host suitable.
-func (h *Host) FreeFor(r Request) uint64 { return h.freeFor(&r) }
-
-func (h *Host) freeFor(r *Request) uint64 {
-	taken := h.Leased
-	if r.Start > 0 {
-		taken = 0
-		for _, lease := range h.Leases {
-			if lease.To > r.Start {
-				taken |= lease.GPUs
-			}
-		}
-	}
-	if r.Preempt {
-		taken &^= h.Spot
-	}
-	for _, reserved := range h.Reserved {
-		if reserved.From < r.Until && reserved.To > r.Start {
-			taken |= reserved.GPUs
-		}
-	}
-	return h.Well &^ taken
-}

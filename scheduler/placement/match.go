@@ -1,59 +1,86 @@
 package placement
 
 import (
-	"fmt"
 	"math/bits"
 	"slices"
-	"strings"
 
 	"github.com/muster-gpu/muster/internal/money"
 )
 
-// condition is one thing that a host must have for a node. The same list decides and explains.
+// condition is one thing that a host must have for a node. The same list decides and explains. Each condition judges for itself, so
+// that a host which fails several of them is not told off for one and the same lack twice.
 type condition struct {
 	name   string
 	passes func(h *Host, r *Request) bool
-	blocks func(r *Request) string // the summary when too few hosts remain after it
 }
 
-func says(text string) func(*Request) string { return func(*Request) string { return text } }
-
-var conditions = []condition{
-	{"gpu_model", func(h *Host, r *Request) bool {
-		return (r.Model == "" || h.Model == r.Model) && h.MemoryMiB >= r.MinMemoryMiB && h.Compute >= r.MinCompute && (r.Runtime == "" || h.Runtime == r.Runtime)
-	}, func(r *Request) string {
-		if r.Model == "" {
-			return "hosts have such GPUs"
-		}
-		return "hosts have " + r.Model
+// conditions are in the order in which explanations go through them.
+var conditions = [...]condition{
+	{conditionModel, func(h *Host, r *Request) bool {
+		return (r.Model == "" || h.Model == r.Model) && (r.Runtime == "" || h.Runtime == r.Runtime) && h.MemoryMiB >= r.MinMemoryMiB && h.Compute >= r.MinCompute
 	}},
-	{"region", func(h *Host, r *Request) bool { return len(r.Regions) == 0 || slices.Contains(r.Regions, h.Region) }, func(r *Request) string { return "of those are in " + strings.Join(r.Regions, ", ") }},
-	{"open", func(h *Host, _ *Request) bool { return h.Open }, says("of those are online and offered")},
-	{"tier", func(h *Host, r *Request) bool { return h.Tier >= r.MinTier }, says("of those have the standing that is asked for")},
-	{"reliability", func(h *Host, r *Request) bool { return h.Reliability >= r.MinReliability }, says("of those are as reliable as is asked for")},
-	{"owner", func(h *Host, r *Request) bool {
+	{conditionRegion, func(h *Host, r *Request) bool { return len(r.Regions) == 0 || slices.Contains(r.Regions, h.Region) }},
+	{"open", func(h *Host, _ *Request) bool { return h.Open }},
+	{"tier", func(h *Host, r *Request) bool { return h.Tier >= r.MinTier }},
+	{"reliability", func(h *Host, r *Request) bool { return h.Reliability >= r.MinReliability }},
+	{conditionOwner, func(h *Host, r *Request) bool {
 		return (len(r.AllowOwners) == 0 || slices.Contains(r.AllowOwners, h.Owner)) && !slices.Contains(r.DenyOwners, h.Owner)
-	}, says("of those belong to an owner that is allowed")},
-	{"image", func(h *Host, r *Request) bool { return r.Image == "" || slices.Contains(h.Images, r.Image) }, func(r *Request) string { return "of those can start Ray " + r.Image }},
-	{"driver", func(h *Host, r *Request) bool { return h.Driver >= r.MinDriver }, says("of those have a driver that is new enough")},
-	{"cpu", func(h *Host, r *Request) bool { return r.CPUs <= share(h.CPUs, h, r) }, says("of those have enough CPUs for each node")},
-	{"memory", func(h *Host, r *Request) bool { return r.MemoryBytes <= share(h.MemoryBytes, h, r) }, says("of those have enough memory for each node")},
-	{"disk", func(h *Host, r *Request) bool { return r.DiskBytes <= share(h.DiskBytes, h, r) }, says("of those have enough disk for each node")},
-	{"free", func(h *Host, r *Request) bool { return h.freeFor(r) != 0 }, says("of those have a free GPU")},
-	{"price", func(h *Host, r *Request) bool { return within(h.Prices[r.Class], r.MaxPrice) }, says("of those ask no more than the price limit")},
-	{"gpus_per_node", func(h *Host, r *Request) bool { return bits.OnesCount64(h.freeFor(r)) >= r.GPUsPerNode }, func(r *Request) string {
-		return fmt.Sprintf("of those have %d free GPUs on one machine", r.GPUsPerNode)
 	}},
-	{"host", func(h *Host, r *Request) bool { return !slices.Contains(r.Exclude, h.ID) }, says("of those are not in use by or given up for this cluster")},
+	{conditionImage, func(h *Host, r *Request) bool { return r.Image == "" || slices.Contains(h.Images, r.Image) }},
+	{"driver", func(h *Host, r *Request) bool { return h.Driver >= r.MinDriver }},
+	{"cpu", func(h *Host, r *Request) bool { return r.CPUs <= share(h.CPUs, h, r) }},
+	{"memory", func(h *Host, r *Request) bool { return r.MemoryBytes <= share(h.MemoryBytes, h, r) }},
+	{"disk", func(h *Host, r *Request) bool { return r.DiskBytes <= share(h.DiskBytes, h, r) }},
+	{conditionFree, func(h *Host, r *Request) bool { return h.idle(r) != 0 }},
+	{conditionReserved, func(h *Host, r *Request) bool {
+		return len(h.Reserved) == 0 || bits.OnesCount64(h.idle(r)) < r.GPUsPerNode || bits.OnesCount64(h.freeFor(r)) >= r.GPUsPerNode
+	}},
+	{conditionPrice, func(h *Host, r *Request) bool { return within(h.Prices[r.Class], r.MaxPrice) }},
+	{conditionGPUs, func(h *Host, r *Request) bool {
+		idle := h.idle(r)
+		return idle == 0 && bits.OnesCount64(h.Well) >= r.GPUsPerNode || bits.OnesCount64(idle) >= r.GPUsPerNode
+	}},
+	{"host", func(h *Host, r *Request) bool { return !slices.Contains(r.Exclude, h.ID) }},
 }
 
-func passesAll(h *Host, r *Request) bool {
+// suits reports whether a host could take a node of the request.
+func suits(h *Host, r *Request) bool {
 	for i := range conditions {
 		if !conditions[i].passes(h, r) {
 			return false
 		}
 	}
 	return true
+}
+
+// FreeFor returns the GPUs that a request could take on the host, were the host suitable.
+func (h *Host) FreeFor(r Request) uint64 { return h.freeFor(&r) }
+
+func (h *Host) freeFor(r *Request) uint64 {
+	free := h.idle(r)
+	for _, reserved := range h.Reserved {
+		if reserved.From < r.Until && reserved.To > r.Start {
+			free &^= reserved.GPUs
+		}
+	}
+	return free
+}
+
+// idle are the GPUs that would be free if nothing were reserved.
+func (h *Host) idle(r *Request) uint64 {
+	taken := h.Leased
+	if r.Start > 0 {
+		taken = 0
+		for _, lease := range h.Leases {
+			if lease.To > r.Start {
+				taken |= lease.GPUs
+			}
+		}
+	}
+	if r.Preempt {
+		taken &^= h.Spot
+	}
+	return h.Well &^ taken
 }
 
 // share is a node's part of what its host has, by GPUs.

@@ -1,11 +1,12 @@
 package placement
 
 import (
+	"bytes"
 	"cmp"
 	"math/bits"
 	"slices"
-	"time"
 
+	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
 )
 
@@ -18,7 +19,13 @@ type found struct {
 
 // better orders hosts by how much they are preferred: cheaper, then fewer GPUs left over, then by id.
 func (x *Index) better(a, b found) int {
-	return cmp.Or(cmp.Compare(a.price, b.price), cmp.Compare(a.free, b.free), slices.Compare(x.entries[a.slot].ID[:], x.entries[b.slot].ID[:]))
+	if a.price != b.price {
+		return cmp.Compare(a.price, b.price)
+	}
+	if a.free != b.free {
+		return cmp.Compare(a.free, b.free)
+	}
+	return compareIDs(x.entries[a.slot].ID, x.entries[b.slot].ID)
 }
 
 // walk yields the hosts of some parts that can each take a node of the request, the preferred ones first. A yield of false ends it.
@@ -50,7 +57,7 @@ func (x *Index) walk(parts []*part, r *Request, yield func(found) bool) {
 			return
 		}
 		merge.next()
-		if passesAll(&x.entries[next.slot].Host, r) && !yield(next) {
+		if suits(&x.entries[next.slot].Host, r) && !yield(next) {
 			return
 		}
 	}
@@ -61,7 +68,7 @@ func (x *Index) walkAll(parts []*part, r *Request, yield func(found) bool) {
 	var all []found
 	for _, p := range parts {
 		for at := range p.slots {
-			if h := &x.entries[at].Host; passesAll(h, r) {
+			if h := &x.entries[at].Host; suits(h, r) {
 				all = append(all, found{int64(h.Prices[r.Class]), bits.OnesCount64(h.freeFor(r)), at})
 			}
 		}
@@ -174,22 +181,28 @@ func (g *gang) add(f found) {
 
 // beats reports whether a complete gang is preferred to another, or to none.
 func (x *Index) beats(a, b *gang) bool {
-	if b == nil {
+	switch {
+	case b == nil:
 		return true
+	case a.price != b.price:
+		return a.price < b.price
+	case a.stranded != b.stranded:
+		return a.stranded < b.stranded
+	default:
+		return slices.CompareFunc(x.sortedIDs(a), x.sortedIDs(b), compareIDs) < 0
 	}
-	return cmp.Or(cmp.Compare(a.price, b.price), cmp.Compare(a.stranded, b.stranded), slices.CompareFunc(x.byID(a), x.byID(b), func(s, t int32) int {
-		return slices.Compare(x.entries[s].ID[:], x.entries[t].ID[:])
-	})) < 0
 }
 
-func (x *Index) byID(g *gang) []int32 {
-	slots := make([]int32, len(g.nodes))
+func (x *Index) sortedIDs(g *gang) []ids.Host {
+	all := make([]ids.Host, len(g.nodes))
 	for i, n := range g.nodes {
-		slots[i] = n.slot
+		all[i] = x.entries[n.slot].ID
 	}
-	slices.SortFunc(slots, func(s, t int32) int { return slices.Compare(x.entries[s].ID[:], x.entries[t].ID[:]) })
-	return slots
+	slices.SortFunc(all, compareIDs)
+	return all
 }
+
+func compareIDs(a, b ids.Host) int { return bytes.Compare(a[:], b[:]) }
 
 // Place returns the cheapest plan, or false and nothing. Explain tells why.
 func (x *Index) Place(r Request) (Plan, bool) {
@@ -270,124 +283,6 @@ func (x *Index) cheapest(parts []*part, r *Request, best *gang, may func(*entry)
 		return nil
 	}
 	return g
-}
-
-// boundEvery is how many hosts a walk over sites looks at between two looks at whether it may end.
-const boundEvery = 64
-
-// sameSite is the cheapest gang that lies within one site. Each site's first hosts are its best gang; the walk ends when no site that
-// is still incomplete can match the best complete one.
-func (x *Index) sameSite(parts []*part, r *Request, best *gang) *gang {
-	gangs := map[*site]*gang{}
-	var winner *gang
-	looked := 0
-	x.walk(parts, r, func(f found) bool {
-		if looked++; best != nil && looked%boundEvery == 0 && hopeless(gangs, f.price, r.Nodes, best.price) {
-			return false
-		}
-		s := x.entries[f.slot].site
-		g := gangs[s]
-		if s == nil { // a site of its own
-			g = &gang{}
-		} else if g == nil {
-			g = &gang{}
-			gangs[s] = g
-		}
-		if len(g.nodes) == r.Nodes {
-			return true
-		}
-		g.add(f)
-		if len(g.nodes) == r.Nodes && x.beats(g, best) {
-			best, winner = g, g
-		}
-		return true
-	})
-	return winner
-}
-
-// hopeless reports whether no incomplete gang can cost as little as limit when every further host costs at least price.
-func hopeless(gangs map[*site]*gang, price int64, nodes int, limit int64) bool {
-	if price*int64(nodes) <= limit {
-		return false
-	}
-	for _, g := range gangs {
-		if missing := nodes - len(g.nodes); missing > 0 && g.price+price*int64(missing) <= limit {
-			return false
-		}
-	}
-	return true
-}
-
-// near is the cheapest gang whose nodes are near enough to each other. A link between two sites takes the sum of their round trips
-// to the control plane, so at most one site of a gang is farther than half the bound: the gang lies within one site, or within the
-// sites of half the bound, or within one farther site and those that are near enough to it.
-func (x *Index) near(parts []*part, r *Request, best *gang) *gang {
-	var chosen *gang
-	consider := func(g *gang) {
-		if g != nil && x.beats(g, best) {
-			best, chosen = g, g
-		}
-	}
-	consider(x.sameSite(parts, r, best))
-	consider(x.cheapest(parts, r, best, func(e *entry) bool { rtt := e.rtt(); return rtt > 0 && 2*rtt <= r.MaxRTT }))
-	for _, far := range x.fartherThan(parts, r) {
-		rtt := far.rtt()
-		consider(x.cheapest(parts, r, best, func(e *entry) bool {
-			return e == far || far.site != nil && e.site == far.site || e.rtt() > 0 && e.rtt()+rtt <= r.MaxRTT
-		}))
-	}
-	return chosen
-}
-
-// fartherThan names one host of each site that is farther than half the bound and not farther than all of it, in order.
-func (x *Index) fartherThan(parts []*part, r *Request) []*entry {
-	var all []*entry
-	seen := map[*site]bool{}
-	x.walk(parts, r, func(f found) bool {
-		e := &x.entries[f.slot]
-		if rtt := e.rtt(); 2*rtt > r.MaxRTT && rtt < r.MaxRTT && (e.site == nil || !seen[e.site]) {
-			seen[e.site] = true
-			all = append(all, e)
-		}
-		return true
-	})
-	return all
-}
-
-// rtt is the round trip of the entry's site to the control plane; 0 when it is not known.
-func (e *entry) rtt() time.Duration {
-	if e.site == nil {
-		return e.RTT
-	}
-	return e.site.rtt
-}
-
-// worst is the round trip between the two nodes farthest apart: 0 within a site, -1 when it is not known.
-func (x *Index) worst(nodes []found) time.Duration {
-	first := &x.entries[nodes[0].slot]
-	apart := slices.ContainsFunc(nodes[1:], func(n found) bool {
-		e := &x.entries[n.slot]
-		return e.site == nil || e.site != first.site
-	})
-	if !apart {
-		return 0
-	}
-	var farthest, second time.Duration
-	var of *entry
-	for _, n := range nodes {
-		e := &x.entries[n.slot]
-		rtt := e.rtt()
-		switch {
-		case rtt == 0:
-			return -1
-		case of != nil && e.site != nil && e.site == of.site:
-		case rtt > farthest:
-			farthest, second, of = rtt, farthest, e
-		default:
-			second = max(second, rtt)
-		}
-	}
-	return farthest + second
 }
 
 // Candidates returns hosts that could each take a node, the preferred ones first, at most limit of them.
