@@ -12,7 +12,7 @@ import (
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/scheduler/fleet"
-	"github.com/muster-gpu/muster/scheduler/schedulerdb"
+	"github.com/muster-gpu/muster/scheduler/market"
 	"github.com/muster-gpu/muster/settlement/metering"
 	"github.com/muster-gpu/muster/settlement/payouts"
 )
@@ -73,7 +73,7 @@ func (s *Server) setAsk(ctx context.Context, in *askInput) (*output[apiv1.Host],
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Market.SetAsk(ctx, org, in.ID, price, in.Body.Active); err != nil {
+	if err := s.Market.SetAsk(ctx, org, in.ID, market.Ask{Price: price, Active: in.Body.Active}); err != nil {
 		return nil, err
 	}
 	return s.host(ctx, org, in.ID)
@@ -162,7 +162,7 @@ func (s *Server) listPayouts(ctx context.Context, in *orgListInput) (*output[api
 	return page(rows, in.Limit, func(p payouts.Payout) ids.Payout { return p.ID }, s.wirePayout), nil
 }
 
-func (s *Server) wireHost(h fleet.HostView, asks map[ids.Host]schedulerdb.Ask) apiv1.Host {
+func (s *Server) wireHost(h fleet.HostView, asks map[ids.Host]market.Ask) apiv1.Host {
 	ask, offered := asks[h.ID]
 	expires := h.CertificateExpiresAt
 	wire := apiv1.Host{
@@ -178,13 +178,13 @@ func (s *Server) wireHost(h fleet.HostView, asks map[ids.Host]schedulerdb.Ask) a
 		wire.RTTMS = &rtt
 	}
 	if offered {
-		wire.Ask = &apiv1.Ask{PricePerGPUHour: s.money(ask.PricePerGPUHour), Active: ask.Active, UpdatedAt: ask.UpdatedAt}
+		wire.Ask = &apiv1.Ask{PricePerGPUHour: s.money(ask.Price), Active: ask.Active, UpdatedAt: ask.UpdatedAt}
 	}
 	return wire
 }
 
 // whyNotEarning names the first thing that keeps a host from earning, "" while GPUs of it are leased.
-func whyNotEarning(h fleet.HostView, ask schedulerdb.Ask, offered bool) string {
+func whyNotEarning(h fleet.HostView, ask market.Ask, offered bool) string {
 	switch {
 	case h.State == fleet.StateRetired:
 		return "It was retired."

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,27 +11,38 @@ import (
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/scheduler/market"
+	"github.com/muster-gpu/muster/scheduler/market/query"
 	"github.com/muster-gpu/muster/scheduler/placement"
-	"github.com/muster-gpu/muster/scheduler/schedulerdb"
 )
 
 // Market is what the API needs of the market; *market.Service is one.
 type Market interface {
-	Offers(ctx context.Context, model, region string) ([]market.Offer, error)
+	Offers(ctx context.Context, filter query.Filter, sort string, page market.Page) (market.OffersPage, error)
 	Quote(ctx context.Context, org ids.Org, user ids.User, spec market.Spec) (market.Quote, error)
 	GetQuote(ctx context.Context, org ids.Org, id ids.Booking) (market.Quote, error)
-	Explain(ctx context.Context, spec market.Spec) (placement.Explanation, error)
-	Accept(ctx context.Context, org ids.Org, id ids.Booking, clusterName string) (market.Quote, error)
-	SetAsk(ctx context.Context, org ids.Org, host ids.Host, price money.Amount, active bool) error
-	Asks(ctx context.Context, org ids.Org) (map[ids.Host]schedulerdb.Ask, error)
+	Explain(ctx context.Context, spec market.Spec) (placement.Explanation, []market.Change, error)
+	Accept(ctx context.Context, org ids.Org, id ids.Booking, options market.AcceptOptions) (market.Quote, error)
+	SetAsk(ctx context.Context, org ids.Org, host ids.Host, ask market.Ask) error
+	Asks(ctx context.Context, org ids.Org) (map[ids.Host]market.Ask, error)
 }
 
 func (s *Server) listOffers(ctx context.Context, in *offersInput) (*output[apiv1.List[apiv1.Offer]], error) {
-	offers, err := s.Market.Offers(ctx, in.GPUModel, in.Region)
+	var conditions []string
+	if in.GPUModel != "" {
+		conditions = append(conditions, "gpu="+strconv.Quote(in.GPUModel))
+	}
+	if in.Region != "" {
+		conditions = append(conditions, "region="+strconv.Quote(in.Region))
+	}
+	filter, err := query.Parse(strings.Join(conditions, " "), s.Currency)
 	if err != nil {
 		return nil, err
 	}
-	return whole(offers, s.wireOffer), nil
+	found, err := s.Market.Offers(ctx, filter, "model", market.Page{})
+	if err != nil {
+		return nil, err
+	}
+	return whole(found.Offers, s.wireOffer), nil
 }
 
 func (s *Server) createQuote(ctx context.Context, in *orgBody[apiv1.BookingSpec]) (*output[apiv1.Quote], error) {
@@ -68,7 +80,7 @@ func (s *Server) explain(ctx context.Context, in *plainBody[apiv1.BookingSpec]) 
 	if err != nil {
 		return nil, err
 	}
-	explanation, err := s.Market.Explain(ctx, spec)
+	explanation, _, err := s.Market.Explain(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +91,7 @@ func (s *Server) createBooking(ctx context.Context, in *orgBody[apiv1.BookingCre
 	if in.Body.QuoteID.IsZero() {
 		return nil, errs.InvalidField("body.quote_id", "name the quote to book")
 	}
-	booked, err := s.Market.Accept(ctx, callerOf(ctx).org.Org, in.Body.QuoteID, strings.TrimSpace(in.Body.ClusterName))
+	booked, err := s.Market.Accept(ctx, callerOf(ctx).org.Org, in.Body.QuoteID, market.AcceptOptions{ClusterName: strings.TrimSpace(in.Body.ClusterName)})
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
-	"github.com/muster-gpu/muster/scheduler/placement"
+	"github.com/muster-gpu/muster/scheduler/market"
 	"github.com/muster-gpu/muster/settlement/ledger"
 )
 
@@ -31,8 +31,8 @@ func (s *Server) amount(path, text string) (money.Amount, error) {
 // wireDetails turns the domain's details of an error into the documented form.
 func (s *Server) wireDetails(details any) any {
 	switch d := details.(type) {
-	case placement.Explanation:
-		return wireExplanation(d)
+	case market.NoMatch:
+		return wireExplanation(d.Explanation)
 	case ledger.Shortfall:
 		return s.wireShortfall(d)
 	case json.RawMessage:

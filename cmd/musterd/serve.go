@@ -234,7 +234,7 @@ func (p *plane) addScheduler() {
 	clusters.StartAtSlot(p.config.FirstSlot)
 	life := cluster.NewLifecycle(p.pool, p.hub, clusters, balances{p.meter}, p.log)
 	p.showScheduler(clusters, life)
-	p.addLed(leader.RoleScheduler, clusters.Run, life.Run, p.fleet.Purge, fleet.NewCare(p.pool, p.log).Run)
+	p.addLed(leader.RoleScheduler, clusters.Run, life.Run, p.fleet.Purge, fleet.NewCare(p.pool, p.log).Run, p.market().Run)
 }
 
 // balances tells the scheduler what organisations can still spend.
@@ -243,6 +243,10 @@ type balances struct{ meter *metering.Meter }
 func (b balances) Available(ctx context.Context, org ids.Org) (money.Amount, error) {
 	wallet, err := b.meter.Wallet(ctx, org)
 	return wallet.Available, err
+}
+
+func (p *plane) market() *market.Service {
+	return market.New(p.pool, p.hub, p.fleet, p.ledger, p.config.Currency(), p.config.Market.FeeBps, p.log)
 }
 
 func (p *plane) addSettlement() {
@@ -366,7 +370,7 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 	options := api.Options{
 		Log: p.log, Registry: p.registry, Pool: p.pool, Seal: p.box,
 		PublicURL: p.config.API.PublicURL, HostNames: p.config.API.Hosts, Network: network, Currency: p.config.Currency(),
-		Identity: people, Market: market.New(p.pool, p.hub, p.config.Currency(), p.config.Market.FeeBps),
+		Identity: people, Market: p.market(),
 		Clusters: clusters, Fleet: fleet.NewRegistry(p.pool, p.config.Currency()), JoinTokens: fleet.NewTokens(p.pool, authority),
 		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Payouts: p.payouts, Reconciliations: p.reconcile, Notifications: p.hub,
 		Faucet: faucet, GatewayAddress: p.config.Agents.PublicAddress, Console: p.console(),

@@ -13,8 +13,10 @@ import (
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/internal/pgnotify"
+	"github.com/muster-gpu/muster/scheduler/census"
 	"github.com/muster-gpu/muster/scheduler/fleet"
 	"github.com/muster-gpu/muster/scheduler/market"
+	"github.com/muster-gpu/muster/settlement/ledger"
 )
 
 // Region is where the stack's own hosts are. Simulated ones are in others.
@@ -110,9 +112,15 @@ func (s *Stack) hostsConnected(ctx context.Context) error {
 	return err
 }
 
+// newMarket makes a market that sets prices; nobody books in it.
+func (s *Stack) newMarket() *market.Service {
+	currency := s.chain.Currency()
+	return market.New(s.pool, pgnotify.New(s.pool, s.log), census.New(s.pool, s.log), ledger.New(currency), currency, 0, s.log)
+}
+
 // seedMarket sets prices where there are none and pays the first deposit.
 func (s *Stack) seedMarket(ctx context.Context) error {
-	service := market.New(s.pool, pgnotify.New(s.pool, s.log), s.chain.Currency(), 0)
+	service := s.newMarket()
 	for _, h := range s.hosts() {
 		if h.kind != fleet.KindGPU {
 			continue
@@ -128,7 +136,7 @@ func (s *Stack) seedMarket(ctx context.Context) error {
 		if err := s.pool.QueryRow(ctx, `SELECT id FROM hosts WHERE org_id = $1 AND kind = 'gpu' AND state <> 'retired'`, h.org).Scan(&id); err != nil {
 			return fmt.Errorf("find host %s: %w", h.name, err)
 		}
-		if err := service.SetAsk(ctx, h.org, id, h.price, true); err != nil {
+		if err := service.SetAsk(ctx, h.org, id, market.Ask{Price: h.price, Active: true}); err != nil {
 			return err
 		}
 	}

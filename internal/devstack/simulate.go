@@ -2,6 +2,7 @@ package devstack
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -9,10 +10,10 @@ import (
 
 	"github.com/muster-gpu/muster/api/identity"
 	"github.com/muster-gpu/muster/internal/ids"
-	"github.com/muster-gpu/muster/internal/pgnotify"
 	"github.com/muster-gpu/muster/internal/simfleet"
 	"github.com/muster-gpu/muster/scheduler/fleet"
 	"github.com/muster-gpu/muster/scheduler/market"
+	"github.com/muster-gpu/muster/scheduler/market/pricing"
 )
 
 const (
@@ -60,7 +61,7 @@ func (s *Stack) startSimulation(ctx context.Context) error {
 	}
 	sim := &simulation{
 		stack: s, tokens: fleet.NewTokens(s.pool, authority), registry: fleet.NewRegistry(s.pool, s.chain.Currency()), hosts: simfleet.Generate(simulationSeed, s.options.Simulate),
-		market: market.New(s.pool, pgnotify.New(s.pool, s.log), s.chain.Currency(), 0), done: make(chan struct{}),
+		market: s.newMarket(), done: make(chan struct{}),
 	}
 	if err := sim.seedOwners(ctx); err != nil {
 		return err
@@ -116,7 +117,13 @@ func (sim *simulation) JoinToken(ctx context.Context, host simfleet.Host) (strin
 
 // SetAsk implements simfleet.Keeper.
 func (sim *simulation) SetAsk(ctx context.Context, host simfleet.Host, id ids.Host, ask simfleet.Ask) error {
-	return sim.market.SetAsk(ctx, sim.org(host), id, ask.Price, true)
+	var rules pricing.Rules
+	if len(ask.Rules) > 0 {
+		if err := json.Unmarshal(ask.Rules, &rules); err != nil {
+			return fmt.Errorf("read the rules of %s: %w", host.Name, err)
+		}
+	}
+	return sim.market.SetAsk(ctx, sim.org(host), id, market.Ask{Price: ask.Price, Floor: ask.Floor, Rules: rules, Active: true})
 }
 
 // Recheck implements simfleet.Keeper.

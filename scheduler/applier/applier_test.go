@@ -43,7 +43,7 @@ func TestAcceptingTwiceBooksOnce(t *testing.T) {
 	w.AddHost("H100", 4, 1_000_000, "eu")
 	quote := w.Quote(schedulertest.Spec(1, 1))
 	first := w.Accept(quote)
-	again, err := w.Market.Accept(t.Context(), w.Customer, quote.ID, "another name")
+	again, err := w.Market.Accept(t.Context(), w.Customer, quote.ID, market.AcceptOptions{ClusterName: "another name"})
 	if err != nil || again.ClusterID != first.ClusterID {
 		t.Errorf("the second accept gave %v, %v; want cluster %s again", again.ClusterID, err, first.ClusterID)
 	}
@@ -79,7 +79,7 @@ func TestRefusals(t *testing.T) {
 			quote := w.Quote(schedulertest.Spec(1, 1))
 			c.prepare(w)
 			w.Accept(quote)
-			_, err := w.Market.Accept(t.Context(), w.Customer, quote.ID, "")
+			_, err := w.Market.Accept(t.Context(), w.Customer, quote.ID, market.AcceptOptions{})
 			if errs.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("refused with %s: %v", errs.CodeOf(err), err)
 			}
@@ -182,7 +182,7 @@ func TestAnExpiredQuoteCannotBeBooked(t *testing.T) {
 	w.AddHost("H100", 1, 1_000_000, "eu")
 	quote := w.Quote(schedulertest.Spec(1, 1))
 	w.Exec(`UPDATE bookings SET quoted_at = now() - interval '1 hour', expires_at = now() - interval '1 minute'`)
-	if _, err := w.Market.Accept(t.Context(), w.Customer, quote.ID, ""); errs.CodeOf(err) != errs.Expired {
+	if _, err := w.Market.Accept(t.Context(), w.Customer, quote.ID, market.AcceptOptions{}); errs.CodeOf(err) != errs.Expired {
 		t.Errorf("accepting gave %v", err)
 	}
 	other := w.AddOrg("Another")

@@ -38,7 +38,7 @@ func open(t testing.TB, w *schedulertest.World) *market.Service {
 	parts.Go(func() { _ = decider.Run(ctx, schedulertest.Term) })
 	t.Cleanup(func() { cancel(); parts.Wait() })
 	<-listening
-	return market.New(w.Pool, hub, money.Currency{Symbol: "USDC", Decimals: 6}, 250)
+	return market.New(w.Pool, hub, w.Fleet, w.Escrow, money.Currency{Symbol: "USDC", Decimals: 6}, 250, log)
 }
 
 func TestAcceptReturnsTheDecision(t *testing.T) {
@@ -48,11 +48,11 @@ func TestAcceptReturnsTheDecision(t *testing.T) {
 	w.AddHost("H100", 1, 1_000_000, "eu")
 	service := open(t, w)
 	taken, late := w.Quote(schedulertest.Spec(1, 1)), w.Quote(schedulertest.Spec(1, 1))
-	booked, err := service.Accept(t.Context(), w.Customer, taken.ID, "training")
+	booked, err := service.Accept(t.Context(), w.Customer, taken.ID, market.AcceptOptions{ClusterName: "training"})
 	if err != nil || booked.State != "accepted" || booked.ClusterID.IsZero() || booked.Spec.ClusterName != "training" {
 		t.Fatalf("accepting gave %+v, %v", booked, err)
 	}
-	if _, err := service.Accept(t.Context(), w.Customer, late.ID, ""); errs.CodeOf(err) != errs.NoCapacity {
+	if _, err := service.Accept(t.Context(), w.Customer, late.ID, market.AcceptOptions{}); errs.CodeOf(err) != errs.NoCapacity {
 		t.Errorf("accepting what is gone gave %v", err)
 	}
 }
@@ -73,7 +73,7 @@ func TestManyAcceptAtOnceAndEachGetsItsOwnDecision(t *testing.T) {
 	for i, quote := range quotes {
 		customers.Go(func() {
 			var err error
-			if decided[i], err = service.Accept(t.Context(), w.Customer, quote.ID, ""); err != nil && errs.CodeOf(err) != errs.NoCapacity {
+			if decided[i], err = service.Accept(t.Context(), w.Customer, quote.ID, market.AcceptOptions{}); err != nil && errs.CodeOf(err) != errs.NoCapacity {
 				t.Error(err)
 			}
 		})
@@ -102,7 +102,7 @@ func TestAcceptGivesUpWithItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() {
-		_, err := w.Market.Accept(ctx, w.Customer, quote.ID, "") // nobody decides
+		_, err := w.Market.Accept(ctx, w.Customer, quote.ID, market.AcceptOptions{}) // nobody decides
 		result <- err
 	}()
 	testkit.Eventually(t, time.Minute, func() (bool, string) {
@@ -130,7 +130,7 @@ func BenchmarkAccept(b *testing.B) {
 		quote := w.Quote(schedulertest.Spec(2, 2))
 		b.StartTimer()
 		began := time.Now()
-		booked, err := service.Accept(b.Context(), w.Customer, quote.ID, "")
+		booked, err := service.Accept(b.Context(), w.Customer, quote.ID, market.AcceptOptions{})
 		took = append(took, time.Since(began))
 		b.StopTimer()
 		if err != nil {

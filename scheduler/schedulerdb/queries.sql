@@ -1,19 +1,5 @@
 -- Offers and placement ------------------------------------------------------
 
--- name: PlacementHosts :many
--- Every GPU host with an ask, or those of a list, with how many of its healthy GPUs no open lease holds. "Open for business" is
--- decided by the caller from state and active, so that an explanation can tell the two apart.
-SELECT h.id, h.org_id, h.state, h.connected, h.region, h.site, h.simulated, a.active, a.price_per_gpu_hour,
-       g.model, g.memory_mib,
-       count(*)::int AS gpus,
-       count(*) FILTER (WHERE g.healthy AND l.id IS NULL)::int AS free_gpus
-FROM hosts h
-JOIN asks a ON a.host_id = h.id
-JOIN gpus g ON g.host_id = h.id
-LEFT JOIN leases l ON l.gpu_id = g.id AND l.state <> 'closed'
-WHERE h.kind = 'gpu' AND h.state <> 'retired' AND (sqlc.narg(hosts)::uuid[] IS NULL OR h.id = ANY(sqlc.narg(hosts)::uuid[]))
-GROUP BY h.id, a.id, g.model, g.memory_mib;
-
 -- name: HeadHosts :many
 -- Operator hosts that can take a Ray head, least loaded first.
 SELECT h.id, count(n.id)::int AS heads
@@ -31,28 +17,6 @@ WHERE n.ended_at IS NULL OR c.ended_at IS NULL
 ORDER BY n.slot;
 
 -- Quotes and bookings --------------------------------------------------------
-
--- name: InsertQuote :one
-INSERT INTO bookings (id, org_id, created_by, gpu_model, node_count, gpus_per_node, regions, duration_ms,
-    max_price_per_gpu_hour, fee_bps, plan, hold_base_units, expires_at, cluster_name)
-VALUES (@id, @org_id, @created_by, @gpu_model, @node_count, @gpus_per_node, @regions, @duration_ms,
-    sqlc.narg(max_price_per_gpu_hour), @fee_bps, @plan, @hold_base_units, now() + @lifetime::interval, @cluster_name)
-RETURNING quoted_at, expires_at;
-
--- name: GetBooking :one
-SELECT b.*, c.id AS cluster_id, clock_timestamp()::timestamptz AS read_at
-FROM bookings b LEFT JOIN clusters c ON c.booking_id = b.id
-WHERE b.id = @id AND b.org_id = @org_id;
-
--- name: RequestBooking :exec
--- Accepts a quote that is still open, and wakes the applier; asking twice changes nothing.
-WITH requested AS (
-    UPDATE bookings SET requested_at = coalesce(requested_at, now()),
-        cluster_name = CASE WHEN requested_at IS NULL AND @cluster_name::text <> '' THEN @cluster_name ELSE cluster_name END
-    WHERE id = @id AND org_id = @org_id AND state = 'quoted' AND (requested_at IS NOT NULL OR expires_at > now())
-    RETURNING id
-)
-SELECT pg_notify('muster_bookings', '') FROM requested;
 
 -- name: ExpireQuotes :execrows
 UPDATE bookings SET state = 'expired', decided_at = now()
@@ -73,17 +37,6 @@ UPDATE bookings SET state = 'accepted', decided_at = now() WHERE id = @id;
 UPDATE bookings SET state = 'refused', decided_at = now(),
     refusal_code = @refusal_code, refusal = @refusal, refusal_details = sqlc.narg(refusal_details)
 WHERE id = @id;
-
--- name: UpsertAsk :execrows
--- An owner's price; the host must be the owner's.
-INSERT INTO asks (id, org_id, host_id, price_per_gpu_hour, active)
-SELECT @id, h.org_id, h.id, @price_per_gpu_hour, @active
-FROM hosts h WHERE h.id = @host_id AND h.org_id = @org_id AND h.kind = 'gpu' AND h.state <> 'retired'
-ON CONFLICT (host_id) DO UPDATE
-SET price_per_gpu_hour = excluded.price_per_gpu_hour, active = excluded.active, updated_at = now();
-
--- name: AsksOf :many
-SELECT * FROM asks WHERE org_id = @org_id;
 
 -- Writing a cluster -----------------------------------------------------------
 

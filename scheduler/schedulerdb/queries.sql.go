@@ -23,39 +23,6 @@ func (q *Queries) AcceptBooking(ctx context.Context, db DBTX, id ids.Booking) er
 	return err
 }
 
-const asksOf = `-- name: AsksOf :many
-SELECT id, org_id, host_id, price_per_gpu_hour, active, updated_at, floor_per_gpu_hour, rules FROM asks WHERE org_id = $1
-`
-
-func (q *Queries) AsksOf(ctx context.Context, db DBTX, orgID ids.Org) ([]Ask, error) {
-	rows, err := db.Query(ctx, asksOf, orgID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []Ask{}
-	for rows.Next() {
-		var i Ask
-		if err := rows.Scan(
-			&i.ID,
-			&i.OrgID,
-			&i.HostID,
-			&i.PricePerGPUHour,
-			&i.Active,
-			&i.UpdatedAt,
-			&i.FloorPerGPUHour,
-			&i.Rules,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const assertLeader = `-- name: AssertLeader :exec
 
 SELECT assert_leader($1, $2)
@@ -153,97 +120,18 @@ func (q *Queries) ClusterPhases(ctx context.Context, db DBTX, clusterID ids.Clus
 }
 
 const expireQuotes = `-- name: ExpireQuotes :execrows
+
 UPDATE bookings SET state = 'expired', decided_at = now()
 WHERE state = 'quoted' AND requested_at IS NULL AND expires_at <= now()
 `
 
+// Quotes and bookings --------------------------------------------------------
 func (q *Queries) ExpireQuotes(ctx context.Context, db DBTX) (int64, error) {
 	result, err := db.Exec(ctx, expireQuotes)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const getBooking = `-- name: GetBooking :one
-SELECT b.id, b.org_id, b.created_by, b.state, b.gpu_model, b.node_count, b.gpus_per_node, b.regions, b.duration_ms, b.max_price_per_gpu_hour, b.fee_bps, b.plan, b.hold_base_units, b.quoted_at, b.expires_at, b.cluster_name, b.requested_at, b.decided_at, b.refusal_code, b.refusal, b.refusal_details, b.kind, b.purpose, b.target_cluster_id, b.requirements, b.starts_at, b.bids_close_at, b.choose, b.park_after_ms, b.release_after_ms, c.id AS cluster_id, clock_timestamp()::timestamptz AS read_at
-FROM bookings b LEFT JOIN clusters c ON c.booking_id = b.id
-WHERE b.id = $1 AND b.org_id = $2
-`
-
-type GetBookingRow struct {
-	ID                 ids.Booking
-	OrgID              ids.Org
-	CreatedBy          ids.User
-	State              string
-	GPUModel           string
-	NodeCount          int32
-	GPUsPerNode        int32
-	Regions            []string
-	DurationMS         int64
-	MaxPricePerGPUHour *int64
-	FeeBps             int32
-	Plan               []byte
-	HoldBaseUnits      money.Amount
-	QuotedAt           time.Time
-	ExpiresAt          time.Time
-	ClusterName        string
-	RequestedAt        *time.Time
-	DecidedAt          *time.Time
-	RefusalCode        *string
-	Refusal            *string
-	RefusalDetails     []byte
-	Kind               string
-	Purpose            string
-	TargetClusterID    ids.Cluster
-	Requirements       []byte
-	StartsAt           *time.Time
-	BidsCloseAt        *time.Time
-	Choose             string
-	ParkAfterMS        *int64
-	ReleaseAfterMS     *int64
-	ClusterID          ids.Cluster
-	ReadAt             time.Time
-}
-
-func (q *Queries) GetBooking(ctx context.Context, db DBTX, iD ids.Booking, orgID ids.Org) (GetBookingRow, error) {
-	row := db.QueryRow(ctx, getBooking, iD, orgID)
-	var i GetBookingRow
-	err := row.Scan(
-		&i.ID,
-		&i.OrgID,
-		&i.CreatedBy,
-		&i.State,
-		&i.GPUModel,
-		&i.NodeCount,
-		&i.GPUsPerNode,
-		&i.Regions,
-		&i.DurationMS,
-		&i.MaxPricePerGPUHour,
-		&i.FeeBps,
-		&i.Plan,
-		&i.HoldBaseUnits,
-		&i.QuotedAt,
-		&i.ExpiresAt,
-		&i.ClusterName,
-		&i.RequestedAt,
-		&i.DecidedAt,
-		&i.RefusalCode,
-		&i.Refusal,
-		&i.RefusalDetails,
-		&i.Kind,
-		&i.Purpose,
-		&i.TargetClusterID,
-		&i.Requirements,
-		&i.StartsAt,
-		&i.BidsCloseAt,
-		&i.Choose,
-		&i.ParkAfterMS,
-		&i.ReleaseAfterMS,
-		&i.ClusterID,
-		&i.ReadAt,
-	)
-	return i, err
 }
 
 const getCluster = `-- name: GetCluster :one
@@ -301,6 +189,7 @@ func (q *Queries) GetCluster(ctx context.Context, db DBTX, iD ids.Cluster, orgID
 }
 
 const headHosts = `-- name: HeadHosts :many
+
 SELECT h.id, count(n.id)::int AS heads
 FROM hosts h
 LEFT JOIN nodes n ON n.host_id = h.id AND n.ended_at IS NULL
@@ -314,6 +203,7 @@ type HeadHostsRow struct {
 	Heads int32
 }
 
+// Offers and placement ------------------------------------------------------
 // Operator hosts that can take a Ray head, least loaded first.
 func (q *Queries) HeadHosts(ctx context.Context, db DBTX) ([]HeadHostsRow, error) {
 	rows, err := db.Query(ctx, headHosts)
@@ -438,60 +328,6 @@ func (q *Queries) InsertNode(ctx context.Context, db DBTX, arg InsertNodeParams)
 		arg.HostID,
 	)
 	return err
-}
-
-const insertQuote = `-- name: InsertQuote :one
-
-INSERT INTO bookings (id, org_id, created_by, gpu_model, node_count, gpus_per_node, regions, duration_ms,
-    max_price_per_gpu_hour, fee_bps, plan, hold_base_units, expires_at, cluster_name)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
-    $9, $10, $11, $12, now() + $13::interval, $14)
-RETURNING quoted_at, expires_at
-`
-
-type InsertQuoteParams struct {
-	ID                 ids.Booking
-	OrgID              ids.Org
-	CreatedBy          ids.User
-	GPUModel           string
-	NodeCount          int32
-	GPUsPerNode        int32
-	Regions            []string
-	DurationMS         int64
-	MaxPricePerGPUHour *int64
-	FeeBps             int32
-	Plan               []byte
-	HoldBaseUnits      money.Amount
-	Lifetime           time.Duration
-	ClusterName        string
-}
-
-type InsertQuoteRow struct {
-	QuotedAt  time.Time
-	ExpiresAt time.Time
-}
-
-// Quotes and bookings --------------------------------------------------------
-func (q *Queries) InsertQuote(ctx context.Context, db DBTX, arg InsertQuoteParams) (InsertQuoteRow, error) {
-	row := db.QueryRow(ctx, insertQuote,
-		arg.ID,
-		arg.OrgID,
-		arg.CreatedBy,
-		arg.GPUModel,
-		arg.NodeCount,
-		arg.GPUsPerNode,
-		arg.Regions,
-		arg.DurationMS,
-		arg.MaxPricePerGPUHour,
-		arg.FeeBps,
-		arg.Plan,
-		arg.HoldBaseUnits,
-		arg.Lifetime,
-		arg.ClusterName,
-	)
-	var i InsertQuoteRow
-	err := row.Scan(&i.QuotedAt, &i.ExpiresAt)
-	return i, err
 }
 
 const lastOrgEvent = `-- name: LastOrgEvent :one
@@ -725,73 +561,6 @@ func (q *Queries) OrgEvents(ctx context.Context, db DBTX, orgID ids.Org, after i
 	return items, nil
 }
 
-const placementHosts = `-- name: PlacementHosts :many
-
-SELECT h.id, h.org_id, h.state, h.connected, h.region, h.site, h.simulated, a.active, a.price_per_gpu_hour,
-       g.model, g.memory_mib,
-       count(*)::int AS gpus,
-       count(*) FILTER (WHERE g.healthy AND l.id IS NULL)::int AS free_gpus
-FROM hosts h
-JOIN asks a ON a.host_id = h.id
-JOIN gpus g ON g.host_id = h.id
-LEFT JOIN leases l ON l.gpu_id = g.id AND l.state <> 'closed'
-WHERE h.kind = 'gpu' AND h.state <> 'retired' AND ($1::uuid[] IS NULL OR h.id = ANY($1::uuid[]))
-GROUP BY h.id, a.id, g.model, g.memory_mib
-`
-
-type PlacementHostsRow struct {
-	ID              ids.Host
-	OrgID           ids.Org
-	State           string
-	Connected       bool
-	Region          string
-	Site            string
-	Simulated       bool
-	Active          bool
-	PricePerGPUHour money.Amount
-	Model           string
-	MemoryMiB       int64
-	GPUs            int32
-	FreeGPUs        int32
-}
-
-// Offers and placement ------------------------------------------------------
-// Every GPU host with an ask, or those of a list, with how many of its healthy GPUs no open lease holds. "Open for business" is
-// decided by the caller from state and active, so that an explanation can tell the two apart.
-func (q *Queries) PlacementHosts(ctx context.Context, db DBTX, hosts []uuid.UUID) ([]PlacementHostsRow, error) {
-	rows, err := db.Query(ctx, placementHosts, hosts)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []PlacementHostsRow{}
-	for rows.Next() {
-		var i PlacementHostsRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.OrgID,
-			&i.State,
-			&i.Connected,
-			&i.Region,
-			&i.Site,
-			&i.Simulated,
-			&i.Active,
-			&i.PricePerGPUHour,
-			&i.Model,
-			&i.MemoryMiB,
-			&i.GPUs,
-			&i.FreeGPUs,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const refuseBooking = `-- name: RefuseBooking :exec
 UPDATE bookings SET state = 'refused', decided_at = now(),
     refusal_code = $1, refusal = $2, refusal_details = $3
@@ -806,53 +575,6 @@ func (q *Queries) RefuseBooking(ctx context.Context, db DBTX, refusalCode *strin
 		iD,
 	)
 	return err
-}
-
-const requestBooking = `-- name: RequestBooking :exec
-WITH requested AS (
-    UPDATE bookings SET requested_at = coalesce(requested_at, now()),
-        cluster_name = CASE WHEN requested_at IS NULL AND $1::text <> '' THEN $1 ELSE cluster_name END
-    WHERE id = $2 AND org_id = $3 AND state = 'quoted' AND (requested_at IS NOT NULL OR expires_at > now())
-    RETURNING id
-)
-SELECT pg_notify('muster_bookings', '') FROM requested
-`
-
-// Accepts a quote that is still open, and wakes the applier; asking twice changes nothing.
-func (q *Queries) RequestBooking(ctx context.Context, db DBTX, clusterName string, iD ids.Booking, orgID ids.Org) error {
-	_, err := db.Exec(ctx, requestBooking, clusterName, iD, orgID)
-	return err
-}
-
-const upsertAsk = `-- name: UpsertAsk :execrows
-INSERT INTO asks (id, org_id, host_id, price_per_gpu_hour, active)
-SELECT $1, h.org_id, h.id, $2, $3
-FROM hosts h WHERE h.id = $4 AND h.org_id = $5 AND h.kind = 'gpu' AND h.state <> 'retired'
-ON CONFLICT (host_id) DO UPDATE
-SET price_per_gpu_hour = excluded.price_per_gpu_hour, active = excluded.active, updated_at = now()
-`
-
-type UpsertAskParams struct {
-	ID              ids.Ask
-	PricePerGPUHour money.Amount
-	Active          bool
-	HostID          ids.Host
-	OrgID           ids.Org
-}
-
-// An owner's price; the host must be the owner's.
-func (q *Queries) UpsertAsk(ctx context.Context, db DBTX, arg UpsertAskParams) (int64, error) {
-	result, err := db.Exec(ctx, upsertAsk,
-		arg.ID,
-		arg.PricePerGPUHour,
-		arg.Active,
-		arg.HostID,
-		arg.OrgID,
-	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
 }
 
 const usedSlots = `-- name: UsedSlots :many

@@ -92,8 +92,8 @@ func New(t testing.TB) *World {
 		t.Fatal(err)
 	}
 	w := &World{TB: t, Pool: pool, Escrow: &Escrow{Balance: 1 << 60, Held: map[ids.Booking]money.Amount{}}}
-	w.Market = market.New(pool, hub, money.Currency{Symbol: "USDC", Decimals: 6}, 250)
 	w.Fleet = census.New(pool, log)
+	w.Market = market.New(pool, hub, w.Fleet, w.Escrow, money.Currency{Symbol: "USDC", Decimals: 6}, 250, log)
 	w.Applier = applier.New(pool, hub, w.Fleet, w.Escrow, box, "2.60.0", log)
 	w.Lifecycle = cluster.NewLifecycle(pool, hub, w.Applier, w.Escrow, log)
 	w.Clusters = cluster.NewService(pool)

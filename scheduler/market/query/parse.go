@@ -24,7 +24,11 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("at position %d: %s", e.Offset, e.Message) }
 
 // Unwrap returns the same as a domain error.
-func (e *Error) Unwrap() error { return errs.InvalidField("q", "%s", e.Error()) }
+func (e *Error) Unwrap() error {
+	domain := errs.InvalidField("q", "%s", e.Error())
+	domain.Fields[0].Position = &e.Offset
+	return domain
+}
 
 // Parse reads a query; prices are in the currency. Empty text matches every host.
 func Parse(text string, currency money.Currency) (Filter, error) {
