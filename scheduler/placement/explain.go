@@ -77,7 +77,7 @@ func (x *Index) survey(r *Request) survey {
 		left := make([]int, steps)
 		var eligible []found
 		for _, p := range g.parts {
-			for at := range p.slots {
+			for _, at := range p.hosts {
 				h := &x.entries[at].Host
 				if s.count(h, r, left) && apart.Condition != "" {
 					eligible = append(eligible, found{free: bits.OnesCount64(h.freeFor(r)), slot: at})
@@ -132,40 +132,42 @@ func (s *survey) count(h *Host, r *Request, left []int) bool {
 
 // blocks says that a step leaves too few hosts.
 func (s *survey) blocks(step int, r *Request) string {
-	few := fmt.Sprintf("%s wanted, each on a host of its own, but ", count(r.Nodes, "node"))
-	switch name := s.funnel[step].Condition; name {
+	wanted := count(r.Nodes, "node") + " wanted, "
+	if r.Nodes > 1 {
+		wanted += "each on a host of its own, "
+	}
+	left, condition := s.gang[step], s.funnel[step].Condition
+	switch condition {
 	case conditionSite:
-		return few + fmt.Sprintf("no site has more than %d that would do.", s.gang[step])
+		return wanted + fmt.Sprintf("but no site has more than %d that would do.", left)
 	case conditionNetwork:
-		return few + fmt.Sprintf("of those that would do only %d are within %s of each other.", s.gang[step], r.MaxRTT)
-	case conditionModel, conditionClass:
-		return few + fmt.Sprintf("only %d %s%s.", s.gang[step], leaves(name, r), s.mixed(step))
-	default:
-		return few + fmt.Sprintf("only %d of those %s%s.", s.gang[step], leaves(name, r), s.mixed(step))
+		return wanted + fmt.Sprintf("but of the hosts that would do only %d are within %s of each other.", left, r.MaxRTT)
 	}
+	mixed := ""
+	if s.funnel[step].Hosts > left {
+		mixed = " of one model and runtime"
+	}
+	few := fmt.Sprintf("but only %d hosts%s are left ", left, mixed)
+	switch left {
+	case 0:
+		few = "but no host is left "
+	case 1:
+		few = "but only 1 host" + mixed + " is left "
+	}
+	return wanted + few + leaves(condition, r) + "."
 }
 
-// mixed adds why hosts are too few that would be enough in all.
-func (s *survey) mixed(step int) string {
-	if s.funnel[step].Hosts == s.gang[step] {
-		return ""
-	}
-	return ", of one model and runtime"
-}
-
-// leaves says what the hosts have that a condition leaves.
+// leaves says which hosts a condition leaves.
 func leaves(condition string, r *Request) string {
 	switch condition {
 	case conditionModel:
-		return "have " + r.Model
-	case conditionClass:
-		return "have such GPUs"
+		return "with " + r.Model
 	case conditionRegion:
-		return "are in " + strings.Join(r.Regions, ", ")
+		return "in " + strings.Join(r.Regions, ", ")
 	case conditionImage:
-		return "can start Ray " + r.Image
+		return "that can start Ray " + r.Image
 	case conditionGPUs:
-		return fmt.Sprintf("have %s free at once", count(r.GPUsPerNode, "GPU"))
+		return fmt.Sprintf("with %s free at once", count(r.GPUsPerNode, "GPU"))
 	default:
 		return plainly[condition]
 	}
@@ -173,18 +175,19 @@ func leaves(condition string, r *Request) string {
 
 // plainly are the conditions that are said without naming what was asked for.
 var plainly = map[string]string{
-	"open":            "are online and offered",
-	"tier":            "have the standing that is asked for",
-	"reliability":     "are as reliable as is asked for",
-	conditionOwner:    "belong to an owner that is allowed",
-	"driver":          "have a driver that is new enough",
-	"cpu":             "have enough CPUs for each node",
-	"memory":          "have enough memory for each node",
-	"disk":            "have enough disk for each node",
-	conditionFree:     "have a free GPU",
-	conditionReserved: "keep enough GPUs free of later bookings and maintenance",
-	conditionPrice:    "ask no more than the price limit",
-	"host":            "are not in use by or given up for this cluster",
+	conditionClass:    "with such GPUs",
+	"open":            "online and offered",
+	"tier":            "of the standing that is asked for",
+	"reliability":     "as reliable as is asked for",
+	conditionOwner:    "of an owner that is allowed",
+	"driver":          "with a driver that is new enough",
+	"cpu":             "with enough CPUs for each node",
+	"memory":          "with enough memory for each node",
+	"disk":            "with enough disk for each node",
+	conditionFree:     "with a free GPU",
+	conditionReserved: "with enough GPUs that are not promised to later bookings or maintenance",
+	conditionPrice:    "within the price limit",
+	"host":            "besides those that this cluster uses or has given up",
 }
 
 // contradiction finds conditions of a request that no fleet like this one could meet together.
@@ -217,7 +220,7 @@ func (x *Index) contradictsModel(r *Request) (blocking, summary string, found bo
 		}
 		hosts, running = true, running || r.Runtime == "" || g.runtime == r.Runtime
 		for _, p := range g.parts {
-			for at := range p.slots {
+			for _, at := range p.hosts {
 				h := &x.entries[at].Host
 				memory, compute, gpus = max(memory, h.MemoryMiB), max(compute, h.Compute), max(gpus, h.GPUs)
 			}

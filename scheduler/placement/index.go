@@ -6,7 +6,7 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
-	"time"
+	"strings"
 
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
@@ -15,62 +15,49 @@ import (
 const none = -1
 
 // Index is a fleet to place on. Make it with NewIndex.
-//
-// Hosts of one model, runtime and region form a part. A part keeps its open hosts in lists, one for each class of price and
-// number of free GPUs, each in the order of prices and ids:
-//
-//	H100, process, eu-west   hourly   8 free: 1.90 host_b, 1.95 host_a, ...
-//	                                  7 free: 1.80 host_k, ...
-//	                         daily    ...
-//
-// A query for g GPUs a node merges the lists with g free GPUs and more of the parts that it may use, and so meets hosts exactly
-// in the order in which they are preferred and never one that is too full. A gang of n nodes looks at n hosts and at those that
-// its further constraints turn away: O((n + turned away) log lists), whatever the size of the fleet. A change costs O(log hosts)
-// a class. Hosts with reservations are few; they are kept apart, since how many of their GPUs are free depends on the request.
 type Index struct {
 	entries []entry
 	unused  []int32
 	first   map[ids.Host]int32 // of a host's entries, which are chained
-	groups  map[groupKey]*group
+	groups  []*group           // by model and runtime
 	sites   map[string]*site
+	images  map[string][]string // lists of images that hosts share
 }
 
 // entry is a host's GPUs of one model, where the index keeps them.
 type entry struct {
 	Host
-	part *part
-	site *site // nil: a site of its own
-	free int   // GPUs that are well and not leased
-	next int32 // another model of the same host
+	part  *part
+	site  *site          // nil: a site of its own
+	place [members]int32 // in the sets that it is a member of
+	free  int            // GPUs that are well and not leased
+	next  int32          // another model of the same host
 }
 
-// groupKey is what all nodes of a gang share.
-type groupKey struct{ model, runtime string }
-
+// group is what the nodes of a gang may come from: hosts of one model and runtime.
 type group struct {
-	groupKey
-	size  int
-	parts []*part // by region
+	model, runtime string
+	size           int
+	parts          []*part // by region
 }
 
+// part is a group's hosts in one region.
 type part struct {
 	region   string
 	group    *group
-	slots    map[int32]struct{}
-	reserved map[int32]struct{}          // open hosts with reservations: in no list
+	hosts    set
+	reserved set                         // open hosts with reservations: in no list
 	lists    [Classes][maxGPUs + 1]*list // by class and free GPUs; nil while never used
 }
 
 const maxGPUs = 64
 
-type site struct {
-	slots map[int32]struct{}
-	rtt   time.Duration // of its worst host; 0 while one's is not known
-}
+// maxImageLists is how many different lists of images are shared at most. Hosts have few.
+const maxImageLists = 1_024
 
 // NewIndex makes an empty one.
 func NewIndex() *Index {
-	return &Index{first: map[ids.Host]int32{}, groups: map[groupKey]*group{}, sites: map[string]*site{}}
+	return &Index{first: map[ids.Host]int32{}, sites: map[string]*site{}, images: map[string][]string{}}
 }
 
 // Len is how many entries there are.
@@ -113,7 +100,7 @@ func (x *Index) Of(id ids.Host) []Host {
 // All returns the entries ordered by host and model.
 func (x *Index) All() iter.Seq[Host] {
 	return func(yield func(Host) bool) {
-		for _, id := range slices.SortedFunc(maps.Keys(x.first), func(a, b ids.Host) int { return slices.Compare(a[:], b[:]) }) {
+		for _, id := range slices.SortedFunc(maps.Keys(x.first), compareIDs) {
 			for _, h := range x.Of(id) {
 				if !yield(h) {
 					return
@@ -123,34 +110,59 @@ func (x *Index) All() iter.Seq[Host] {
 	}
 }
 
-// Put inserts a host's GPUs of one model, or replaces what was known of them.
+// Put inserts a host's GPUs of one model, or replaces what was known of them. The index keeps the slices.
 func (x *Index) Put(h Host) {
 	at := x.slot(h.ID, h.Model)
 	if at == none {
-		x.add(h)
+		at = x.add(h)
+		x.join(at)
 		return
 	}
 	e := &x.entries[at]
-	if e.Runtime != h.Runtime || e.Region != h.Region || e.Site != h.Site || e.RTT != h.RTT {
+	if e.Runtime != h.Runtime || e.Region != h.Region || e.Site != h.Site {
 		x.leave(at)
 		e.Host = h
 		x.join(at)
 		return
 	}
 	was := *e
-	e.Host, e.free = h, bits.OnesCount64(h.Well&^h.Leased)
-	if x.listed(&was) && x.listed(e) && was.free == e.free {
+	x.replace(e, h)
+	if was.Open != e.Open || was.RTT != e.RTT {
+		x.unmeasure(&was)
+		x.measure(e)
+	}
+	if was.listed() && e.listed() && was.free == e.free {
 		x.reprice(at, was.Prices)
 		return
 	}
-	now := e.Host
-	e.Host, e.free = was.Host, was.free
-	x.unlist(at)
-	e.Host, e.free = now, bits.OnesCount64(now.Well&^now.Leased)
+	x.unlist(at, &was)
 	x.list(at)
 }
 
-func (x *Index) add(h Host) {
+// replace takes over what is known of a host, with the strings that its part and site have already.
+func (x *Index) replace(e *entry, h Host) {
+	h.Model, h.Runtime, h.Region = e.part.group.model, e.part.group.runtime, e.part.region
+	if e.site != nil {
+		h.Site = e.site.name
+	}
+	h.Images = x.shared(h.Images)
+	e.Host, e.free = h, bits.OnesCount64(h.Well&^h.Leased)
+}
+
+// shared returns the first of equal lists.
+func (x *Index) shared(images []string) []string {
+	name := strings.Join(images, "\x00")
+	if known, found := x.images[name]; found {
+		return known
+	}
+	if len(x.images) == maxImageLists {
+		clear(x.images)
+	}
+	x.images[name] = images
+	return images
+}
+
+func (x *Index) add(h Host) int32 {
 	var at int32
 	if n := len(x.unused); n > 0 {
 		at, x.unused = x.unused[n-1], x.unused[:n-1]
@@ -164,7 +176,7 @@ func (x *Index) add(h Host) {
 	}
 	x.entries[at] = entry{Host: h, next: next}
 	x.first[h.ID] = at
-	x.join(at)
+	return at
 }
 
 // Remove forgets a host.
@@ -186,88 +198,71 @@ func (x *Index) Remove(id ids.Host) {
 // join puts an entry into its part, site and lists.
 func (x *Index) join(at int32) {
 	e := &x.entries[at]
-	e.free = bits.OnesCount64(e.Well &^ e.Leased)
-	e.part = x.partOf(e.Host)
-	e.part.slots[at] = struct{}{}
+	e.part, e.site = x.partOf(&e.Host), x.siteOf(e.Site)
+	x.replace(e, e.Host)
 	e.part.group.size++
-	if e.Site != "" {
-		if e.site = x.sites[e.Site]; e.site == nil {
-			e.site = &site{slots: map[int32]struct{}{}}
-			x.sites[e.Site] = e.site
-		}
-		e.site.slots[at] = struct{}{}
-		x.measure(e.site)
+	x.enter(&e.part.hosts, ofPart, at)
+	if e.site != nil {
+		x.enter(&e.site.hosts, ofSite, at)
 	}
+	x.measure(e)
 	x.list(at)
 }
 
 // leave takes an entry out of all that join put it into. What is left empty is dropped.
 func (x *Index) leave(at int32) {
-	x.unlist(at)
 	e := &x.entries[at]
+	x.unlist(at, e)
+	x.depart(&e.part.hosts, ofPart, at)
 	p, g := e.part, e.part.group
-	delete(p.slots, at)
-	g.size--
-	if len(p.slots) == 0 {
+	if g.size--; len(p.hosts) == 0 {
 		g.parts = slices.DeleteFunc(g.parts, func(one *part) bool { return one == p })
 	}
 	if g.size == 0 {
-		delete(x.groups, g.groupKey)
+		x.groups = slices.DeleteFunc(x.groups, func(one *group) bool { return one == g })
 	}
-	if e.site != nil {
-		delete(e.site.slots, at)
-		x.measure(e.site)
-		if len(e.site.slots) == 0 {
-			delete(x.sites, e.Site)
-		}
-		e.site = nil
+	if e.site == nil {
+		return
+	}
+	x.depart(&e.site.hosts, ofSite, at)
+	x.unmeasure(e)
+	if len(e.site.hosts) == 0 {
+		delete(x.sites, e.site.name)
 	}
 }
 
-func (x *Index) partOf(h Host) *part {
-	key := groupKey{h.Model, h.Runtime}
-	g := x.groups[key]
-	if g == nil {
-		g = &group{groupKey: key}
-		x.groups[key] = g
-	}
-	at, found := slices.BinarySearchFunc(g.parts, h.Region, func(p *part, region string) int { return cmp.Compare(p.region, region) })
+func (x *Index) partOf(h *Host) *part {
+	at, found := slices.BinarySearchFunc(x.groups, h, func(g *group, h *Host) int {
+		return cmp.Or(strings.Compare(g.model, h.Model), strings.Compare(g.runtime, h.Runtime))
+	})
 	if !found {
-		g.parts = slices.Insert(g.parts, at, &part{region: h.Region, group: g, slots: map[int32]struct{}{}, reserved: map[int32]struct{}{}})
+		x.groups = slices.Insert(x.groups, at, &group{model: h.Model, runtime: h.Runtime})
+	}
+	g := x.groups[at]
+	at, found = slices.BinarySearchFunc(g.parts, h.Region, func(p *part, region string) int { return strings.Compare(p.region, region) })
+	if !found {
+		g.parts = slices.Insert(g.parts, at, &part{region: h.Region, group: g})
 	}
 	return g.parts[at]
 }
 
-// measure finds a site's round trip anew.
-func (x *Index) measure(s *site) {
-	s.rtt = 0
-	for at := range s.slots {
-		rtt := x.entries[at].RTT
-		if rtt == 0 {
-			s.rtt = 0
-			return
-		}
-		s.rtt = max(s.rtt, rtt)
-	}
-}
-
 // listed reports whether an entry is in the lists: it can be booked, and without looking at reservations.
-func (x *Index) listed(e *entry) bool { return e.Open && e.free > 0 && len(e.Reserved) == 0 }
+func (e *entry) listed() bool { return e.Open && e.free > 0 && len(e.Reserved) == 0 }
 
 // compare orders ranks of one list. Entries of one list have equally many free GPUs.
 func (x *Index) compare(a, b rank) int {
-	if c := cmp.Compare(a.price, b.price); c != 0 {
-		return c
+	if a.price != b.price {
+		return cmp.Compare(a.price, b.price)
 	}
-	return slices.Compare(x.entries[a.slot].ID[:], x.entries[b.slot].ID[:])
+	return compareIDs(x.entries[a.slot].ID, x.entries[b.slot].ID)
 }
 
 func (x *Index) list(at int32) {
 	e := &x.entries[at]
 	if e.Open && len(e.Reserved) > 0 {
-		e.part.reserved[at] = struct{}{}
+		x.enter(&e.part.reserved, ofReserved, at)
 	}
-	if !x.listed(e) {
+	if !e.listed() {
 		return
 	}
 	for class, price := range e.Prices {
@@ -277,15 +272,17 @@ func (x *Index) list(at int32) {
 	}
 }
 
-func (x *Index) unlist(at int32) {
-	e := &x.entries[at]
-	delete(e.part.reserved, at)
-	if !x.listed(e) {
+// unlist takes out what list put in for the entry as it was.
+func (x *Index) unlist(at int32, was *entry) {
+	if was.Open && len(was.Reserved) > 0 {
+		x.depart(&was.part.reserved, ofReserved, at)
+	}
+	if !was.listed() {
 		return
 	}
-	for class, price := range e.Prices {
+	for class, price := range was.Prices {
 		if price > 0 {
-			e.part.of(class, e.free).remove(rank{int64(price), at}, x.compare)
+			was.part.of(class, was.free).remove(rank{int64(price), at}, x.compare)
 		}
 	}
 }

@@ -3,14 +3,19 @@ package placement
 import (
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
+	"time"
 )
 
 const (
 	maxChanges  = 6
 	laterWithin = 7 * 24 * 60 * 60 // seconds
 	laterStep   = 60
-	maxNodes    = 64
+	laterTries  = 32
+	rttStep     = time.Millisecond
+	farthest    = 2 * time.Second // no useful link takes longer
+	maxNodes    = 64              // of a booking with smaller nodes
 )
 
 // Nearest finds requests near one that cannot be placed, each with its plan: one thing changed, the least of it that helps. now is
@@ -56,16 +61,37 @@ func (x *Index) elsewhere(r Request, _ int64) (Change, bool) {
 	return c, true
 }
 
+// otherNetwork lets the gang spread: within the bound if there is one beside the same site, else within the least bound that does.
 func (x *Index) otherNetwork(r Request, _ int64) (Change, bool) {
-	if !r.SameSite && r.MaxRTT == 0 {
+	if r.SameSite && r.MaxRTT > 0 {
+		spread := r
+		spread.SameSite = false
+		if c, found := x.change("network", fmt.Sprintf("Across sites within %s", r.MaxRTT), spread); found {
+			return c, true
+		}
+	}
+	bound := r.MaxRTT
+	if !r.SameSite && bound == 0 {
 		return Change{}, false
 	}
-	summary := "Across sites"
-	if r.MaxRTT > 0 {
-		summary = "Without a bound on the links"
-	}
 	r.SameSite, r.MaxRTT = false, 0
-	return x.change("network", summary, r)
+	if bound == 0 {
+		return x.change("network", "Across sites", r)
+	}
+	widened := func(i int) Request {
+		changed := r
+		changed.MaxRTT = bound + time.Duration(i)*rttStep
+		return changed
+	}
+	steps := max(0, int((farthest-bound)/rttStep))
+	least := sort.Search(steps, func(i int) bool {
+		_, fits := x.Place(widened(i))
+		return fits
+	})
+	if least == steps {
+		return x.change("network", "Without a bound on the links", r)
+	}
+	return x.change("network", fmt.Sprintf("Across sites within %s", widened(least).MaxRTT), widened(least))
 }
 
 // withoutOne drops one soft constraint: the one without which it costs least.
@@ -141,7 +167,7 @@ func (x *Index) otherModel(r Request, _ int64) (Change, bool) {
 			continue
 		}
 		for _, p := range g.parts {
-			for at := range p.slots {
+			for _, at := range p.hosts {
 				h := &x.entries[at].Host
 				r.MinMemoryMiB, r.MinCompute = max(r.MinMemoryMiB, h.MemoryMiB), max(r.MinCompute, h.Compute)
 			}
@@ -155,39 +181,47 @@ func (x *Index) otherModel(r Request, _ int64) (Change, bool) {
 	return x.change("gpu_model", "With "+plan.Model, r)
 }
 
-// later finds the first forecast end of a lease from which on the request can be placed. More GPUs are free the later it is, but
-// for reservations: the search takes it so and the plan proves what it finds.
+// later finds the first forecast end of a lease or reservation from which on the request can be placed. The later, the more GPUs are
+// free, but for reservations that begin meanwhile: where those are in the way of the search, it tries the next ends one by one.
 func (x *Index) later(r Request, now int64) (Change, bool) {
-	lasts := r.Until - max(r.Start, now)
-	ends := x.ends(&r, max(r.Start, now))
+	begin := max(r.Start, now)
+	ends := x.ends(&r, begin)
 	at := func(start int64) Request {
 		changed := r
-		changed.Start, changed.Until, changed.Preempt = start, start+lasts, false
+		changed.Start, changed.Until, changed.Preempt = start, start+r.Until-begin, false
 		return changed
 	}
-	first, _ := slices.BinarySearchFunc(ends, true, func(end int64, _ bool) int {
-		if _, found := x.Place(at(end)); found {
-			return 0
+	fits := func(i int) bool {
+		_, found := x.Place(at(ends[i]))
+		return found
+	}
+	first := sort.Search(len(ends), fits)
+	for i := 0; first == len(ends) && i < min(laterTries, len(ends)); i++ {
+		if fits(i) {
+			first = i
 		}
-		return -1
-	})
+	}
 	if first == len(ends) {
 		return Change{}, false
 	}
 	return x.change("later", "With a later start", at(ends[first]))
 }
 
-// ends are when leases that matter to the request are forecast to end, to the minute, in order.
+// ends are when leases and reservations that matter to the request are to end, to the minute, in order.
 func (x *Index) ends(r *Request, after int64) []int64 {
 	var all []int64
+	gather := func(spans []Span) {
+		for _, s := range spans {
+			if s.To > after && s.To <= after+laterWithin {
+				all = append(all, (s.To+laterStep-1)/laterStep*laterStep)
+			}
+		}
+	}
 	for _, g := range x.groupsFor(r) {
 		for _, p := range g.partsIn(r.Regions) {
-			for at := range p.slots {
-				for _, lease := range x.entries[at].Leases {
-					if lease.To > after && lease.To <= after+laterWithin {
-						all = append(all, (lease.To+laterStep-1)/laterStep*laterStep)
-					}
-				}
+			for _, at := range p.hosts {
+				gather(x.entries[at].Leases)
+				gather(x.entries[at].Reserved)
 			}
 		}
 	}
@@ -195,27 +229,19 @@ func (x *Index) ends(r *Request, after int64) []int64 {
 	return slices.Compact(all)
 }
 
-// fewerNodes finds the most nodes that fit.
+// fewerNodes finds the most nodes that fit: a part of a gang is a gang.
 func (x *Index) fewerNodes(r Request, _ int64) (Change, bool) {
-	most := min(r.Nodes, maxNodes+1)
-	sizes := make([]int, 0, maxNodes)
-	for n := 1; n < most; n++ {
-		sizes = append(sizes, n)
-	}
 	at := func(nodes int) Request {
 		changed := r
 		changed.Nodes = nodes
 		return changed
 	}
-	fits, _ := slices.BinarySearchFunc(sizes, true, func(nodes int, _ bool) int {
-		if _, found := x.Place(at(nodes)); found {
-			return -1
-		}
-		return 0
+	most := sort.Search(min(r.Nodes-1, x.Len()), func(i int) bool {
+		_, fits := x.Place(at(i + 1))
+		return !fits
 	})
-	if fits == 0 {
+	if most < 1 {
 		return Change{}, false
 	}
-	nodes := sizes[fits-1]
-	return x.change("node_count", count(nodes, "node")+" instead of "+fmt.Sprint(r.Nodes), at(nodes))
+	return x.change("node_count", fmt.Sprintf("%s instead of %d", count(most, "node"), r.Nodes), at(most))
 }

@@ -16,12 +16,64 @@ import (
 // Each of these sets allows any choice of its hosts, so its best gang are its first hosts in the order of preference. The sets of the
 // third kind grow as the far site comes nearer: from the farthest on, one pass over the sites by distance meets all of them.
 
-// rtt is the round trip of the entry's site to the control plane; 0 when it is not known.
+// site is the hosts that share a local network.
+type site struct {
+	name    string
+	hosts   set
+	worst   time.Duration // round trip of the open hosts whose round trip is known
+	unknown int           // open hosts whose round trip is not known
+}
+
+// rtt is the round trip of the entry's site to the control plane, which is that of its worst open host; 0 when one's is not known.
 func (e *entry) rtt() time.Duration {
-	if e.site == nil {
+	switch {
+	case e.site == nil:
 		return e.RTT
+	case e.site.unknown > 0:
+		return 0
+	default:
+		return e.site.worst
 	}
-	return e.site.rtt
+}
+
+// siteOf finds or makes a site. A host without the name of one is a site of its own, for which nothing is kept.
+func (x *Index) siteOf(name string) *site {
+	if name == "" {
+		return nil
+	}
+	s := x.sites[name]
+	if s == nil {
+		s = &site{name: name}
+		x.sites[name] = s
+	}
+	return s
+}
+
+// measure counts an entry's round trip into its site's.
+func (x *Index) measure(e *entry) {
+	switch {
+	case e.site == nil || !e.Open:
+	case e.RTT == 0:
+		e.site.unknown++
+	default:
+		e.site.worst = max(e.site.worst, e.RTT)
+	}
+}
+
+// unmeasure takes out what measure counted for the entry as it was. Only when the worst is gone, the others are looked at again.
+func (x *Index) unmeasure(was *entry) {
+	switch {
+	case was.site == nil || !was.Open:
+	case was.RTT == 0:
+		was.site.unknown--
+	case was.RTT == was.site.worst:
+		was.site.worst = 0
+		for _, at := range was.site.hosts {
+			if e := &x.entries[at]; e.Open {
+				was.site.worst = max(was.site.worst, e.RTT)
+			}
+		}
+	}
 }
 
 // boundEvery is how many hosts a walk over sites looks at between two looks at whether it may end.

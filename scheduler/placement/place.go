@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
@@ -67,7 +68,7 @@ func (x *Index) walk(parts []*part, r *Request, yield func(found) bool) {
 func (x *Index) walkAll(parts []*part, r *Request, yield func(found) bool) {
 	var all []found
 	for _, p := range parts {
-		for at := range p.slots {
+		for _, at := range p.hosts {
 			if h := &x.entries[at].Host; suits(h, r) {
 				all = append(all, found{int64(h.Prices[r.Class]), bits.OnesCount64(h.freeFor(r)), at})
 			}
@@ -85,7 +86,7 @@ func (x *Index) walkAll(parts []*part, r *Request, yield func(found) bool) {
 func (x *Index) reserved(parts []*part, r *Request) []found {
 	var all []found
 	for _, p := range parts {
-		for at := range p.reserved {
+		for _, at := range p.reserved {
 			h := &x.entries[at].Host
 			if free := bits.OnesCount64(h.freeFor(r)); free >= r.GPUsPerNode && h.Prices[r.Class] > 0 {
 				all = append(all, found{int64(h.Prices[r.Class]), free, at})
@@ -238,20 +239,25 @@ func (x *Index) Place(r Request) (Plan, bool) {
 
 // groupsFor are the groups that a request may use, in a fixed order.
 func (x *Index) groupsFor(r *Request) []*group {
-	if r.Model != "" && r.Runtime != "" {
-		if g := x.groups[groupKey{r.Model, r.Runtime}]; g != nil {
-			return []*group{g}
+	groups := x.groups
+	if r.Model != "" {
+		from, _ := slices.BinarySearchFunc(groups, r.Model, func(g *group, model string) int { return strings.Compare(g.model, model) })
+		to := from
+		for to < len(groups) && groups[to].model == r.Model {
+			to++
 		}
-		return nil
+		groups = groups[from:to]
 	}
-	var all []*group
-	for key, g := range x.groups {
-		if (r.Model == "" || key.model == r.Model) && (r.Runtime == "" || key.runtime == r.Runtime) {
-			all = append(all, g)
+	if r.Runtime == "" {
+		return groups
+	}
+	var running []*group
+	for _, g := range groups {
+		if g.runtime == r.Runtime {
+			running = append(running, g)
 		}
 	}
-	slices.SortFunc(all, func(a, b *group) int { return cmp.Or(cmp.Compare(a.model, b.model), cmp.Compare(a.runtime, b.runtime)) })
-	return all
+	return running
 }
 
 func (g *group) partsIn(regions []string) []*part {

@@ -143,11 +143,11 @@ func suits(h placement.Host, r placement.Request) bool {
 	return true
 }
 
-// siteRTT is the round trip of a host's site: that of its worst host, 0 if one's is not known.
+// siteRTT is the round trip of a host's site: that of its worst open host, 0 if one's is not known.
 func siteRTT(fleet []placement.Host, of placement.Host) time.Duration {
 	worst := of.RTT
 	for _, h := range fleet {
-		if of.Site == "" || h.Site != of.Site {
+		if of.Site == "" || h.Site != of.Site || !h.Open {
 			continue
 		}
 		if h.RTT == 0 {
