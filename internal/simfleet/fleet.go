@@ -143,7 +143,9 @@ func (f *Fleet) makeAgents() error {
 		}
 		f.agents = append(f.agents, a)
 	}
-	f.stats.Hosts = len(f.agents)
+	if f.stats.Hosts = len(f.agents); f.awaited == 0 {
+		close(f.assembled)
+	}
 	return nil
 }
 
@@ -177,12 +179,10 @@ func (f *Fleet) Run(ctx context.Context, ready func()) error {
 		f.work.Go(func() { a.run(ctx) })
 	}
 	defer f.work.Wait()
-	if f.awaited > 0 {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-f.assembled:
-		}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-f.assembled:
 	}
 	for _, e := range f.options.Events {
 		f.clock.after(e.At, func() { f.Befall(e) })

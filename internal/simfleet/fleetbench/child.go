@@ -87,7 +87,8 @@ func (c *child) ask(request string) (usage, error) {
 		return usage{}, err
 	}
 	var u usage
-	return u, json.Unmarshal([]byte(line), &u)
+	err = json.Unmarshal([]byte(line), &u)
+	return u, err
 }
 
 // stop ends the child by the end of its input.
@@ -144,7 +145,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 func obey(address, profile string, heartbeats func() int64, end func()) error {
 	defer end()
 	defer pprof.StopCPUProfile()
-	fmt.Println(address)
+	if _, err := fmt.Fprintln(os.Stdout, address); err != nil {
+		return err
+	}
 	requests := bufio.NewScanner(os.Stdin)
 	for requests.Scan() {
 		switch requests.Text() {
@@ -164,7 +167,9 @@ func obey(address, profile string, heartbeats func() int64, end func()) error {
 		if err != nil {
 			return err
 		}
-		fmt.Println(string(line))
+		if _, err := fmt.Fprintln(os.Stdout, string(line)); err != nil {
+			return err
+		}
 	}
 	return requests.Err()
 }

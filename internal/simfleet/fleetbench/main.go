@@ -121,7 +121,7 @@ func measure(ctx context.Context, s settings, log *slog.Logger) (err error) {
 func report(s settings, streams, posts sample, perAgent int64) {
 	line := func(name string, cpu func(sample) time.Duration, more string) {
 		value, peer := streams.cores(cpu(streams), s.agents), posts.cores(cpu(posts), s.agents)
-		fmt.Printf("figure=%s value=%.3f unit=cores peer=%s peer_value=%.3f ratio=%.2f measured_agents=%d extrapolated_to=%d window_s=%.0f "+
+		_, _ = fmt.Fprintf(os.Stdout, "figure=%s value=%.3f unit=cores peer=%s peer_value=%.3f ratio=%.2f measured_agents=%d extrapolated_to=%d window_s=%.0f "+
 			"heartbeats=%d us_per_heartbeat=%.1f peer_us_per_heartbeat=%.1f%s\n",
 			name, value, peerName, peer, peer/value, s.agents, target, streams.wall.Seconds(),
 			streams.heartbeats, streams.microseconds(cpu(streams)), posts.microseconds(cpu(posts)), more)
