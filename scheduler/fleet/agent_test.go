@@ -149,10 +149,10 @@ type worker struct {
 	stop    func()
 }
 
-// worker enrols an agent in a fresh directory and starts it.
-func (b *bundle) worker(uuid string) *worker {
+// worker enrols an agent, with one GPU, in a fresh directory and starts it.
+func (b *bundle) worker() *worker {
 	b.t.Helper()
-	w := &worker{b: b, dir: b.t.TempDir(), runtime: newRecorder(), prober: &fixedProber{inventory: saneInventory(gpu(0, uuid))}, now: time.Now}
+	w := &worker{b: b, dir: b.t.TempDir(), runtime: newRecorder(), prober: &fixedProber{inventory: saneInventory(gpu(0, "GPU-0"))}, now: time.Now}
 	w.enrol(b.token(b.org, fleet.KindGPU))
 	w.start()
 	return w
@@ -218,7 +218,7 @@ func (w *worker) id() ids.Host {
 func TestAgentFollowsTheDesiredState(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	w := b.worker("GPU-0")
+	w := b.worker()
 	host := w.id()
 	b.waitForState(host, fleet.StateIdle)
 	node := b.node(b.cluster(), host, "gpu", 0)
@@ -249,11 +249,11 @@ func TestControlPlaneRestartIsHarmless(t *testing.T) {
 	var stop func()
 	b.gateway, stop = b.startGateway()
 	address := b.gateway.Addr()
-	w := b.worker("GPU-0")
+	w := b.worker()
 	b.waitForState(w.id(), fleet.StateIdle)
 	first := b.node(b.cluster(), w.id(), "gpu", 0)
 	b.waitForNode(first, "running")
-	usage := b.usage(query[ids.Cluster](b, `SELECT cluster_id FROM nodes`), w.id(), first, "1 hour")
+	usage := b.usage(query[ids.Cluster](b, `SELECT cluster_id FROM nodes`), w.id(), first)
 	stop()
 	second := b.node(b.cluster(), w.id(), "gpu", 1)                                         // planned while no gateway runs
 	b.exec(`UPDATE hosts SET state = 'leased', last_seen_at = now() - interval '1 minute'`) // for a long time
@@ -352,9 +352,9 @@ func TestStateDirectoryHasOneAgent(t *testing.T) {
 }
 
 // workerThrough starts an agent that reaches the gateway by a relay.
-func (b *bundle) workerThrough(relay *relay, uuid string) *worker {
+func (b *bundle) workerThrough(relay *relay) *worker {
 	b.t.Helper()
-	w := &worker{b: b, dir: b.t.TempDir(), runtime: newRecorder(), prober: &fixedProber{inventory: saneInventory(gpu(0, uuid))}, now: time.Now}
+	w := &worker{b: b, dir: b.t.TempDir(), runtime: newRecorder(), prober: &fixedProber{inventory: saneInventory(gpu(0, "GPU-0"))}, now: time.Now}
 	state, err := agent.OpenState(w.dir)
 	if err != nil {
 		b.t.Fatal(err)
@@ -374,7 +374,7 @@ func TestFlappingAgent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	relay := newRelay(t, b.gateway.Addr())
-	w := b.workerThrough(relay, "GPU-0")
+	w := b.workerThrough(relay)
 	host := w.id()
 	b.waitForState(host, fleet.StateIdle)
 	node := b.node(b.cluster(), host, "gpu", 0)

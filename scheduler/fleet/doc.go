@@ -16,7 +16,29 @@
 //	               lost <---- draining   lost
 //
 // Any of them may become quarantined, with a reason, and any but leased may become retired, which is final. A host is verifying
-// from its stream's beginning until its inventory has been received and found sane. State changes are checked by the database.
+// from its stream's beginning until its inventory and its health have been received and found sane. State changes are checked by the
+// database.
+//
+// # Health
+//
+// Gates judge what a host says of itself (judge, which is pure): gpu, driver, ecc, xid, clock, disk, udp, throttle. A gate that fails
+// closes the host to new work until it passes, and hosts.failing_gate names the first; but throttling only warns, and udp matters only
+// to runtimes that join machines by an overlay, not to the process runtime. What is unknown closes nothing. An uncorrectable memory
+// error, an Xid that only failing hardware raises, and a remapped row that waits for a reset quarantine the host. Such a host still
+// uses the protocol, so that its nodes are stopped, but confirms no usage; its owner asks for a recheck, and it is verified anew.
+// A quarantine for distrust shuts the host out, and only an operator lifts it.
+//
+// # Liveness
+//
+// A host is told how often to beat: often while it has nodes, seldom while it has none, more seldom the larger the fleet. hosts.lost_after_ms
+// follows, and never asks for a heartbeat that the host has not been told to send. One and a half intervals without one make a host suspect
+// (connected is false, so that nothing is placed there), and lost_after_ms make it lost. A heartbeat counts for the time it was heard
+// at, whenever it is written.
+//
+// # Maintenance and history
+//
+// Care runs with the scheduler's lead: it begins and ends the windows that owners plan, tells customers of them, and adds each minute to
+// the history from which reliability and the trust tier follow. All of it goes by the database's clock.
 //
 // # Level-triggered
 //

@@ -74,12 +74,12 @@ func TestHostThatComesBackAfterItsLeaseWasReassigned(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	relay := newRelay(t, b.gateway.Addr())
-	w := b.workerThrough(relay, "GPU-0")
+	w := b.workerThrough(relay)
 	host := w.id()
 	b.waitForState(host, fleet.StateIdle)
 	cluster := b.cluster()
 	node := b.node(cluster, host, "gpu", 0)
-	usage := b.usage(cluster, host, node, "1 hour")
+	usage := b.usage(cluster, host, node)
 	b.waitForNode(node, "running")
 	waitFor(b, true, `SELECT confirmed_at > started_at FROM usage WHERE id = $1`, usage)
 	relay.hold() // the machine runs on, and nobody hears it
@@ -118,7 +118,7 @@ func TestReportsForForeignNodesAreNotHeard(t *testing.T) {
 	desired := vs.desired(func(d *agentpb.DesiredState) bool { return len(d.GetNodes()) == 1 })
 	vs.report(desired.GetGeneration(), status(node, agentpb.NodePhase_NODE_PHASE_RUNNING))
 	b.waitForNode(node, "running")
-	usage := b.usage(cluster, victim.id, node, "1 hour")
+	usage := b.usage(cluster, victim.id, node)
 	desired = as.desired(func(d *agentpb.DesiredState) bool { return len(d.GetNodes()) == 1 })
 	as.report(desired.GetGeneration(), status(node, agentpb.NodePhase_NODE_PHASE_FAILED), status(own, agentpb.NodePhase_NODE_PHASE_RUNNING))
 	b.waitForNode(own, "running") // the report has been dealt with

@@ -285,14 +285,16 @@ func (g *Gateway) check(ctx context.Context, sessions []*session) {
 	}
 	for _, row := range rows {
 		s := byHost[row.ID]
-		if err := standingError(row.State, row.StateReason); err != nil {
+		err := standingError(row.State, row.StateReason)
+		switch {
+		case err != nil:
 			g.tunnels.dropHost(row.ID)
 			s.end(err)
-		} else if row.State == StateLost {
+		case row.State == StateLost:
 			s.end(errLost)
-		} else if row.State == StateVerifying && s.quarantined.Load() {
+		case row.State == StateVerifying && s.quarantined.Load():
 			s.end(errVerify)
-		} else if row.DesiredGeneration != s.sent.Load() {
+		case row.DesiredGeneration != s.sent.Load():
 			s.poke()
 		}
 	}

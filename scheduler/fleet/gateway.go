@@ -232,7 +232,6 @@ func (g *Gateway) newServer() (*grpc.Server, error) {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ReadBufferSize(readBufferBytes),
-		grpc.SharedWriteBuffer(true), // most connections hardly ever write
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connectionWindow),

@@ -130,13 +130,13 @@ func TestAbsurdHealthEndsTheStream(t *testing.T) {
 func TestHardwareFaultQuarantinesUntilARecheckIsClean(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	w := b.worker("GPU-0")
+	w := b.worker()
 	host := w.id()
 	b.waitForState(host, fleet.StateIdle)
 	cluster := b.cluster()
 	node := b.node(cluster, host, "gpu", 0)
 	b.waitForNode(node, "running")
-	usage := b.usage(cluster, host, node, "1 hour")
+	usage := b.usage(cluster, host, node)
 	waitFor(b, true, `SELECT confirmed_at > started_at FROM usage WHERE id = $1`, usage)
 	w.prober.fault("GPU-0", 79)
 	b.waitForState(host, fleet.StateQuarantined)
@@ -191,7 +191,7 @@ func TestOnlyHardwareIsRechecked(t *testing.T) {
 func TestAgentsDatagramsComeBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	w := b.worker("GPU-0")
+	w := b.worker()
 	waitFor(b, fleet.Pass, `SELECT coalesce((SELECT state FROM host_gates WHERE host_id = $1 AND gate = 'udp'), '')`, w.id())
 }
 

@@ -128,7 +128,7 @@ func TestMaintenanceDrainsAndOpensTheHost(t *testing.T) {
 	m, _ := b.idle(fleet.KindGPU, gpu(0, "GPU-0"))
 	cluster := b.cluster() // forecast to run for an hour
 	node := b.node(cluster, m.id, "gpu", 0)
-	b.usage(cluster, m.id, node, "1 hour")
+	b.usage(cluster, m.id, node)
 	far, near := b.plan(m.id, 5*time.Hour, 6*time.Hour), b.plan(m.id, -time.Second, time.Hour)
 	b.look(care)
 	notices := query[string](b, `SELECT coalesce(string_agg(message, '|' ORDER BY seq), '') FROM cluster_events WHERE kind = 'notice' AND cluster_id = $1`, cluster)
@@ -166,7 +166,7 @@ func TestCustomersAreToldOfMaintenanceAhead(t *testing.T) {
 	care := b.lead()
 	m, _ := b.idle(fleet.KindGPU, gpu(0, "GPU-0"))
 	cluster := b.cluster()
-	b.usage(cluster, m.id, b.node(cluster, m.id, "gpu", 0), "1 hour")
+	b.usage(cluster, m.id, b.node(cluster, m.id, "gpu", 0))
 	b.plan(m.id, 30*time.Minute, 2*time.Hour)
 	b.look(care)
 	if got := query[string](b, `SELECT message FROM cluster_events WHERE kind = 'notice'`); !strings.Contains(got, "plans maintenance from") {

@@ -66,7 +66,7 @@ func TestAgentKeepsThePace(t *testing.T) {
 	b := setup(t, func(o *fleet.Options) {
 		o.HeartbeatInterval, o.IdleInterval, o.LostAfter = 100*time.Millisecond, time.Minute, 2*time.Second
 	})
-	w := b.worker("GPU-0")
+	w := b.worker()
 	host := w.id()
 	b.waitForState(host, fleet.StateIdle)
 	node := b.node(b.cluster(), host, "gpu", 0)

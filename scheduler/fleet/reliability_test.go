@@ -69,7 +69,7 @@ func TestHistoryIsKeptAndScored(t *testing.T) {
 	cluster := b.cluster()
 	node, failed := b.node(cluster, online.id, "gpu", 0), b.node(cluster, away.id, "gpu", 1)
 	b.exec(`UPDATE nodes SET alive_at = clock_timestamp() WHERE id = $1`, node)
-	b.usage(cluster, away.id, failed, "1 hour")
+	b.usage(cluster, away.id, failed)
 	b.exec(`UPDATE leases SET state = 'closed', closed_at = clock_timestamp(), close_party = 'owner' WHERE node_id = $1`, failed)
 	for range 2 { // counting again changes nothing
 		if err := care.Count(ctx, careTerm); err != nil {

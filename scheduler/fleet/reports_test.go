@@ -189,13 +189,13 @@ func TestDesiredState(t *testing.T) {
 }
 
 // usage opens a billable interval on a host.
-func (b *bundle) usage(cluster ids.Cluster, host ids.Host, node ids.Node, limit string) ids.Usage {
+func (b *bundle) usage(cluster ids.Cluster, host ids.Host, node ids.Node) ids.Usage {
 	b.t.Helper()
 	lease, usage := ids.New[ids.Lease](), ids.New[ids.Usage]()
 	b.exec(`INSERT INTO leases (id, cluster_id, node_id, host_id, gpu_id, customer_org_id, owner_org_id, state, price_per_gpu_hour, fee_bps)
 		SELECT $1, $2, $3, host_id, id, $4, $4, 'billing', 1, 0 FROM gpus WHERE host_id = $5 LIMIT 1`, lease, cluster, node, b.org, host)
-	b.exec(`INSERT INTO usage (id, lease_id, host_id, started_at, confirmed_at, limit_at) VALUES ($1, $2, $3, now(), now(), now() + $4::interval)`,
-		usage, lease, host, limit)
+	b.exec(`INSERT INTO usage (id, lease_id, host_id, started_at, confirmed_at, limit_at) VALUES ($1, $2, $3, now(), now(), now() + interval '1 hour')`,
+		usage, lease, host)
 	return usage
 }
 
@@ -210,7 +210,7 @@ func TestHeartbeatsConfirmUsageUntilTheHostIsLost(t *testing.T) {
 	b.waitForState(m.id, fleet.StateIdle)
 	cluster := b.cluster()
 	node := b.node(cluster, m.id, "gpu", 0)
-	usage := b.usage(cluster, m.id, node, "1 hour")
+	usage := b.usage(cluster, m.id, node)
 	desired := s.desired(func(d *agentpb.DesiredState) bool { return len(d.GetNodes()) == 1 })
 	const confirmed = `SELECT confirmed_at FROM usage WHERE id = $1`
 	start := query[time.Time](b, confirmed, usage)

@@ -30,7 +30,7 @@ import (
 // connectedWorker is an agent whose tunnels lead to an address.
 func (b *bundle) connectedWorker(target string) (*worker, ids.Host) {
 	b.t.Helper()
-	w := b.worker("GPU-0")
+	w := b.worker()
 	w.runtime.target = target
 	host := w.id()
 	b.waitForState(host, fleet.StateIdle)

@@ -168,10 +168,11 @@ func (p *Prober) watchOnce(parent context.Context) error {
 	// Another child would hang as well: there is at most one.
 	p.opts.Log.WarnContext(ctx, "the watching probe hangs in the driver and cannot be killed", "pid", cmd.Process.Pid)
 	select {
-	case <-done:
+	case err := <-done:
+		return fmt.Errorf("the watching probe hung in the driver: %w", errors.Join(err, errEnded))
 	case <-parent.Done():
+		return parent.Err()
 	}
-	return errors.New("the watching probe hung in the driver")
 }
 
 var errEnded = errors.New("it should not have")
