@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -149,8 +150,8 @@ func (c *Census) Stale(hosts ...ids.Host) {
 	}
 }
 
-// Sync makes the index show at least what was committed when it was called. db must not have written anything that placement sees in
-// a transaction that is still open; nil is the census's own pool.
+// Sync makes the index show at least what was committed when it was called. db is a transaction
+// that has not written anything placement sees and that prefers indexes; nil has the census begin one.
 func (c *Census) Sync(ctx context.Context, db schedulerdb.DBTX) error {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
@@ -165,10 +166,7 @@ func (c *Census) Sync(ctx context.Context, db schedulerdb.DBTX) error {
 		return nil // another caller's look began after this call
 	}
 	number := c.begun.Add(1)
-	if db == nil {
-		db = c.pool
-	}
-	if err := c.look(ctx, db); err != nil {
+	if err := c.lookIn(ctx, db); err != nil {
 		return fmt.Errorf("read the fleet: %w", err)
 	}
 	c.complete = number
@@ -190,6 +188,20 @@ func (c *Census) Run(ctx context.Context, ready func()) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// lookIn looks in the caller's transaction or in one of its own. Plans are kept, and one that was made while the tables were small
+// would read all of a large one for every host: so it is made without that choice.
+func (c *Census) lookIn(ctx context.Context, db schedulerdb.DBTX) error {
+	if db != nil {
+		return c.look(ctx, db)
+	}
+	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		if err := c.queries.PreferIndexes(ctx, tx); err != nil {
+			return err
+		}
+		return c.look(ctx, tx)
+	})
 }
 
 // look reads the feed and what it names.

@@ -1,8 +1,10 @@
 -- Deciding bookings ---------------------------------------------------------------
 
 -- name: BeginBatch :one
--- Asserts the term and names the transaction.
-SELECT assert_leader(@role, @term)::text AS asserted, pg_current_xact_id() AS xid, clock_timestamp()::timestamptz AS now;
+-- Asserts the term, names the transaction, and has it prefer indexes: plans are kept, those of foreign keys too, and one that was
+-- made while the tables were small would read all of a large one for every row.
+SELECT assert_leader(@role, @term)::text AS asserted, set_config('enable_seqscan', 'off', true)::text AS seqscan,
+       pg_current_xact_id() AS xid, clock_timestamp()::timestamptz AS now;
 
 -- name: RequestedBookings :many
 -- Bookings for the applier to decide, oldest first: all but the deferred ones.

@@ -29,21 +29,29 @@ func (q *Queries) AddPlaces(ctx context.Context, db DBTX, added []int32, hold mo
 
 const beginBatch = `-- name: BeginBatch :one
 
-SELECT assert_leader($1, $2)::text AS asserted, pg_current_xact_id() AS xid, clock_timestamp()::timestamptz AS now
+SELECT assert_leader($1, $2)::text AS asserted, set_config('enable_seqscan', 'off', true)::text AS seqscan,
+       pg_current_xact_id() AS xid, clock_timestamp()::timestamptz AS now
 `
 
 type BeginBatchRow struct {
 	Asserted string
+	Seqscan  string
 	Xid      pgtype.Uint64
 	Now      time.Time
 }
 
 // Deciding bookings ---------------------------------------------------------------
-// Asserts the term and names the transaction.
+// Asserts the term, names the transaction, and has it prefer indexes: plans are kept, those of foreign keys too, and one that was
+// made while the tables were small would read all of a large one for every row.
 func (q *Queries) BeginBatch(ctx context.Context, db DBTX, role string, term int64) (BeginBatchRow, error) {
 	row := db.QueryRow(ctx, beginBatch, role, term)
 	var i BeginBatchRow
-	err := row.Scan(&i.Asserted, &i.Xid, &i.Now)
+	err := row.Scan(
+		&i.Asserted,
+		&i.Seqscan,
+		&i.Xid,
+		&i.Now,
+	)
 	return i, err
 }
 

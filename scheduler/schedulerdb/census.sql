@@ -1,5 +1,9 @@
 -- The fleet as placement sees it ------------------------------------------------
 
+-- name: PreferIndexes :exec
+-- Until the transaction ends.
+SELECT set_config('enable_seqscan', 'off', true);
+
 -- name: FleetChanges :many
 -- The feed since a transaction, with the snapshot that it was read in: what is not in that snapshot is in the feed of the next
 -- reader that starts from the snapshot's xmin. There is always a row; without a change its id is 0.

@@ -244,7 +244,6 @@ func (q *Queries) CensusWindows(ctx context.Context, db DBTX, hosts []uuid.UUID)
 }
 
 const fleetChanges = `-- name: FleetChanges :many
-
 SELECT pg_current_snapshot()::text AS snapshot, clock_timestamp()::timestamptz AS now,
        coalesce(c.id, 0)::bigint AS id, c.xid, c.hosts
 FROM (SELECT 1) AS one LEFT JOIN (
@@ -262,7 +261,6 @@ type FleetChangesRow struct {
 	Hosts    []uuid.UUID
 }
 
-// The fleet as placement sees it ------------------------------------------------
 // The feed since a transaction, with the snapshot that it was read in: what is not in that snapshot is in the feed of the next
 // reader that starts from the snapshot's xmin. There is always a row; without a change its id is 0.
 func (q *Queries) FleetChanges(ctx context.Context, db DBTX, since pgtype.Uint64, page int32) ([]FleetChangesRow, error) {
@@ -289,6 +287,18 @@ func (q *Queries) FleetChanges(ctx context.Context, db DBTX, since pgtype.Uint64
 		return nil, err
 	}
 	return items, nil
+}
+
+const preferIndexes = `-- name: PreferIndexes :exec
+
+SELECT set_config('enable_seqscan', 'off', true)
+`
+
+// The fleet as placement sees it ------------------------------------------------
+// Until the transaction ends.
+func (q *Queries) PreferIndexes(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, preferIndexes)
+	return err
 }
 
 const purgeFleetChanges = `-- name: PurgeFleetChanges :execrows
