@@ -368,6 +368,7 @@ func (l *Lifecycle) replaceAll(ctx context.Context, tx pgx.Tx, v loaded, vacant 
 // those of others.
 func (l *Lifecycle) fill(ctx context.Context, tx pgx.Tx, v loaded, place int, others []ids.Host) (ids.Host, error) {
 	r := applier.Replacement{Cluster: v.cluster, Ordinal: int32(place), Regions: v.cluster.Regions, Exclude: slices.Clone(others)}
+	r.Cluster.ForecastEnd = v.Now.Add(v.Remaining) // for the host must be free until then
 	for _, n := range v.Nodes {
 		if n.Head {
 			continue

@@ -294,7 +294,7 @@ func TestDecide(t *testing.T) {
 		{"the last one stays beside an added node", cluster.Ready, list(add(cluster.NodeStarting), unwanted(first), unwanted(2)), want{remove: []int{first}}},
 		{"a removed node stops", cluster.Ready, list(removed(first, cluster.NodeStopping)), nothing},
 		{"a removed node has stopped", cluster.Ready, list(removed(first, cluster.NodeStopped), leased(first)), want{closed: []int{first}}},
-		{"a removed node is over", cluster.Ready, list(removed(first, cluster.NodeStopped)), nothing},
+		{"a removed node is over", cluster.Ready, list(removed(2, cluster.NodeStopped)), nothing},
 		{"a removed node's host is lost", cluster.Ready, list(removed(first, cluster.NodeStopping), lost(first, "lost")), want{fail: []int{first}}},
 		{"a removed node does not stop", cluster.Ready, list(removed(first, cluster.NodeStopping), asked(first, 51*time.Second)), want{fail: []int{first}}},
 		{"a removed node is in Ray still", cluster.Degraded, list(removed(first, cluster.NodeStopping)), want{to: cluster.Ready}},
