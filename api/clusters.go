@@ -147,11 +147,16 @@ func (s *Server) listClusterEvents(ctx context.Context, in *eventsInput) (*outpu
 }
 
 func (s *Server) getClusterCost(ctx context.Context, in *clusterInput) (*output[apiv1.ClusterCost], error) {
-	cost, err := s.Meter.ClusterCost(ctx, callerOf(ctx).org.Org, in.ID)
+	org := callerOf(ctx).org.Org
+	detail, err := s.Clusters.Get(ctx, org, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return answer(s.wireClusterCost(cost)), nil
+	cost, err := s.Meter.ClusterCost(ctx, org, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return answer(s.wireClusterCost(cost, detail.BilledMS)), nil
 }
 
 func (s *Server) createRayToken(ctx context.Context, in *clusterMutation) (*output[apiv1.RayToken], error) {
@@ -208,7 +213,7 @@ func (s *Server) wireClusterDetail(d cluster.Detail, cost metering.ClusterCost) 
 	wire.EndsAt, wire.ParksAt, wire.ReleasesAt = d.EndsAt, d.ParksAt, d.ReleasesAt
 	wire.Nodes = convert(d.Nodes, s.wireNode)
 	wire.Phases = convert(d.Phases, wirePhase)
-	wireCost := s.wireClusterCost(cost)
+	wireCost := s.wireClusterCost(cost, d.BilledMS)
 	wire.Cost = &wireCost
 	if d.Receipt != nil {
 		wire.Receipt = &apiv1.Receipt{
@@ -246,9 +251,10 @@ func wireClusterEvent(e schedulerdb.ClusterEvent) apiv1.ClusterEvent {
 	}
 }
 
-func (s *Server) wireClusterCost(c metering.ClusterCost) apiv1.ClusterCost {
+// wireClusterCost takes the billed time from the cluster: nodes that came and went do not count in it by themselves.
+func (s *Server) wireClusterCost(c metering.ClusterCost, billedMS int64) apiv1.ClusterCost {
 	return apiv1.ClusterCost{
 		Hold: s.money(c.Hold), Charged: s.money(c.Charged), PerHour: s.money(c.PerHour), RefundNow: s.money(c.RefundNow),
-		Refunded: s.money(c.Refunded), AsOf: c.AsOf, BilledMS: c.BilledMS, DurationMS: c.DurationMS,
+		Refunded: s.money(c.Refunded), AsOf: c.AsOf, BilledMS: billedMS, DurationMS: c.DurationMS,
 	}
 }

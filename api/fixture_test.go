@@ -37,7 +37,7 @@ func (b *bench) fixture(org ids.Org) fixture {
 	            ray_version, ray_token_sealed, places, forecast_end)
 	        VALUES ($1, $2, $3, 'train', 'H100', 1, 1, 3600000, 1900000, 500, '2.60.0', '\x00', '{1}', now() + interval '1 hour')`, f.cluster, org, f.booking)
 	b.exec(`INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus, machine_id)
-	        VALUES ($1, $2, $3, 'gpu', 0, (SELECT count(*) FROM nodes), 1, 'm')`, f.node, f.cluster, f.host)
+	        VALUES ($1, $2, $3, 'gpu', 1, (SELECT count(*) FROM nodes), 1, 'm')`, f.node, f.cluster, f.host)
 	b.event(f, "The cluster is reserved.")
 	return f
 }

@@ -67,18 +67,6 @@ func (s *Server) getHost(ctx context.Context, in *hostInput) (*output[apiv1.Host
 	return s.host(ctx, callerOf(ctx).org.Org, in.ID)
 }
 
-func (s *Server) setAsk(ctx context.Context, in *askInput) (*output[apiv1.Host], error) {
-	org := callerOf(ctx).org.Org
-	price, err := s.amount("body.price_per_gpu_hour", in.Body.PricePerGPUHour)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Market.SetAsk(ctx, org, in.ID, market.Ask{Price: price, Active: in.Body.Active}); err != nil {
-		return nil, err
-	}
-	return s.host(ctx, org, in.ID)
-}
-
 func (s *Server) drainHost(ctx context.Context, in *hostMutation) (*output[apiv1.Host], error) {
 	return s.steerHost(ctx, in.ID, s.Fleet.Cordon)
 }
@@ -178,7 +166,7 @@ func (s *Server) wireHost(h fleet.HostView, asks map[ids.Host]market.Ask) apiv1.
 		wire.RTTMS = &rtt
 	}
 	if offered {
-		wire.Ask = &apiv1.Ask{PricePerGPUHour: s.money(ask.Price), Active: ask.Active, UpdatedAt: ask.UpdatedAt}
+		wire.Ask = s.wireAsk(ask)
 	}
 	return wire
 }

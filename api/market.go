@@ -2,7 +2,7 @@ package api
 
 import (
 	"context"
-	"strconv"
+	"errors"
 	"strings"
 	"time"
 
@@ -18,31 +18,89 @@ import (
 // Market is what the API needs of the market; *market.Service is one.
 type Market interface {
 	Offers(ctx context.Context, filter query.Filter, sort string, page market.Page) (market.OffersPage, error)
-	Quote(ctx context.Context, org ids.Org, user ids.User, spec market.Spec) (market.Quote, error)
-	GetQuote(ctx context.Context, org ids.Org, id ids.Booking) (market.Quote, error)
+	History(ctx context.Context, model, region string, from, to time.Time, step time.Duration) ([]market.HistoryPoint, error)
 	Explain(ctx context.Context, spec market.Spec) (placement.Explanation, []market.Change, error)
+
+	Quote(ctx context.Context, org ids.Org, user ids.User, spec market.Spec) (market.Quote, error)
+	QuoteAddition(ctx context.Context, org ids.Org, user ids.User, cluster ids.Cluster, nodes int, maxPrice money.Amount) (market.Quote, error)
+	QuoteExtension(ctx context.Context, org ids.Org, user ids.User, cluster ids.Cluster, duration time.Duration) (market.Quote, error)
+	GetQuote(ctx context.Context, org ids.Org, id ids.Booking) (market.Quote, error)
+	Bids(ctx context.Context, org ids.Org, id ids.Booking) ([]market.Bid, error)
+	Bookings(ctx context.Context, org ids.Org, state string, before ids.Booking, limit int) ([]market.Quote, error)
 	Accept(ctx context.Context, org ids.Org, id ids.Booking, options market.AcceptOptions) (market.Quote, error)
+	Cancel(ctx context.Context, org ids.Org, id ids.Booking) (market.Quote, error)
+
 	SetAsk(ctx context.Context, org ids.Org, host ids.Host, ask market.Ask) error
+	PreviewAsk(ctx context.Context, org ids.Org, host ids.Host, ask market.Ask) (market.AskPreview, error)
 	Asks(ctx context.Context, org ids.Org) (map[ids.Host]market.Ask, error)
 }
 
+const (
+	historySpan = 24 * time.Hour // what is shown when nothing else is asked for
+	historyStep = 15 * time.Minute
+)
+
 func (s *Server) listOffers(ctx context.Context, in *offersInput) (*output[apiv1.List[apiv1.Offer]], error) {
-	var conditions []string
-	if in.GPUModel != "" {
-		conditions = append(conditions, "gpu="+strconv.Quote(in.GPUModel))
-	}
-	if in.Region != "" {
-		conditions = append(conditions, "region="+strconv.Quote(in.Region))
-	}
-	filter, err := query.Parse(strings.Join(conditions, " "), s.Currency)
+	filter, err := query.Parse(in.Query, s.Currency)
 	if err != nil {
-		return nil, err
+		return nil, inQuery(err)
 	}
-	found, err := s.Market.Offers(ctx, filter, "model", market.Page{})
+	page, err := s.Market.Offers(ctx, filter, in.Sort, market.Page{Cursor: in.Cursor, Limit: in.Limit})
 	if err != nil {
-		return nil, err
+		return nil, inParameters(err)
 	}
-	return whole(found.Offers, s.wireOffer), nil
+	return answer(apiv1.List[apiv1.Offer]{Items: convert(page.Offers, s.wireOffer), NextCursor: page.Next}), nil
+}
+
+// inQuery says where in the query text the mistake is.
+func inQuery(err error) error {
+	var mistake *query.Error
+	if !errors.As(err, &mistake) {
+		return err
+	}
+	domain := errs.InvalidField("query.q", "%s", mistake.Message)
+	domain.Fields[0].Position = &mistake.Offset
+	return domain
+}
+
+// inParameters says that inputs which a domain names by itself are query parameters here.
+func inParameters(err error) error {
+	var domain *errs.Error
+	if !errors.As(err, &domain) || len(domain.Fields) == 0 {
+		return err
+	}
+	moved := *domain
+	moved.Fields = make([]errs.Field, len(domain.Fields))
+	for i, field := range domain.Fields {
+		field.Path = "query." + field.Path
+		moved.Fields[i] = field
+	}
+	return &moved
+}
+
+func (s *Server) getMarketHistory(ctx context.Context, in *historyInput) (*output[apiv1.MarketHistory], error) {
+	step := historyStep
+	if in.Step != "" {
+		var err error
+		if step, err = duration("query.step", in.Step); err != nil {
+			return nil, err
+		}
+	}
+	to := in.To.UTC()
+	if in.To.IsZero() {
+		to = time.Now().UTC()
+	}
+	from := in.From.UTC()
+	if in.From.IsZero() {
+		from = to.Add(-historySpan)
+	}
+	points, err := s.Market.History(ctx, in.GPUModel, in.Region, from, to, step)
+	if err != nil {
+		return nil, inParameters(err)
+	}
+	return answer(apiv1.MarketHistory{
+		GPUModel: in.GPUModel, Region: in.Region, From: from, To: to, StepMS: step.Milliseconds(), Points: convert(points, s.wireHistoryPoint),
+	}), nil
 }
 
 func (s *Server) createQuote(ctx context.Context, in *orgBody[apiv1.BookingSpec]) (*output[apiv1.Quote], error) {
@@ -52,6 +110,32 @@ func (s *Server) createQuote(ctx context.Context, in *orgBody[apiv1.BookingSpec]
 		return nil, err
 	}
 	quote, err := s.Market.Quote(ctx, who.org.Org, who.User, spec)
+	if err != nil {
+		return nil, err
+	}
+	return s.quote(ctx, who.org.Org, quote)
+}
+
+func (s *Server) quoteExtension(ctx context.Context, in *clusterBody[apiv1.ExtensionCreate]) (*output[apiv1.Quote], error) {
+	who := callerOf(ctx)
+	more, err := duration("body.duration", in.Body.Duration)
+	if err != nil {
+		return nil, err
+	}
+	quote, err := s.Market.QuoteExtension(ctx, who.org.Org, who.User, in.ID, more)
+	if err != nil {
+		return nil, err
+	}
+	return s.quote(ctx, who.org.Org, quote)
+}
+
+func (s *Server) quoteAddition(ctx context.Context, in *clusterBody[apiv1.AdditionCreate]) (*output[apiv1.Quote], error) {
+	who := callerOf(ctx)
+	limit, err := s.priceLimit(in.Body.MaxPricePerGPUHour)
+	if err != nil {
+		return nil, err
+	}
+	quote, err := s.Market.QuoteAddition(ctx, who.org.Org, who.User, in.ID, in.Body.NodeCount, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -75,27 +159,49 @@ func (s *Server) quote(ctx context.Context, org ids.Org, quote market.Quote) (*o
 	return answer(s.wireQuote(quote, wallet.Available)), nil
 }
 
+func (s *Server) listBids(ctx context.Context, in *quoteInput) (*output[apiv1.List[apiv1.Bid]], error) {
+	bids, err := s.Market.Bids(ctx, callerOf(ctx).org.Org, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return whole(bids, s.wireBid), nil
+}
+
 func (s *Server) explain(ctx context.Context, in *plainBody[apiv1.BookingSpec]) (*output[apiv1.Explanation], error) {
 	spec, err := s.readSpec(in.Body)
 	if err != nil {
 		return nil, err
 	}
-	explanation, _, err := s.Market.Explain(ctx, spec)
+	explanation, changes, err := s.Market.Explain(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
-	return answer(wireExplanation(explanation)), nil
+	return answer(s.wireExplanation(explanation, changes)), nil
+}
+
+func (s *Server) listBookings(ctx context.Context, in *bookingsInput) (*output[apiv1.List[apiv1.Booking]], error) {
+	from, err := readCursor(ids.Booking{}, in.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	bookings, err := s.Market.Bookings(ctx, callerOf(ctx).org.Org, in.State, from, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return page(bookings, in.Limit, func(q market.Quote) ids.Booking { return q.ID }, s.wireBooking), nil
 }
 
 func (s *Server) createBooking(ctx context.Context, in *orgBody[apiv1.BookingCreate]) (*output[apiv1.Booking], error) {
 	if in.Body.QuoteID.IsZero() {
 		return nil, errs.InvalidField("body.quote_id", "name the quote to book")
 	}
-	booked, err := s.Market.Accept(ctx, callerOf(ctx).org.Org, in.Body.QuoteID, market.AcceptOptions{ClusterName: strings.TrimSpace(in.Body.ClusterName)})
+	booked, err := s.Market.Accept(ctx, callerOf(ctx).org.Org, in.Body.QuoteID, market.AcceptOptions{
+		ClusterName: strings.TrimSpace(in.Body.ClusterName), BidIDs: in.Body.BidIDs,
+	})
 	if err != nil {
 		return nil, err
 	}
-	return answer(wireBooking(booked)), nil
+	return answer(s.wireBooking(booked)), nil
 }
 
 func (s *Server) getBooking(ctx context.Context, in *quoteInput) (*output[apiv1.Booking], error) {
@@ -103,67 +209,13 @@ func (s *Server) getBooking(ctx context.Context, in *quoteInput) (*output[apiv1.
 	if err != nil {
 		return nil, err
 	}
-	return answer(wireBooking(booked)), nil
+	return answer(s.wireBooking(booked)), nil
 }
 
-func (s *Server) readSpec(in apiv1.BookingSpec) (market.Spec, error) {
-	duration, err := time.ParseDuration(in.Duration)
+func (s *Server) cancelBooking(ctx context.Context, in *bookingMutation) (*output[apiv1.Booking], error) {
+	cancelled, err := s.Market.Cancel(ctx, callerOf(ctx).org.Org, in.ID)
 	if err != nil {
-		return market.Spec{}, errs.InvalidField("body.duration", "%q is not a duration: write it like 30m, 6h or 2h30m", in.Duration)
+		return nil, err
 	}
-	spec := market.Spec{
-		GPUModel: in.GPUModel, Nodes: in.NodeCount, GPUsPerNode: in.GPUsPerNode, Duration: duration, Regions: in.Regions,
-		ClusterName: strings.TrimSpace(in.ClusterName),
-	}
-	if in.MaxPricePerGPUHour != "" {
-		spec.MaxPrice, err = s.amount("body.max_price_per_gpu_hour", in.MaxPricePerGPUHour)
-		if err == nil && spec.MaxPrice == 0 {
-			err = errs.InvalidField("body.max_price_per_gpu_hour", "a price limit is above zero: leave it out for none")
-		}
-	}
-	return spec, err
-}
-
-func (s *Server) wireOffer(o market.Offer) apiv1.Offer {
-	return apiv1.Offer{
-		GPUModel: o.GPUModel, Region: o.Region, MemoryMiB: o.MemoryMiB, FreeGPUs: o.FreeGPUs, TotalGPUs: o.TotalGPUs, Hosts: o.Hosts,
-		LargestNode: o.LargestNode, PriceFrom: s.money(o.PriceFrom), Simulated: o.Simulated,
-	}
-}
-
-func (s *Server) wireQuote(q market.Quote, available money.Amount) apiv1.Quote {
-	fee := money.Share(q.Hold, q.FeeBps)
-	return apiv1.Quote{
-		ID: q.ID, Spec: s.wireSpec(q.Spec), PricePerHour: s.money(q.PerHour()), Hold: s.money(q.Hold),
-		Lines: convert(q.Lines, func(l market.Line) apiv1.QuoteLine {
-			return apiv1.QuoteLine{
-				HostID: l.HostID, Region: l.Region, Site: l.Site, GPUModel: q.Spec.GPUModel, GPUs: q.Spec.GPUsPerNode,
-				PricePerGPUHour: s.money(l.Price),
-			}
-		}),
-		OwnersReceive: s.money(q.Hold - fee), PlatformFee: s.money(fee),
-		RefundHalfway: s.money(q.Hold - q.CostOf(q.Spec.Duration/2)), Available: s.money(available),
-		Simulated: q.Simulated(), QuotedAt: q.QuotedAt, ExpiresAt: q.ExpiresAt,
-	}
-}
-
-func (s *Server) wireSpec(spec market.Spec) apiv1.BookingSpec {
-	wire := apiv1.BookingSpec{
-		GPUModel: spec.GPUModel, NodeCount: spec.Nodes, GPUsPerNode: spec.GPUsPerNode, Duration: shortDuration(spec.Duration),
-		Regions: spec.Regions, ClusterName: spec.ClusterName,
-	}
-	if spec.MaxPrice > 0 {
-		wire.MaxPricePerGPUHour = s.Currency.Format(spec.MaxPrice)
-	}
-	return wire
-}
-
-func wireBooking(q market.Quote) apiv1.Booking {
-	return apiv1.Booking{ID: q.ID, State: q.State, ClusterID: optional(q.ClusterID), DecidedAt: q.DecidedAt}
-}
-
-func wireExplanation(e placement.Explanation) apiv1.Explanation {
-	return apiv1.Explanation{Blocking: e.Blocking, Summary: e.Summary, Funnel: convert(e.Funnel, func(step placement.Step) apiv1.ExplanationStep {
-		return apiv1.ExplanationStep{Condition: step.Condition, Hosts: step.Hosts, GPUs: step.GPUs}
-	})}
+	return answer(s.wireBooking(cancelled)), nil
 }

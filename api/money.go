@@ -9,6 +9,7 @@ import (
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/scheduler/market"
+	"github.com/muster-gpu/muster/scheduler/placement"
 	"github.com/muster-gpu/muster/settlement/ledger"
 )
 
@@ -17,6 +18,15 @@ func (s *Server) money(a money.Amount) apiv1.Money {
 	return apiv1.Money{
 		BaseUnits: strconv.FormatInt(int64(a), 10), Text: s.Currency.Format(a), Currency: s.Currency.Symbol, Decimals: s.Currency.Decimals,
 	}
+}
+
+// moneyIf is nil for nothing, where nothing means that there is none.
+func (s *Server) moneyIf(a money.Amount) *apiv1.Money {
+	if a == 0 {
+		return nil
+	}
+	wire := s.money(a)
+	return &wire
 }
 
 // amount reads decimal text of a request's body.
@@ -32,14 +42,20 @@ func (s *Server) amount(path, text string) (money.Amount, error) {
 func (s *Server) wireDetails(details any) any {
 	switch d := details.(type) {
 	case market.NoMatch:
-		return wireExplanation(d.Explanation)
+		return s.wireExplanation(d.Explanation, d.Changes)
+	case placement.Explanation:
+		return s.wireExplanation(d, nil)
 	case ledger.Shortfall:
 		return s.wireShortfall(d)
 	case json.RawMessage:
-		// A refusal that was stored with its booking; only a hold that failed has such details.
+		// A refusal that was stored with its booking.
 		var shortfall ledger.Shortfall
 		if json.Unmarshal(d, &shortfall) == nil && shortfall.Needed > 0 {
 			return s.wireShortfall(shortfall)
+		}
+		var none market.NoMatch
+		if json.Unmarshal(d, &none) == nil && len(none.Funnel) > 0 {
+			return s.wireExplanation(none.Explanation, none.Changes)
 		}
 	}
 	return nil

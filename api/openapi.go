@@ -82,13 +82,6 @@ func newHuma(engine *gin.Engine) huma.API {
 	}
 	// Problem details that no operation answers with by themselves.
 	registry.Schema(reflect.TypeFor[apiv1.Shortfall](), true, "")
-	for _, form := range []reflect.Type{
-		reflect.TypeFor[apiv1.MarketHistory](), reflect.TypeFor[apiv1.Bid](), reflect.TypeFor[apiv1.ExtensionCreate](),
-		reflect.TypeFor[apiv1.AdditionCreate](), reflect.TypeFor[apiv1.Runway](), reflect.TypeFor[apiv1.AskPreview](),
-		reflect.TypeFor[apiv1.EarningCheck](), reflect.TypeFor[apiv1.MaintenanceCreate](),
-	} {
-		registry.Schema(form, true, "")
-	}
 	return humagin.New(engine, config)
 }
 

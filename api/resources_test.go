@@ -30,6 +30,11 @@ func TestForeignIdsAreNotFound(t *testing.T) {
 	for _, r := range []request{
 		{method: get, path: "/v1/quotes/" + theirs.booking.String()},
 		{method: get, path: "/v1/bookings/" + theirs.booking.String()},
+		{method: get, path: "/v1/quotes/" + theirs.booking.String() + "/bids"},
+		{method: post, path: "/v1/bookings/" + theirs.booking.String() + "/cancel"},
+		{method: post, path: "/v1/clusters/" + theirs.cluster.String() + "/extension-quote", body: apiv1.ExtensionCreate{Duration: "1h"}},
+		{method: post, path: "/v1/clusters/" + theirs.cluster.String() + "/addition-quote", body: apiv1.AdditionCreate{NodeCount: 1}},
+		{method: post, path: "/v1/hosts/" + theirs.host.String() + "/ask/preview", body: ask},
 		{method: get, path: "/v1/clusters/" + theirs.cluster.String()},
 		{method: get, path: "/v1/clusters/" + theirs.cluster.String() + "/events"},
 		{method: get, path: "/v1/clusters/" + theirs.cluster.String() + "/cost"},

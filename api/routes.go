@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"time"
 
 	apiv1 "github.com/muster-gpu/muster/api/v1"
 	"github.com/muster-gpu/muster/internal/ids"
@@ -22,8 +23,37 @@ const (
 type (
 	offersInput struct {
 		PageParams
-		GPUModel string `query:"gpu_model" maxLength:"40" doc:"Only this model"`
-		Region   string `query:"region" maxLength:"40" doc:"Only this region"`
+		Query string `query:"q" maxLength:"1000" doc:"Conditions on hosts, such as gpu=H100 vram>=80GB region=eu price<2.5; a mistake is answered with its position"`
+		Sort  string `query:"sort" enum:"price,free,vram,model,region,utilisation,reliability,spot,-price,-free,-vram,-model,-region,-utilisation,-reliability,-spot" doc:"What comes first; price when absent"`
+	}
+	historyInput struct {
+		GPUModel string    `query:"gpu_model" required:"true" minLength:"1" maxLength:"40"`
+		Region   string    `query:"region" maxLength:"40" doc:"All regions together when absent"`
+		From     time.Time `query:"from" doc:"24 hours before the end when absent"`
+		To       time.Time `query:"to" doc:"Now when absent"`
+		Step     string    `query:"step" maxLength:"20" doc:"How far apart the points are: 15m when absent"`
+	}
+	bookingsInput struct {
+		OrgParam
+		PageParams
+		State string `query:"state" enum:"bidding,quoted,scheduled,accepted,expired,refused,cancelled" doc:"Only this state; when absent all but quotes that were never accepted"`
+	}
+	bookingMutation struct {
+		OrgParam
+		KeyParam
+		ID ids.Booking `path:"id" json:"id"`
+	}
+	nodeMutation struct {
+		OrgParam
+		KeyParam
+		ClusterParam
+		Node ids.Node `path:"node" json:"node"`
+	}
+	windowMutation struct {
+		OrgParam
+		KeyParam
+		HostParam
+		Window ids.Maintenance `path:"window" json:"window"`
 	}
 	quoteInput struct {
 		OrgParam
@@ -53,24 +83,6 @@ type (
 		OrgParam
 		KeyParam
 		ID ids.JoinToken `path:"id" json:"id"`
-	}
-	askInput struct {
-		OrgParam
-		KeyParam
-		HostParam
-		Body apiv1.AskPut `json:"body"`
-	}
-	nodeMutation struct {
-		OrgParam
-		KeyParam
-		ClusterParam
-		Node ids.Node `path:"node" json:"node"`
-	}
-	windowMutation struct {
-		OrgParam
-		KeyParam
-		HostParam
-		Window ids.Maintenance `path:"window" json:"window"`
 	}
 	batchInput struct {
 		OrgParam
@@ -139,11 +151,19 @@ func (s *Server) registerIdentity() {
 }
 
 func (s *Server) registerMarket() {
-	register(s, endpoint{id: "list-offers", method: get, path: "/v1/offers", tag: tagMarket, summary: "What there is to book now"}, s.listOffers)
+	register(s, endpoint{
+		id: "list-offers", method: get, path: "/v1/offers", tag: tagMarket, summary: "What there is to book now",
+		doc: "By GPU model and region, of the hosts that pass the query.",
+	}, s.listOffers)
+	register(s, endpoint{
+		id: "get-market-history", method: get, path: "/v1/market/history", tag: tagMarket,
+		summary: "How prices and use of a GPU model went",
+	}, s.getMarketHistory)
 	register(s, endpoint{
 		id: "create-quote", method: post, path: "/v1/quotes", tag: tagMarket,
 		summary: "Price a cluster", doc: "The price holds until the quote expires; nothing is reserved yet. When nothing fits, the " +
-			"problem no_capacity carries the Explanation.", status: created,
+			"problem no_capacity carries the Explanation, whose changes are quotes that fit. An auction is answered at once in state bidding: read " +
+			"the quote again when its bids are in.", status: created,
 	}, s.createQuote)
 	register(s, endpoint{
 		id: "get-quote", method: get, path: "/v1/quotes/{id}", tag: tagMarket, summary: "Read a quote",
@@ -152,8 +172,17 @@ func (s *Server) registerMarket() {
 	register(s, endpoint{
 		id: "explain", method: post, path: "/v1/explain", tag: tagMarket,
 		summary: "What is left after each condition, and which one blocks",
-		doc:     "Also when the cluster fits: blocking is empty then.",
+		doc:     "Also when the cluster fits: blocking is empty then. The changes are the nearest clusters that fit; quotes of them come with POST /v1/quotes.",
 	}, s.explain)
+	register(s, endpoint{
+		id: "list-bids", method: get, path: "/v1/quotes/{id}/bids", tag: tagMarket, summary: "An auction's bids, cheapest first",
+		doc: "They are sealed until the window has closed: a conflict before.", codes: []int{notFound, http.StatusConflict},
+	}, s.listBids)
+	register(s, endpoint{id: "list-bookings", method: get, path: "/v1/bookings", tag: tagMarket, summary: "List bookings"}, s.listBookings)
+	register(s, endpoint{
+		id: "cancel-booking", method: post, path: "/v1/bookings/{id}/cancel", tag: tagMarket,
+		summary: "Give up a booking that has not started", doc: "One that is bidding, quoted or scheduled. What it holds comes back.", codes: []int{notFound},
+	}, s.cancelBooking)
 	register(s, endpoint{
 		id: "create-booking", method: post, path: "/v1/bookings", tag: tagMarket,
 		summary: "Accept a quote", doc: "Answers when it is decided. Repeating it gives the same booking: the quote's id is the key.",
@@ -177,6 +206,14 @@ func (s *Server) registerClusters() {
 		id: "release-cluster", method: post, path: "/v1/clusters/{id}/release", tag: tagClusters,
 		summary: "Stop a cluster and get the rest of the hold back", codes: missing,
 	}, s.releaseCluster)
+	register(s, endpoint{
+		id: "quote-extension", method: post, path: "/v1/clusters/{id}/extension-quote", tag: tagClusters,
+		summary: "Price more time", doc: "Accepted like any quote.", status: created, codes: missing,
+	}, s.quoteExtension)
+	register(s, endpoint{
+		id: "quote-addition", method: post, path: "/v1/clusters/{id}/addition-quote", tag: tagClusters,
+		summary: "Price more nodes", doc: "Like those the cluster has, until its end. Accepted like any quote.", status: created, codes: missing,
+	}, s.quoteAddition)
 	register(s, endpoint{
 		id: "remove-node", method: del, path: "/v1/clusters/{id}/nodes/{node}", tag: tagClusters,
 		summary: "Take a node out of a running cluster", doc: "Its part of the hold comes back.", codes: missing,
@@ -226,7 +263,11 @@ func (s *Server) registerHosts() {
 	missing := []int{notFound}
 	register(s, endpoint{id: "list-hosts", method: get, path: "/v1/hosts", tag: tagHosts, summary: "List hosts"}, s.listHosts)
 	register(s, endpoint{id: "get-host", method: get, path: "/v1/hosts/{id}", tag: tagHosts, summary: "Read a host", codes: missing}, s.getHost)
-	register(s, endpoint{id: "set-ask", method: put, path: "/v1/hosts/{id}/ask", tag: tagHosts, summary: "Set a host's price", codes: missing}, s.setAsk)
+	register(s, endpoint{id: "set-ask", method: put, path: "/v1/hosts/{id}/ask", tag: tagHosts, summary: "Set a host's price, floor and rules", codes: missing}, s.setAsk)
+	register(s, endpoint{
+		id: "preview-ask", method: post, path: "/v1/hosts/{id}/ask/preview", tag: tagHosts,
+		summary: "What a price and its rules would do", doc: "Saves nothing.", codes: missing,
+	}, s.previewAsk)
 	register(s, endpoint{
 		id: "check-earning", method: get, path: "/v1/hosts/{id}/earning-check", tag: tagHosts,
 		summary: "Why a host does not earn, and what to do", codes: missing,

@@ -2,7 +2,7 @@
 -- The market's rules and kinds of booking, the fleet's health and plans, and a feed of what changed for placement.
 
 INSERT INTO state_transitions (machine, from_state, to_state) VALUES
-    ('bookings', 'bidding', 'quoted'), ('bookings', 'bidding', 'expired'), ('bookings', 'bidding', 'cancelled'),
+    ('bookings', 'quoted', 'bidding'), ('bookings', 'bidding', 'quoted'), ('bookings', 'bidding', 'expired'), ('bookings', 'bidding', 'cancelled'),
     ('bookings', 'quoted', 'scheduled'), ('bookings', 'quoted', 'cancelled'),
     ('bookings', 'scheduled', 'accepted'), ('bookings', 'scheduled', 'refused'), ('bookings', 'scheduled', 'cancelled'),
     ('clusters', 'ready', 'parked'), ('clusters', 'parked', 'joining'), ('clusters', 'parked', 'draining');
