@@ -55,48 +55,60 @@ type survey struct {
 	gang   []int // by step: the hosts of the largest set of one model and runtime
 }
 
-// survey goes through the fleet. Sums and largest values do not depend on the order in which it meets the hosts.
+// survey goes through the fleet.
 func (x *Index) survey(r *Request) survey {
-	steps := len(conditions)
-	s := survey{funnel: make([]Step, steps), gang: make([]int, steps)}
+	links := linksCondition(r)
+	s := survey{funnel: make([]Step, 0, len(conditions)+1)}
 	for i := range conditions {
-		s.funnel[i].Condition = conditions[i].name
+		s.funnel = append(s.funnel, Step{Condition: conditions[i].name})
 	}
 	if r.Model == "" {
 		s.funnel[0].Condition = conditionClass
 	}
-	var apart Step // what the last condition, on links, leaves if there is one
-	switch {
-	case r.SameSite:
-		apart.Condition = conditionSite
-	case r.MaxRTT > 0:
-		apart.Condition = conditionNetwork
+	if links != "" {
+		s.funnel = append(s.funnel, Step{Condition: links})
 	}
-	largest := 0
+	s.gang = make([]int, len(s.funnel))
 	for _, g := range x.groups {
-		left := make([]int, steps)
-		var eligible []found
-		for _, p := range g.parts {
-			for _, at := range p.hosts {
-				h := &x.entries[at].Host
-				if s.count(h, r, left) && apart.Condition != "" {
-					eligible = append(eligible, found{free: bits.OnesCount64(h.freeFor(r)), slot: at})
-				}
-			}
+		left := make([]int, len(s.funnel))
+		eligible := x.countGroup(g, r, &s, left)
+		if links != "" {
+			set, all := x.widest(eligible, r)
+			last := len(conditions)
+			left[last] = set.hosts
+			s.funnel[last].Hosts += set.hosts
+			s.funnel[last].GPUs += set.gpus
+			s.funnel[last].Excludes += all.gpus - set.gpus
 		}
 		for i := range left {
 			s.gang[i] = max(s.gang[i], left[i])
 		}
-		if apart.Condition != "" {
-			set, all := x.widest(eligible, r)
-			largest = max(largest, set.hosts)
-			apart.Hosts, apart.GPUs, apart.Excludes = apart.Hosts+set.hosts, apart.GPUs+set.gpus, apart.Excludes+all.gpus-set.gpus
-		}
-	}
-	if apart.Condition != "" {
-		s.funnel, s.gang = append(s.funnel, apart), append(s.gang, largest)
 	}
 	return s
+}
+
+// linksCondition is what comes after the conditions on single hosts; "" when any hosts may go together.
+func linksCondition(r *Request) string {
+	switch {
+	case r.SameSite:
+		return conditionSite
+	case r.MaxRTT > 0:
+		return conditionNetwork
+	}
+	return ""
+}
+
+// countGroup counts a group's hosts, in all and in left, and returns those that pass.
+func (x *Index) countGroup(g *group, r *Request, s *survey, left []int) []found {
+	var eligible []found
+	for _, p := range g.parts {
+		for _, at := range p.hosts {
+			if h := &x.entries[at].Host; s.count(h, r, left) {
+				eligible = append(eligible, found{free: bits.OnesCount64(h.freeFor(r)), slot: at})
+			}
+		}
+	}
+	return eligible
 }
 
 // count puts one host through the conditions and reports whether it passes all of them. It stops at the second that it fails: the

@@ -8,6 +8,7 @@ import (
 	"time"
 )
 
+// Bounds of the search.
 const (
 	maxChanges  = 6
 	laterWithin = 7 * 24 * 60 * 60 // seconds

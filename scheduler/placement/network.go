@@ -124,16 +124,16 @@ func hopeless(gangs map[*site]*gang, price int64, nodes int, limit int64) bool {
 
 // near is the cheapest gang whose nodes are near enough to each other.
 func (x *Index) near(parts []*part, r *Request, best *gang) *gang {
-	within := x.sameSite(parts, r, best)
-	if within != nil {
-		best = within
-	}
+	var across *gang
 	if r.Nodes > 1 {
-		if across := x.acrossSites(parts, r, best); across != nil {
-			return across
+		if across = x.acrossSites(parts, r, best); across != nil {
+			best = across
 		}
 	}
-	return within
+	if within := x.sameSite(parts, r, best); within != nil {
+		return within
+	}
+	return across
 }
 
 // firstLook is how many hosts acrossSites looks at before it tries to end; each further look takes lookFactor times as many.

@@ -2,7 +2,6 @@ package placement
 
 import (
 	"bytes"
-	"cmp"
 	"math/bits"
 	"slices"
 	"strings"
@@ -18,15 +17,20 @@ type found struct {
 	slot  int32
 }
 
-// better orders hosts by how much they are preferred: cheaper, then fewer GPUs left over, then by id.
-func (x *Index) better(a, b found) int {
-	if a.price != b.price {
-		return cmp.Compare(a.price, b.price)
+// before reports whether a host is preferred to another: it is cheaper, or leaves fewer GPUs over, or has the lower id. Hosts with two
+// models have two entries of one id; for bids on any model the model decides.
+func (x *Index) before(a, b found) bool {
+	switch {
+	case a.price != b.price:
+		return a.price < b.price
+	case a.free != b.free:
+		return a.free < b.free
 	}
-	if a.free != b.free {
-		return cmp.Compare(a.free, b.free)
+	one, other := &x.entries[a.slot], &x.entries[b.slot]
+	if c := compareIDs(one.ID, other.ID); c != 0 {
+		return c < 0
 	}
-	return compareIDs(x.entries[a.slot].ID, x.entries[b.slot].ID)
+	return one.Model < other.Model
 }
 
 // walk yields the hosts of some parts that can each take a node of the request, the preferred ones first. A yield of false ends it.
@@ -34,23 +38,8 @@ func (x *Index) walk(parts []*part, r *Request, yield func(found) bool) {
 	if r.GPUsPerNode < 1 || r.GPUsPerNode > maxGPUs {
 		return
 	}
-	if r.Start > 0 || r.Preempt {
-		x.walkAll(parts, r, yield)
-		return
-	}
 	var room [32]source // most walks need no more
-	sources := room[:0]
-	for _, p := range parts {
-		for free := r.GPUsPerNode; free <= maxGPUs; free++ {
-			if l := p.lists[r.Class][free]; l != nil && l.size > 0 {
-				sources = append(sources, source{cursor: cursor{chunks: l.chunks}, free: free})
-			}
-		}
-	}
-	if reserved := x.reserved(parts, r); len(reserved) > 0 {
-		sources = append(sources, source{sorted: reserved})
-	}
-	merge := heap{x: x, sources: sources}
+	merge := merger{x: x, sources: x.sources(room[:0], parts, r)}
 	merge.build()
 	for len(merge.sources) > 0 {
 		next := merge.sources[0].head
@@ -64,105 +53,123 @@ func (x *Index) walk(parts []*part, r *Request, yield func(found) bool) {
 	}
 }
 
-// walkAll is walk for requests whose free GPUs the lists do not tell: it looks at every host of the parts.
-func (x *Index) walkAll(parts []*part, r *Request, yield func(found) bool) {
-	var all []found
+// sources are what a walk merges: the lists with enough free GPUs, and the hosts of which no list tells how many are free. Those
+// are the ones with reservations, and all of them when leases that end or can be ended count as free.
+func (x *Index) sources(sources []source, parts []*part, r *Request) []source {
+	loose := r.Start > 0 || r.Preempt
+	var apart []found
 	for _, p := range parts {
-		for _, at := range p.hosts {
-			if h := &x.entries[at].Host; suits(h, r) {
-				all = append(all, found{int64(h.Prices[r.Class]), bits.OnesCount64(h.freeFor(r)), at})
+		if loose {
+			apart = x.gather(apart, p.hosts, r)
+			continue
+		}
+		apart = x.gather(apart, p.reserved, r)
+		for free := r.GPUsPerNode; free <= maxGPUs; free++ {
+			if l := p.lists[r.Class][free]; l != nil && l.size > 0 {
+				sources = append(sources, source{cursor: cursor{chunks: l.chunks}, free: free})
 			}
 		}
 	}
-	slices.SortFunc(all, x.better)
-	for _, f := range all {
-		if !yield(f) {
-			return
-		}
+	if len(apart) == 0 {
+		return sources
 	}
+	heapify(apart, func(i, j int) bool { return x.before(apart[i], apart[j]) })
+	return append(sources, source{apart: apart})
 }
 
-// reserved are the parts' hosts with reservations that could take a node, in order.
-func (x *Index) reserved(parts []*part, r *Request) []found {
-	var all []found
-	for _, p := range parts {
-		for _, at := range p.reserved {
-			h := &x.entries[at].Host
-			if free := bits.OnesCount64(h.freeFor(r)); free >= r.GPUsPerNode && h.Prices[r.Class] > 0 {
-				all = append(all, found{int64(h.Prices[r.Class]), free, at})
-			}
+// gather adds the hosts that have enough free GPUs.
+func (x *Index) gather(all []found, hosts set, r *Request) []found {
+	for _, at := range hosts {
+		h := &x.entries[at].Host
+		if !h.Open || !within(h.Prices[r.Class], r.MaxPrice) {
+			continue
+		}
+		if free := bits.OnesCount64(h.freeFor(r)); free >= r.GPUsPerNode {
+			all = append(all, found{int64(h.Prices[r.Class]), free, at})
 		}
 	}
-	slices.SortFunc(all, x.better)
 	return all
 }
 
-// source is one of the lists that a walk merges.
+// source is one of those that a walk merges: a list, or a heap of hosts.
 type source struct {
 	head   found
 	cursor cursor
-	free   int
-	sorted []found // instead of a cursor
+	free   int // of a list; 0 for a heap
+	apart  []found
 }
 
 // advance takes the next of the source into head.
-func (s *source) advance() bool {
-	if s.free == 0 {
-		if len(s.sorted) == 0 {
-			return false
+func (s *source) advance(x *Index) bool {
+	if s.free > 0 {
+		r, ok := s.cursor.head()
+		if ok {
+			s.head = found{r.price, s.free, r.slot}
+			s.cursor.next()
 		}
-		s.head, s.sorted = s.sorted[0], s.sorted[1:]
-		return true
+		return ok
 	}
-	r, ok := s.cursor.head()
-	if ok {
-		s.head = found{r.price, s.free, r.slot}
-		s.cursor.next()
+	if len(s.apart) == 0 {
+		return false
 	}
-	return ok
+	s.head = s.apart[0]
+	last := len(s.apart) - 1
+	s.apart[0] = s.apart[last]
+	s.apart = s.apart[:last]
+	sink(s.apart, 0, func(i, j int) bool { return x.before(s.apart[i], s.apart[j]) })
+	return true
 }
 
-// heap merges sources: the one with the preferred head is first.
-type heap struct {
+// merger is a heap of sources by their heads.
+type merger struct {
 	x       *Index
 	sources []source
 }
 
-func (h *heap) build() {
-	kept := h.sources[:0]
-	for _, s := range h.sources {
-		if s.advance() {
-			kept = append(kept, s)
+func (m *merger) build() {
+	kept := 0
+	for i := range m.sources {
+		if m.sources[i].advance(m.x) {
+			m.sources[kept] = m.sources[i]
+			kept++
 		}
 	}
-	h.sources = kept
-	for at := len(kept)/2 - 1; at >= 0; at-- {
-		h.sink(at)
+	m.sources = m.sources[:kept]
+	heapify(m.sources, m.before)
+}
+
+func (m *merger) next() {
+	if !m.sources[0].advance(m.x) {
+		last := len(m.sources) - 1
+		m.sources[0] = m.sources[last]
+		m.sources = m.sources[:last]
+	}
+	sink(m.sources, 0, m.before)
+}
+
+func (m *merger) before(i, j int) bool { return m.x.before(m.sources[i].head, m.sources[j].head) }
+
+// heapify puts the first of the elements in front, and below each one two that it is before. before compares by position, so that
+// heaps may live on the stack.
+func heapify[T any](heap []T, before func(i, j int) bool) {
+	for at := len(heap)/2 - 1; at >= 0; at-- {
+		sink(heap, at, before)
 	}
 }
 
-func (h *heap) next() {
-	if !h.sources[0].advance() {
-		last := len(h.sources) - 1
-		h.sources[0] = h.sources[last]
-		h.sources = h.sources[:last]
-	}
-	h.sink(0)
-}
-
-func (h *heap) sink(at int) {
+func sink[T any](heap []T, at int, before func(i, j int) bool) {
 	for {
 		child := 2*at + 1
-		if child >= len(h.sources) {
+		if child >= len(heap) {
 			return
 		}
-		if right := child + 1; right < len(h.sources) && h.x.better(h.sources[right].head, h.sources[child].head) < 0 {
+		if right := child + 1; right < len(heap) && before(right, child) {
 			child = right
 		}
-		if h.x.better(h.sources[at].head, h.sources[child].head) <= 0 {
+		if !before(child, at) {
 			return
 		}
-		h.sources[at], h.sources[child] = h.sources[child], h.sources[at]
+		heap[at], heap[child] = heap[child], heap[at]
 		at = child
 	}
 }

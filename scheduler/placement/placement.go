@@ -1,11 +1,3 @@
-// Package placement decides which hosts a cluster goes to. It is pure: a snapshot and a request in, a plan or an explanation
-// out; it reads no clock, no randomness and no store.
-//
-// A node takes GPUs of one model on one host, a cluster's nodes are of one model and one runtime and go to different hosts, so that
-// one machine's failure costs one node. Under these rules the plan is exactly the cheapest feasible one. Among plans of equal price
-// the one that strands fewest GPUs is taken, then the one with the lower host ids, so equal input gives equal output.
-//
-// An Index may be read by any number of callers at a time; changes need exclusion.
 package placement
 
 import (
@@ -31,7 +23,7 @@ type Host struct {
 	Compute   int    // compute capability times ten; 0 unknown
 	Region    string
 	Site      string        // hosts of one site share a local network; "" is a site of its own
-	RTT       time.Duration // round trip to the control plane; 0 unknown
+	RTT       time.Duration // round trip to the control plane; 0 unknown. A site's is that of its worst open host
 	Open      bool          // connected, well and offered by its owner
 	GPUs      int           // at most 64
 
@@ -113,7 +105,7 @@ func (p Plan) Price() money.Amount {
 type Step struct {
 	Condition string
 	Hosts     int
-	GPUs      int // free ones, from "free" on
+	GPUs      int // all of these hosts; from "free" on those that are free, from "reserved" on those that are not promised either
 	Excludes  int // GPUs that pass every other condition and fail this one alone
 }
 

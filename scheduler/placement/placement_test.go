@@ -1,7 +1,11 @@
 package placement_test
 
 import (
+	"cmp"
+	"fmt"
+	"maps"
 	"math/bits"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"testing"
@@ -217,11 +221,7 @@ func namesOf(gang []placement.Host) []ids.Host {
 func compareIDs(a, b ids.Host) int { return slices.Compare(a[:], b[:]) }
 
 func planned(plan placement.Plan) []ids.Host {
-	var gang []placement.Host
-	for _, n := range plan.Nodes {
-		gang = append(gang, n.Host)
-	}
-	return namesOf(gang)
+	return namesOf(hostsOf(plan))
 }
 
 // manyTimes checks a property some hundred times as often as rapid does by itself.
@@ -249,6 +249,9 @@ func TestPlaceAgreesWithTryingEverySet(t *testing.T) {
 		if (e.Blocking == "") != placed || (e.Summary == "") != placed {
 			t.Fatalf("placed %v, but explained as blocked by %q", placed, e.Blocking)
 		}
+		if got, want := candidates(x, r), preferred(fleet, r); !slices.Equal(got, want) {
+			t.Fatalf("candidates are %v, not %v", got, want)
+		}
 		if !placed {
 			return
 		}
@@ -257,6 +260,127 @@ func TestPlaceAgreesWithTryingEverySet(t *testing.T) {
 		}
 		checkWorst(t, fleet, plan)
 	})
+}
+
+func candidates(x *placement.Index, r placement.Request) []ids.Host {
+	var all []ids.Host
+	for _, n := range x.Candidates(r, x.Len()) {
+		all = append(all, n.Host.ID)
+	}
+	return all
+}
+
+// preferred are the hosts that suit, in the order of preference.
+func preferred(fleet []placement.Host, r placement.Request) []ids.Host {
+	var suitable []placement.Host
+	for _, h := range fleet {
+		if suits(h, r) {
+			suitable = append(suitable, h)
+		}
+	}
+	slices.SortFunc(suitable, func(a, b placement.Host) int {
+		return cmp.Or(cmp.Compare(a.Prices[r.Class], b.Prices[r.Class]), cmp.Compare(freeOf(a, r), freeOf(b, r)), compareIDs(a.ID, b.ID))
+	})
+	var all []ids.Host
+	for _, h := range suitable {
+		all = append(all, h.ID)
+	}
+	return all
+}
+
+// TestLongListsStayInOrder takes lists through many chunks: they split, empty and are merged in walks.
+func TestLongListsStayInOrder(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	host := func(i int) placement.Host {
+		return placement.Host{
+			ID: ids.Host{byte(i >> 8), byte(i)}, Model: "H100", Region: regions[i%2], Open: random.IntN(20) > 0, GPUs: gpus, Well: 1<<gpus - 1,
+			Leased: uint64(random.IntN(1 << gpus)), Prices: [placement.Classes]money.Amount{money.Amount(1 + random.IntN(5))},
+		}
+	}
+	const hosts, rounds, changes = 4_000, 8, 3_000
+	x, fleet := placement.NewIndex(), map[ids.Host]placement.Host{}
+	for round := range rounds {
+		for range changes {
+			h := host(random.IntN(hosts))
+			if random.IntN(rounds) < round { // more and more of them go
+				x.Remove(h.ID)
+				delete(fleet, h.ID)
+				continue
+			}
+			x.Put(h)
+			fleet[h.ID] = h
+		}
+		for _, r := range []placement.Request{
+			{Model: "H100", GPUsPerNode: 1}, {Model: "H100", GPUsPerNode: gpus}, {Model: "H100", GPUsPerNode: 2, Regions: regions[:1], MaxPrice: 3},
+		} {
+			all := slices.Collect(maps.Values(fleet))
+			if got, want := candidates(x, r), preferred(all, r); len(want) == 0 || !slices.Equal(got, want) {
+				t.Fatalf("round %d: %d candidates are not the %d preferred in order", round, len(got), len(want))
+			}
+		}
+	}
+}
+
+// TestLinksOfLargeFleetsAgreeWithEveryPairAndTriple needs more hosts than trying every set allows: the search then ends early.
+func TestLinksOfLargeFleetsAgreeWithEveryPairAndTriple(t *testing.T) {
+	t.Parallel()
+	manyTimes(t, 1, func(t *rapid.T) {
+		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		fleet := make([]placement.Host, rapid.IntRange(2, 120).Draw(t, "hosts"))
+		spread := rapid.IntRange(1, 40).Draw(t, "sites")
+		for i := range fleet {
+			fleet[i] = placement.Host{
+				ID: ids.Host{byte(i)}, Model: "H100", Region: "eu", Site: fmt.Sprint(random.IntN(spread)), Open: true, GPUs: gpus, Well: 1<<gpus - 1,
+				RTT:    time.Duration(random.IntN(50)),
+				Prices: [placement.Classes]money.Amount{money.Amount(1 + random.IntN(60))},
+			}
+			if random.IntN(4) == 0 {
+				fleet[i].Site = ""
+			}
+		}
+		nodes := rapid.IntRange(2, 3).Draw(t, "nodes")
+		r := placement.Request{Model: "H100", Nodes: nodes, GPUsPerNode: 1, MaxRTT: time.Duration(rapid.IntRange(1, 100).Draw(t, "max rtt"))}
+		r.SameSite = rapid.IntRange(0, 3).Draw(t, "same site") == 0
+		plan, placed := indexOf(fleet).Place(r)
+		best, found := cheapestOf(fleet, r)
+		if placed != found || plan.Price() != best || placed && !together(fleet, hostsOf(plan), r) {
+			t.Fatalf("placed %v for %d, the best is %v for %d", placed, plan.Price(), found, best)
+		}
+	})
+}
+
+// cheapestOf tries every pair, or every triple.
+func cheapestOf(fleet []placement.Host, r placement.Request) (best money.Amount, found bool) {
+	consider := func(gang ...placement.Host) {
+		var price money.Amount
+		for _, h := range gang {
+			price += h.Prices[0]
+		}
+		if (!found || price < best) && together(fleet, gang, r) {
+			best, found = price, true
+		}
+	}
+	for i, a := range fleet {
+		for j, b := range fleet[:i] {
+			if r.Nodes == 2 {
+				consider(a, b)
+				continue
+			}
+			for _, c := range fleet[:j] {
+				consider(a, b, c)
+			}
+		}
+	}
+	return best, found
+}
+
+func hostsOf(plan placement.Plan) []placement.Host {
+	var all []placement.Host
+	for _, n := range plan.Nodes {
+		all = append(all, n.Host)
+	}
+	return all
 }
 
 func checkWorst(t *rapid.T, fleet []placement.Host, plan placement.Plan) {

@@ -40,7 +40,7 @@ func Fleet(seed uint64, n int) []placement.Host { return fleet(seed, n, true) }
 func Empty(seed uint64, n int) []placement.Host { return fleet(seed, n, false) }
 
 func fleet(seed uint64, n int, leased bool) []placement.Host {
-	random := rand.New(rand.NewPCG(seed, uint64(n)))
+	random := rand.New(rand.NewPCG(seed, uint64(n))) //nolint:gosec // the same fleet each time
 	images := []string{"2.60.0"}
 	hosts := make([]placement.Host, n)
 	for i := range hosts {
@@ -80,7 +80,7 @@ func Prices(random *rand.Rand) (prices [placement.Classes]money.Amount) {
 
 // Bookings draws gangs of 8 nodes of 8 GPUs with a model, one to three regions and a price limit.
 func Bookings(seed uint64, n int) []placement.Request {
-	random := rand.New(rand.NewPCG(seed, 1))
+	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // the same bookings each time
 	requests := make([]placement.Request, n)
 	for i := range requests {
 		requests[i] = placement.Request{
@@ -92,6 +92,15 @@ func Bookings(seed uint64, n int) []placement.Request {
 		}
 	}
 	return requests
+}
+
+// Owners names the first n owners of a fleet.
+func Owners(n int) []ids.Org {
+	all := make([]ids.Org, n)
+	for i := range all {
+		all[i] = ownerID(i)
+	}
+	return all
 }
 
 func hostID(i int) (id ids.Host) {
