@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/ids"
@@ -145,7 +146,11 @@ func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]beat) error {
 	}
 	for from := 0; from < len(all.hosts); from += maxHostsPerQuery {
 		part := all.part(from)
-		silent, err := g.queries.Confirm(ctx, g.options.Pool, part.hosts, part.generations, part.ages, part.lostAfter)
+		var silent []uuid.UUID
+		err := g.byIndex(ctx, func(tx pgx.Tx) (err error) {
+			silent, err = g.queries.Confirm(ctx, tx, part.hosts, part.generations, part.ages, part.lostAfter)
+			return err
+		})
 		if err == nil && len(silent) > 0 {
 			err = g.markHeard(ctx, silent)
 		}
@@ -155,11 +160,22 @@ func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]beat) error {
 	}
 	for from := 0; from < len(usage.hosts); from += maxHostsPerQuery {
 		part := usage.part(from)
-		if err := g.queries.ConfirmUsage(ctx, g.options.Pool, part.hosts, part.ages); err != nil {
+		err := g.byIndex(ctx, func(tx pgx.Tx) error { return g.queries.ConfirmUsage(ctx, tx, part.hosts, part.ages) })
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// byIndex runs a transaction that finds its rows by index.
+func (g *Gateway) byIndex(ctx context.Context, change func(tx pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, g.options.Pool, func(tx pgx.Tx) error {
+		if err := g.queries.PreferIndexes(ctx, tx); err != nil {
+			return err
+		}
+		return change(tx)
+	})
 }
 
 func (c *confirmation) add(host ids.Host, b beat, now time.Time) {

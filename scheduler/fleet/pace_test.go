@@ -176,3 +176,24 @@ func TestFlushesDoNotDeadlock(t *testing.T) {
 		t.Errorf("%d deadlocks", deadlocks)
 	}
 }
+
+// TestHeartbeatsTouchNoIndex keeps the rows of hosts HOT: an index on any of these columns would be written with every heartbeat.
+func TestHeartbeatsTouchNoIndex(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	indexed := query[string](b, `SELECT coalesce(string_agg(DISTINCT a.attname, ', '), '') FROM pg_index i
+		JOIN pg_attribute a ON a.attrelid = i.indrelid AND (a.attnum = ANY(i.indkey) OR pg_get_indexdef(i.indexrelid) LIKE '%' || a.attname || '%')
+		WHERE i.indrelid = 'hosts'::regclass AND a.attname IN ('last_seen_at', 'lost_after_ms', 'applied_generation', 'connected', 'suspect_since')`)
+	if indexed != "" {
+		t.Errorf("there are indexes on %s", indexed)
+	}
+	// Nor do they reach the feed of changes.
+	m, s := b.idleSilently("GPU-0")
+	changes := query[int64](b, `SELECT coalesce(max(id), 0) FROM fleet_changes`)
+	start := query[time.Time](b, `SELECT clock_timestamp()`)
+	s.beat()
+	waitFor(b, true, `SELECT last_seen_at >= $2::timestamptz - interval '1 millisecond' FROM hosts WHERE id = $1`, m.id, start)
+	if n := query[int](b, `SELECT count(*) FROM fleet_changes WHERE id > $1`, changes); n != 0 {
+		t.Errorf("a heartbeat made %d changes", n)
+	}
+}

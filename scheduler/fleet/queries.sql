@@ -101,6 +101,10 @@ WITH beat AS (
 )
 SELECT id FROM beaten WHERE silent;
 
+-- name: PreferIndexes :exec
+-- For the present transaction: a flush touches few of many hosts, of which the planner, with its default costs, would read all.
+SELECT set_config('enable_seqscan', 'off', true);
+
 -- name: MarkHeard :exec
 -- Hosts that were silent and have been heard again.
 WITH ordered AS (

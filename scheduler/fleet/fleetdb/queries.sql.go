@@ -1368,6 +1368,16 @@ func (q *Queries) PeerPrices(ctx context.Context, db DBTX, model string, since i
 	return i, err
 }
 
+const preferIndexes = `-- name: PreferIndexes :exec
+SELECT set_config('enable_seqscan', 'off', true)
+`
+
+// For the present transaction: a flush touches few of many hosts, of which the planner, with its default costs, would read all.
+func (q *Queries) PreferIndexes(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, preferIndexes)
+	return err
+}
+
 const quarantine = `-- name: Quarantine :execrows
 WITH changed AS (
     UPDATE hosts SET state = 'quarantined', state_reason = $1
