@@ -116,6 +116,7 @@ CREATE TABLE bids (
     UNIQUE (booking_id, host_id)
 );
 CREATE INDEX bids_by_owner ON bids (org_id, id);
+CREATE INDEX bids_open ON bids (booking_id) WHERE state = 'open';
 
 -- GPUs promised to bookings that have not started. No GPU is promised twice for one time.
 CREATE TABLE reservations (

@@ -40,12 +40,12 @@ type Bid struct {
 }
 
 // openAuction stores a booking that hosts may bid for. Its hold is what the hosts ask without an auction, which no bid exceeds.
-func (s *Service) openAuction(ctx context.Context, who asker, spec Spec, request placement.Request) (Quote, error) {
+func (s *Service) openAuction(ctx context.Context, who asker, spec Spec, request placement.Request, now time.Time) (Quote, error) {
 	unlimited := request
 	unlimited.MaxPrice = 0 // a bid may be below the limit where the asked price is not
 	plan, found := s.place(Spec{Kind: KindAuction}, unlimited)
 	if !found {
-		return Quote{}, s.noMatch(ctx, who, spec, unlimited)
+		return Quote{}, s.noMatch(ctx, who, spec, unlimited, now)
 	}
 	quote := quoteOf(spec, unlimited, plan)
 	quote.Lines, quote.WorstRTT = nil, rttUnknown

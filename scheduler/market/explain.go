@@ -32,25 +32,25 @@ type NoMatch struct {
 
 // Explain says what each condition of a spec leaves of the fleet, whether or not it fits, and what would fit if it does not.
 func (s *Service) Explain(ctx context.Context, spec Spec) (placement.Explanation, []Change, error) {
-	request, _, err := s.prepare(ctx, &spec)
+	request, now, err := s.prepare(ctx, &spec)
 	if err != nil {
 		return placement.Explanation{}, nil, err
 	}
-	explanation, nearest := s.explain(spec, request)
+	explanation, nearest := s.explain(spec, request, now)
 	changes := make([]Change, len(nearest))
 	for i, change := range nearest {
-		changes[i], _ = changeOf(spec, request, change)
+		changes[i], _ = s.changeOf(spec, request, change)
 	}
 	return explanation, changes, nil
 }
 
-func (s *Service) explain(spec Spec, request placement.Request) (explanation placement.Explanation, nearest []placement.Change) {
+func (s *Service) explain(spec Spec, request placement.Request, now time.Time) (explanation placement.Explanation, nearest []placement.Change) {
 	s.fleet.Read(func(x *placement.Index) {
 		explanation = x.Explain(request)
 		if explanation.Blocking == "" {
 			return
 		}
-		for _, change := range nearestOf(x, request) {
+		for _, change := range x.Nearest(request, now.Unix()) {
 			if change.Request.Start == 0 || spec.Kind != KindSpot { // spot bookings start at once
 				nearest = append(nearest, change)
 			}
@@ -60,13 +60,13 @@ func (s *Service) explain(spec Spec, request placement.Request) (explanation pla
 }
 
 // noMatch is the refusal of a spec that nothing fits. For a customer every change of it is stored as a quote.
-func (s *Service) noMatch(ctx context.Context, who asker, spec Spec, request placement.Request) error {
+func (s *Service) noMatch(ctx context.Context, who asker, spec Spec, request placement.Request, now time.Time) error {
 	details := NoMatch{}
 	var nearest []placement.Change
-	details.Explanation, nearest = s.explain(spec, request)
+	details.Explanation, nearest = s.explain(spec, request, now)
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		for _, near := range nearest {
-			change, quote := changeOf(spec, request, near)
+			change, quote := s.changeOf(spec, request, near)
 			stored, err := s.store(ctx, tx, who, quote, quoteLifetime)
 			if err != nil {
 				return err
@@ -85,16 +85,21 @@ func (s *Service) noMatch(ctx context.Context, who asker, spec Spec, request pla
 func refuse(details NoMatch) error {
 	summary := details.Summary
 	if len(details.Changes) > 0 {
-		summary = strings.TrimSuffix(summary, ".") + ". The nearest that fits: " + details.Changes[0].Summary
+		summary = strings.TrimSuffix(summary, ".") + ". The nearest that fits: " + details.Changes[0].Summary + "."
 	}
 	return errs.New(errs.NoCapacity, "%s", summary).WithDetails(details)
 }
 
 // changeOf prices a change of placement's as a quote of a spec.
-func changeOf(spec Spec, asked placement.Request, near placement.Change) (Change, Quote) {
+func (s *Service) changeOf(spec Spec, asked placement.Request, near placement.Change) (Change, Quote) {
 	spec = changedSpec(spec, asked, near.Request)
 	quote := quoteOf(spec, near.Request, near.Plan)
-	return Change{Kind: near.Kind, Summary: near.Summary, Spec: spec, Lines: quote.Lines, PerHour: quote.PerHour()}, quote
+	summary := near.Summary
+	if near.Request.Start != asked.Start {
+		summary = "From " + spec.StartsAt.Format("2 January 15:04 MST")
+	}
+	summary += ", for " + s.amount(quote.PerHour()) + " an hour"
+	return Change{Kind: near.Kind, Summary: summary, Spec: spec, Lines: quote.Lines, PerHour: quote.PerHour()}, quote
 }
 
 // changedSpec is the spec whose request is the changed one. What was to be an auction is offered at the asked prices: they are known.
@@ -116,5 +121,3 @@ func changedSpec(spec Spec, asked, r placement.Request) Spec {
 	}
 	return spec
 }
-
-func nearestOf(*placement.Index, placement.Request) []placement.Change { return nil }

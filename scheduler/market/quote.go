@@ -126,17 +126,17 @@ func HoldFor(lines []Line, gpusPerNode int, duration time.Duration) money.Amount
 // Quote prices the cheapest cluster of a spec and stores the price for a minute, or opens an auction for it. With nothing that fits it
 // returns NoCapacity with a NoMatch as details, whose changes are stored as quotes.
 func (s *Service) Quote(ctx context.Context, org ids.Org, user ids.User, spec Spec) (Quote, error) {
-	request, _, err := s.prepare(ctx, &spec)
+	request, now, err := s.prepare(ctx, &spec)
 	if err != nil {
 		return Quote{}, err
 	}
 	asker := asker{org, user}
 	if spec.Kind == KindAuction {
-		return s.openAuction(ctx, asker, spec, request)
+		return s.openAuction(ctx, asker, spec, request, now)
 	}
 	plan, found := s.place(spec, request)
 	if !found {
-		return Quote{}, s.noMatch(ctx, asker, spec, request)
+		return Quote{}, s.noMatch(ctx, asker, spec, request, now)
 	}
 	return s.store(ctx, s.pool, asker, quoteOf(spec, request, plan), quoteLifetime)
 }

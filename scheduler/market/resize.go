@@ -118,8 +118,11 @@ func (s *Service) QuoteAddition(
 func (s *Service) placeBeside(
 	ctx context.Context, request placement.Request, members []ids.Host,
 ) (plan placement.Plan, explanation placement.Explanation, err error) {
+	request.Exclude = members
 	err = s.look(ctx, func(x *placement.Index) {
-		request.Exclude = append(slices.Clone(members), outOfReach(x, request, members)...)
+		if request.SameSite || request.MaxRTT > 0 {
+			x = withinReach(x, request, members)
+		}
 		var found bool
 		if plan, found = x.Place(request); !found {
 			explanation = x.Explain(request)
@@ -128,11 +131,8 @@ func (s *Service) placeBeside(
 	return plan, explanation, err
 }
 
-// outOfReach are the hosts that are too far from a cluster's: in another site, or behind too long a link.
-func outOfReach(x *placement.Index, request placement.Request, members []ids.Host) []ids.Host {
-	if len(members) == 0 || !request.SameSite && request.MaxRTT == 0 {
-		return nil
-	}
+// withinReach is the part of the fleet near a cluster's hosts: in their site, or where that is not asked for behind a short enough link.
+func withinReach(x *placement.Index, request placement.Request, members []ids.Host) *placement.Index {
 	var site string
 	var farthest time.Duration
 	measured := true
@@ -141,16 +141,14 @@ func outOfReach(x *placement.Index, request placement.Request, members []ids.Hos
 			site, farthest, measured = h.Site, max(farthest, h.RTT), measured && h.RTT > 0
 		}
 	}
-	var far []ids.Host
+	near := placement.NewIndex()
 	for h := range x.All() {
-		if h.Model != request.Model || h.Site == site && site != "" {
-			continue
-		}
-		if request.SameSite || !measured || h.RTT == 0 || h.RTT+farthest > request.MaxRTT {
-			far = append(far, h.ID)
+		linked := !request.SameSite && measured && h.RTT > 0 && h.RTT+farthest <= request.MaxRTT
+		if h.Model == request.Model && (linked || site != "" && h.Site == site) {
+			near.Put(h)
 		}
 	}
-	return far
+	return near
 }
 
 // target is a cluster that is to be changed, and what was booked for it.
