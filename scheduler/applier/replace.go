@@ -3,7 +3,6 @@ package applier
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,6 +14,9 @@ import (
 	"github.com/muster-gpu/muster/scheduler/placement"
 	"github.com/muster-gpu/muster/scheduler/schedulerdb"
 )
+
+// replacementCandidates bounds the hosts that are looked at for one near enough, cheapest first.
+const replacementCandidates = 4096
 
 // Replacement describes the node that takes a place in a running cluster.
 type Replacement struct {
@@ -33,13 +35,17 @@ func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, r Replacement) (ids.Ho
 	if err := a.fleet.Sync(ctx, nil); err != nil {
 		return ids.Host{}, err
 	}
-	host, mask, found := a.replacement(r)
-	if !found {
-		return ids.Host{}, errs.New(errs.NoCapacity, "no other host has what the failed node had, at its price")
-	}
 	ever, err := a.queries.NodesEver(ctx, tx, r.Cluster.ID)
 	if err != nil {
 		return ids.Host{}, fmt.Errorf("read the cluster's nodes: %w", err)
+	}
+	spec, err := a.booked(ctx, tx, r)
+	if err != nil {
+		return ids.Host{}, err
+	}
+	host, mask, found := a.replacement(r, spec, ever)
+	if !found {
+		return ids.Host{}, errs.New(errs.NoCapacity, "no other host has what the failed node had, at its price")
 	}
 	used := new(slotSet)
 	for _, n := range ever {
@@ -67,23 +73,61 @@ func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, r Replacement) (ids.Ho
 	return host.Host.ID, nil
 }
 
-// replacement finds the host and its GPUs.
-func (a *Applier) replacement(r Replacement) (host placement.Node, mask uint64, found bool) {
-	request := placement.Request{
-		Model: r.Cluster.GPUModel, Nodes: 1, GPUsPerNode: int(r.Cluster.GPUsPerNode), MaxPrice: r.MaxPrice, Exclude: r.Exclude,
-		Regions: r.Regions, Runtime: r.Cluster.Runtime, Until: max(r.Cluster.ForecastEnd.Unix(), r.Cluster.Now.Unix()),
-		Class: placement.ClassOf(time.Duration(r.Cluster.DurationMS) * time.Millisecond),
+// booked is what the cluster's own booking asked for.
+func (a *Applier) booked(ctx context.Context, tx pgx.Tx, r Replacement) (market.Spec, error) {
+	row, err := a.queries.GetBooking(ctx, tx, r.Cluster.BookingID, r.Cluster.OrgID)
+	if err != nil {
+		return market.Spec{}, fmt.Errorf("read the cluster's booking: %w", err)
 	}
-	if r.Cluster.Kind == market.KindSpot {
-		request.Class = placement.Spot
-	}
+	return market.SpecOf(row.Booking)
+}
+
+// replacement finds the host and its GPUs: one that has what was booked, and is as near to the cluster's other hosts as was asked for.
+func (a *Applier) replacement(r Replacement, spec market.Spec, ever []schedulerdb.NodesEverRow) (host placement.Node, mask uint64, found bool) {
+	request := market.RequestFor(spec, r.Cluster.Now)
+	request.Model, request.Runtime, request.Regions = r.Cluster.GPUModel, r.Cluster.Runtime, r.Regions
+	request.Nodes, request.GPUsPerNode = 1, int(r.Cluster.GPUsPerNode)
+	request.SameSite, request.MaxRTT = false, 0 // of one node; see near
+	request.MaxPrice, request.Exclude = r.MaxPrice, r.Exclude
+	request.Start, request.Until = 0, max(r.Cluster.ForecastEnd.Unix(), r.Cluster.Now.Unix())
 	a.fleet.Read(func(x *placement.Index) {
-		plan, placed := x.Place(request)
-		if !placed {
-			return
+		for _, candidate := range x.Candidates(request, replacementCandidates) {
+			if near(candidate.Host, members(x, r.Cluster.GPUModel, ever), spec) {
+				host = candidate
+				mask, found = census.Lowest(host.Host.FreeFor(request), request.GPUsPerNode)
+				return
+			}
 		}
-		host = plan.Nodes[0]
-		mask, found = census.Lowest(host.Host.FreeFor(request), request.GPUsPerNode)
 	})
 	return host, mask, found
+}
+
+// members are the hosts that a new node has to be near: those of live GPU nodes, or without one those that the cluster had.
+func members(x *placement.Index, model string, ever []schedulerdb.NodesEverRow) (hosts []placement.Host) {
+	for _, live := range []bool{true, false} {
+		for _, n := range ever {
+			if h, known := x.Get(n.HostID, model); known && n.Live == live {
+				hosts = append(hosts, h)
+			}
+		}
+		if len(hosts) > 0 {
+			return hosts
+		}
+	}
+	return nil
+}
+
+// near reports whether a host is at the site of others, or close enough to them, if that was asked for.
+func near(h placement.Host, others []placement.Host, spec market.Spec) bool {
+	for _, other := range others {
+		sameSite := h.ID == other.ID || h.Site != "" && h.Site == other.Site
+		switch {
+		case sameSite:
+		case spec.SameSite:
+			return false
+		case spec.MaxRTT > 0 && (h.RTT == 0 || other.RTT == 0 || h.RTT+other.RTT > spec.MaxRTT):
+			return false
+		}
+	}
+	return true
 }

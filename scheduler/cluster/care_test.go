@@ -561,3 +561,45 @@ func TestRunway(t *testing.T) {
 		t.Errorf("the cluster itself ends at %v", detail.EndsAt)
 	}
 }
+
+func TestAReplacementHasWhatWasBooked(t *testing.T) {
+	t.Parallel()
+	w := schedulertest.New(t)
+	w.AddHead()
+	var rack []ids.Host
+	for range 3 {
+		rack = append(rack, w.AddHost("H100", 1, 1_000_000, "eu"))
+	}
+	together := w.AddOrg("Rack")
+	for _, host := range rack {
+		w.Exec(`UPDATE hosts SET org_id = $2, site = 'rack' WHERE id = $1`, host, together)
+		w.Exec(`UPDATE asks SET org_id = $2 WHERE host_id = $1`, host, together)
+	}
+	elsewhere := w.AddHost("H100", 1, 900_000, "eu") // cheaper, but at another site
+	spec := schedulertest.Spec(2, 1)
+	spec.SameSite = true
+	id := w.Ready(spec)
+	w.Exec(`UPDATE hosts SET state = 'lost' WHERE id = $1`, w.Get(id).Nodes[1].HostID)
+	w.Look()
+	if detail := w.Get(id); detail.Replacements != 1 {
+		t.Fatalf("the cluster is %s:%s", detail.State, w.Timeline(id))
+	}
+	if apart := w.Count(`SELECT count(*) FROM nodes WHERE host_id = $1`, elsewhere); apart != 0 {
+		t.Error("the replacement is at another site")
+	}
+	// Nor does a cluster get a node of an owner whom its customer does not want.
+	unwanted := w.AddHost("H100", 2, 1_000_000, "eu")
+	var owner ids.Org
+	if err := w.Pool.QueryRow(t.Context(), `SELECT org_id FROM hosts WHERE id = $1`, unwanted).Scan(&owner); err != nil {
+		t.Fatal(err)
+	}
+	wanted := w.AddHost("H100", 2, 1_000_000, "eu")
+	spec = schedulertest.Spec(1, 2)
+	spec.DenyOwners = []ids.Org{owner}
+	other := w.Ready(spec)
+	w.Exec(`UPDATE hosts SET state = 'lost' WHERE id = $1`, wanted)
+	w.Look()
+	if n := w.Count(`SELECT count(*) FROM nodes WHERE host_id = $1`, unwanted); n != 0 || w.Get(other).State != "degraded" {
+		t.Errorf("%d nodes are on the unwanted owner's host, and the cluster is %s", n, w.Get(other).State)
+	}
+}
