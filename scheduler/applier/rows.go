@@ -283,10 +283,11 @@ const (
 	insertNodes = `
 		INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus, machine_id)
 		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::int[], $7::int[], $8::text[])`
-	// A lease names the GPU at a place of a host and the host's owner as they are now. Places that are not as expected give no lease.
+	// A lease names the GPU at a place of a host and the host's owner as they are now. Places that are not as
+	// expected give no lease. Its time is the clock's, not the transaction's, which began before the lease that it follows may have ended.
 	insertLeases = `
-		INSERT INTO leases (id, cluster_id, node_id, host_id, gpu_id, customer_org_id, owner_org_id, price_per_gpu_hour, fee_bps)
-		SELECT n.id, n.cluster_id, n.node_id, g.host_id, g.id, n.customer, h.org_id, n.price, n.fee
+		INSERT INTO leases (id, cluster_id, node_id, host_id, gpu_id, customer_org_id, owner_org_id, price_per_gpu_hour, fee_bps, opened_at)
+		SELECT n.id, n.cluster_id, n.node_id, g.host_id, g.id, n.customer, h.org_id, n.price, n.fee, clock_timestamp()
 		FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::uuid[], $8::bigint[], $9::int[])
 			AS n (id, cluster_id, node_id, host_id, ordinal, model, customer, price, fee)
 		JOIN gpus g ON g.host_id = n.host_id AND g.ordinal = n.ordinal AND g.model = n.model AND g.healthy
