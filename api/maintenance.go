@@ -20,7 +20,7 @@ func (s *Server) checkEarning(ctx context.Context, in *hostInput) (*output[apiv1
 	}), nil
 }
 
-func (s *Server) listMaintenance(ctx context.Context, in *hostInput) (*output[apiv1.List[apiv1.Maintenance]], error) {
+func (s *Server) listMaintenance(ctx context.Context, in *windowsInput) (*output[apiv1.List[apiv1.Maintenance]], error) {
 	windows, err := s.Fleet.Maintenance(ctx, callerOf(ctx).org.Org, in.ID)
 	if err != nil {
 		return nil, err

@@ -159,7 +159,7 @@ func (s *Server) quote(ctx context.Context, org ids.Org, quote market.Quote) (*o
 	return answer(s.wireQuote(quote, wallet.Available)), nil
 }
 
-func (s *Server) listBids(ctx context.Context, in *quoteInput) (*output[apiv1.List[apiv1.Bid]], error) {
+func (s *Server) listBids(ctx context.Context, in *bidsInput) (*output[apiv1.List[apiv1.Bid]], error) {
 	bids, err := s.Market.Bids(ctx, callerOf(ctx).org.Org, in.ID)
 	if err != nil {
 		return nil, err

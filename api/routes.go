@@ -59,6 +59,16 @@ type (
 		OrgParam
 		ID ids.Booking `path:"id"`
 	}
+	bidsInput struct {
+		OrgParam
+		PageParams
+		ID ids.Booking `path:"id"`
+	}
+	windowsInput struct {
+		OrgParam
+		PageParams
+		HostParam
+	}
 	clustersInput struct {
 		OrgParam
 		PageParams

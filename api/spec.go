@@ -42,7 +42,8 @@ func (s *Server) readSpec(in apiv1.BookingSpec) (spec market.Spec, err error) {
 	if spec.MaxPrice, err = s.priceLimit(in.MaxPricePerGPUHour); err != nil {
 		return spec, err
 	}
-	return spec, readDurations(in, &spec)
+	err = readDurations(in, &spec)
+	return spec, err
 }
 
 func readDurations(in apiv1.BookingSpec, spec *market.Spec) (err error) {

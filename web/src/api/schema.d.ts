@@ -6206,6 +6206,10 @@ export interface operations {
     "list-maintenance": {
         parameters: {
             query?: {
+                /** @description next_cursor of the page before */
+                cursor?: string;
+                /** @description Most items of a page */
+                limit?: number;
                 /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
                 org?: string;
             };
@@ -8334,6 +8338,10 @@ export interface operations {
     "list-bids": {
         parameters: {
             query?: {
+                /** @description next_cursor of the page before */
+                cursor?: string;
+                /** @description Most items of a page */
+                limit?: number;
                 /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
                 org?: string;
             };

@@ -170,7 +170,8 @@ func (a *App) printBids(bids []apiv1.Bid) error {
 		}
 		rows[i] = []output.Cell{
 			output.Text(b.ID.String()), output.Text(output.Money(b.PricePerGPUHour)), output.Text(b.Region), output.Text(first(b.Site, "-")), output.State(b.State),
-			output.Text(b.HostID.String()), output.Text(b.OwnerID.String()), {Text: mark, Tone: output.Good},
+			output.Text(b.HostID.String()), output.Text(b.OwnerID.String()),
+			{Text: mark, Tone: output.Good},
 		}
 	}
 	return a.printer().Print(bids, namesOf(bids, func(b apiv1.Bid) string { return b.ID.String() }), func(p *output.Page) {
@@ -179,8 +180,14 @@ func (a *App) printBids(bids []apiv1.Bid) error {
 			return
 		}
 		p.Table([]output.Column{
-			{Head: "BID"}, {Head: "PER GPU-HOUR", Right: true}, {Head: "REGION"}, {Head: "SITE"}, {Head: "STATE"},
-			{Head: "HOST", Wide: true}, {Head: "OWNER", Wide: true}, {Head: ""},
+			{Head: "BID"},
+			{Head: "PER GPU-HOUR", Right: true},
+			{Head: "REGION"},
+			{Head: "SITE"},
+			{Head: "STATE"},
+			{Head: "HOST", Wide: true},
+			{Head: "OWNER", Wide: true},
+			{Head: ""},
 		}, rows)
 	})
 }

@@ -86,11 +86,15 @@ func testNetwork(name string) apiv1.Network {
 
 func testOffers() []apiv1.Offer {
 	return []apiv1.Offer{
-		{GPUModel: "H100", Region: "eu-north", MemoryMiB: 81559, FreeGPUs: 96, TotalGPUs: 128, Hosts: 14, LargestNode: 8, PriceFrom: tokens("1900000", "1.900000"),
-			PriceMedian: pointer(tokens("2100000", "2.100000")), SpotFrom: pointer(tokens("1140000", "1.140000")), UtilisationPercent: 25, ReliabilityPercent: 99.42},
+		{
+			GPUModel: "H100", Region: "eu-north", MemoryMiB: 81559, FreeGPUs: 96, TotalGPUs: 128, Hosts: 14, LargestNode: 8, PriceFrom: tokens("1900000", "1.900000"),
+			PriceMedian: pointer(tokens("2100000", "2.100000")), SpotFrom: pointer(tokens("1140000", "1.140000")), UtilisationPercent: 25, ReliabilityPercent: 99.42,
+		},
 		{GPUModel: "H100", Region: "us-east", MemoryMiB: 81559, TotalGPUs: 16, UtilisationPercent: 100, ReliabilityPercent: 97.5},
-		{GPUModel: "RTX 4090", Region: "us-east", MemoryMiB: 24564, FreeGPUs: 3, TotalGPUs: 8, Hosts: 2, LargestNode: 2, PriceFrom: tokens("412500", "0.412500"), Simulated: true,
-			PriceMedian: pointer(tokens("500000", "0.500000")), UtilisationPercent: 62.5, ReliabilityPercent: 99},
+		{
+			GPUModel: "RTX 4090", Region: "us-east", MemoryMiB: 24564, FreeGPUs: 3, TotalGPUs: 8, Hosts: 2, LargestNode: 2, PriceFrom: tokens("412500", "0.412500"), Simulated: true,
+			PriceMedian: pointer(tokens("500000", "0.500000")), UtilisationPercent: 62.5, ReliabilityPercent: 99,
+		},
 	}
 }
 

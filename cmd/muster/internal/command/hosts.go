@@ -343,8 +343,10 @@ func ruleTexts(r apiv1.AskRules) []string {
 
 func priceTable(p *output.Page, prices apiv1.AskPrices) {
 	p.Table([]output.Column{{Head: "BOOKINGS"}, {Head: "PER GPU-HOUR", Right: true}}, [][]output.Cell{
-		{output.Text("under 24 h"), output.Text(output.Money(prices.Hourly))}, {output.Text("from 24 h"), output.Text(output.Money(prices.Daily))},
-		{output.Text("from 168 h"), output.Text(output.Money(prices.Weekly))}, {output.Text("720 h"), output.Text(output.Money(prices.Monthly))},
+		{output.Text("under 24 h"), output.Text(output.Money(prices.Hourly))},
+		{output.Text("from 24 h"), output.Text(output.Money(prices.Daily))},
+		{output.Text("from 168 h"), output.Text(output.Money(prices.Weekly))},
+		{output.Text("720 h"), output.Text(output.Money(prices.Monthly))},
 		{output.Text("spot"), output.Text(first(output.OptionalMoney(prices.Spot), "not taken"))},
 	})
 }

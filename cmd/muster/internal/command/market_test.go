@@ -120,9 +120,9 @@ func TestACounterOfferCanBeBooked(t *testing.T) {
 	sh := newShell(t, s.URL)
 	r := sh.run("quote", "--gpu", "H100", "--nodes", "2")
 	r.has(t, exitNoCapacity, "What fits instead", "The prices hold for 1m")
-	line := r.err[strings.Index(r.err, "muster book --quote"):]
+	_, line, _ := strings.Cut(r.err, "muster book ")
 	line, _, _ = strings.Cut(line, "\n")
-	sh.run(append(strings.Fields(line)[1:], "--yes", "--detach")...).has(t, exitOK, "Booked cluster")
+	sh.run(append(append([]string{"book"}, strings.Fields(line)...), "--yes", "--detach")...).has(t, exitOK, "Booked cluster")
 }
 
 func TestRulesAreReadFromAFile(t *testing.T) {

@@ -106,7 +106,8 @@ func (a *App) printOffers(offers []apiv1.Offer, filtered bool) error {
 			output.Text(o.GPUModel), output.Text(o.Region), output.Text(memory(o.MemoryMiB)), output.Textf("%d of %d", o.FreeGPUs, o.TotalGPUs),
 			output.Text(strconv.Itoa(o.LargestNode)), output.Text(from), output.Text(first(output.OptionalMoney(o.SpotFrom), "-")),
 			output.Text(percent(o.UtilisationPercent)), output.Text(percent(o.ReliabilityPercent)), output.Text(strconv.Itoa(o.Hosts)),
-			output.Text(first(output.OptionalMoney(o.PriceMedian), "-")), {Text: kind, Tone: output.Dim},
+			output.Text(first(output.OptionalMoney(o.PriceMedian), "-")),
+			{Text: kind, Tone: output.Dim},
 		}
 	}
 	return a.printer().Print(offers, names, func(p *output.Page) {
@@ -196,7 +197,8 @@ func funnel(p *output.Page, e apiv1.Explanation) {
 			excludes = strconv.Itoa(step.Excludes)
 		}
 		rows[i] = []output.Cell{
-			{Text: strings.ReplaceAll(step.Condition, "_", " "), Tone: tone}, output.Text(strconv.Itoa(step.Hosts)), output.Text(strconv.Itoa(step.GPUs)),
+			{Text: strings.ReplaceAll(step.Condition, "_", " "), Tone: tone},
+			output.Text(strconv.Itoa(step.Hosts)), output.Text(strconv.Itoa(step.GPUs)),
 			output.Text(excludes), mark,
 		}
 	}

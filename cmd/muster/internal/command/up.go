@@ -322,8 +322,14 @@ func quotePage(p *output.Page, q apiv1.Quote, now time.Time) {
 		}
 	}
 	p.Table([]output.Column{
-		{Head: "NODE", Right: true}, {Head: "GPUS"}, {Head: "REGION"}, {Head: "SITE"}, {Head: "PER GPU-HOUR", Right: true},
-		{Head: "FOR " + strings.ToUpper(q.Spec.Duration), Right: true}, {Head: "HOST", Wide: true}, {Head: "OWNER", Wide: true},
+		{Head: "NODE", Right: true},
+		{Head: "GPUS"},
+		{Head: "REGION"},
+		{Head: "SITE"},
+		{Head: "PER GPU-HOUR", Right: true},
+		{Head: "FOR " + strings.ToUpper(q.Spec.Duration), Right: true},
+		{Head: "HOST", Wide: true},
+		{Head: "OWNER", Wide: true},
 	}, rows)
 	p.Line("")
 	quoteFacts(p, q, now)

@@ -5,8 +5,9 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/muster-gpu/muster/cmd/muster/internal/output"
 	"pgregory.net/rapid"
+
+	"github.com/muster-gpu/muster/cmd/muster/internal/output"
 )
 
 func TestSparkline(t *testing.T) {
