@@ -144,7 +144,7 @@ type ClusterCost struct {
 	RefundNow  money.Amount // what a release now would return
 	Refunded   money.Amount // what has been returned
 	AsOf       time.Time    // the time that usage is confirmed up to
-	BilledMS   int64        // billed GPU time divided by the cluster's GPUs
+	BilledMS   int64        // cluster time: while any of its GPUs was billed
 	DurationMS int64        // booked
 	Leases     []LeaseCost
 }
@@ -164,11 +164,16 @@ type LeaseCost struct {
 func (m *Meter) ClusterCost(ctx context.Context, org ids.Org, cluster ids.Cluster) (ClusterCost, error) {
 	var cost ClusterCost
 	err := pgx.BeginTxFunc(ctx, m.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		var gpus int64
 		var settled bool
 		err := tx.QueryRow(ctx, `
-			SELECT hold_base_units, duration_ms, node_count * gpus_per_node, settled_at IS NOT NULL, coalesce(ended_at, now())
-			FROM clusters WHERE id = $1 AND org_id = $2`, cluster, org).Scan(&cost.Hold, &cost.DurationMS, &gpus, &settled, &cost.AsOf)
+			SELECT c.hold_base_units, c.duration_ms, c.settled_at IS NOT NULL, coalesce(c.ended_at, now()), (
+				SELECT floor(coalesce(sum(extract(epoch FROM upper(period) - lower(period))), 0) * 1000)::bigint
+				FROM (
+					SELECT unnest(range_agg(tstzrange(u.started_at, u.confirmed_at))) AS period
+					FROM usage u JOIN leases l ON l.id = u.lease_id
+					WHERE l.cluster_id = c.id AND u.confirmed_at > u.started_at
+				) periods)
+			FROM clusters c WHERE c.id = $1 AND c.org_id = $2`, cluster, org).Scan(&cost.Hold, &cost.DurationMS, &settled, &cost.AsOf, &cost.BilledMS)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return errs.New(errs.NotFound, "there is no cluster %s", cluster)
 		}
@@ -178,7 +183,7 @@ func (m *Meter) ClusterCost(ctx context.Context, org ids.Org, cluster ids.Cluste
 		if err := cost.readLeases(ctx, tx, cluster); err != nil {
 			return err
 		}
-		cost.total(gpus, settled)
+		cost.total(settled)
 		return nil
 	})
 	return cost, err
@@ -219,17 +224,15 @@ func (c *ClusterCost) readLeases(ctx context.Context, tx pgx.Tx, cluster ids.Clu
 	return nil
 }
 
-func (c *ClusterCost) total(gpus int64, settled bool) {
+func (c *ClusterCost) total(settled bool) {
 	var accrued money.Amount
 	for _, lease := range c.Leases {
 		c.Charged += lease.Charged
-		c.BilledMS += lease.BilledMS
 		accrued += lease.Accrued
 		if lease.Billing {
 			c.PerHour += lease.Price
 		}
 	}
-	c.BilledMS /= max(gpus, 1)
 	if settled {
 		c.Refunded = c.Hold - c.Charged
 		return
