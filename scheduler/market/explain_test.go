@@ -179,9 +179,12 @@ func TestAnotherOrganisationsQuoteIsNotFound(t *testing.T) {
 	w.AddHost("H100", 1, dollar, "eu")
 	quote, other := w.Quote(schedulertest.Spec(1, 1)), w.AddOrg("Other")
 	for name, ask := range map[string]func() error{
-		"reading":   func() error { _, err := w.Market.GetQuote(t.Context(), other, quote.ID); return err },
-		"accepting": func() error { _, err := w.Market.Accept(t.Context(), other, quote.ID, market.AcceptOptions{}); return err },
-		"bids":      func() error { _, err := w.Market.Bids(t.Context(), other, quote.ID); return err },
+		"reading": func() error { _, err := w.Market.GetQuote(t.Context(), other, quote.ID); return err },
+		"accepting": func() error {
+			_, err := w.Market.Accept(t.Context(), other, quote.ID, market.AcceptOptions{})
+			return err
+		},
+		"bids": func() error { _, err := w.Market.Bids(t.Context(), other, quote.ID); return err },
 		"choosing": func() error {
 			_, err := w.Market.Accept(t.Context(), other, quote.ID, market.AcceptOptions{BidIDs: []ids.Bid{ids.New[ids.Bid]()}})
 			return err
