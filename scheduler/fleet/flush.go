@@ -17,7 +17,7 @@ import (
 const (
 	maxReportsPerTransaction = 256
 	maxHostsPerQuery         = 10_000
-	maxPollsPerSecond        = 1_000 // streams compared with the tables
+	maxPollsPerSecond        = 250 // streams compared with the tables
 	maxPollInterval          = 30 * time.Second
 	sweepInterval            = time.Second
 )

@@ -36,7 +36,8 @@ func (m measuredTLS) Clone() credentials.TransportCredentials {
 	return measuredTLS{m.TransportCredentials.Clone()}
 }
 
-// roundTrip is the kernel's smoothed round-trip time of an RPC's connection, 0 if it is not known.
+// roundTrip is the least round-trip time that the kernel has lately seen on an RPC's connection, 0 if it is not known. The smoothed one
+// would be the load of both machines as much as the distance between them.
 func roundTrip(ctx context.Context) time.Duration {
 	caller, ok := peer.FromContext(ctx)
 	if !ok {
@@ -54,7 +55,7 @@ func roundTrip(ctx context.Context) time.Duration {
 	var measured time.Duration
 	_ = raw.Control(func(fd uintptr) {
 		if tcp, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			measured = time.Duration(tcp.Rtt) * time.Microsecond
+			measured = time.Duration(tcp.Min_rtt) * time.Microsecond
 		}
 	})
 	return measured
