@@ -15,7 +15,7 @@
 //	hosts    retired     -> none
 //
 //	bookings bidding     -> quoted, expired, cancelled
-//	bookings quoted      -> accepted, expired, refused, scheduled, cancelled
+//	bookings quoted      -> bidding, accepted, expired, refused, scheduled, cancelled
 //	bookings scheduled   -> accepted, refused, cancelled
 //	bookings accepted    -> none
 //	bookings cancelled   -> none
