@@ -6,6 +6,7 @@ import { bookingSearch } from "./booking/search";
 import { clusterSearch, clustersSearch } from "./clusters/search";
 import { Failure } from "./design/Loaded";
 import { SkeletonRows } from "./design/parts";
+import { marketSearch } from "./market/search";
 import { sectionsOf } from "./session/sections";
 import { meQuery } from "./session/session";
 import { Shell } from "./shell/Shell";
@@ -69,6 +70,7 @@ const orgHome = createRoute({
 });
 
 const book = createRoute({ getParentRoute: () => org, path: "new", validateSearch: bookingSearch }).lazy(() => import("./booking/route").then((page) => page.bookRoute));
+const market = createRoute({ getParentRoute: () => org, path: "market", validateSearch: marketSearch }).lazy(() => import("./market/route").then((page) => page.marketRoute));
 const clusters = createRoute({ getParentRoute: () => org, path: "clusters", validateSearch: clustersSearch }).lazy(() => import("./clusters/route").then((page) => page.clustersRoute));
 const cluster = createRoute({ getParentRoute: () => org, path: "clusters/$id", validateSearch: clusterSearch }).lazy(() => import("./clusters/route").then((page) => page.clusterRoute));
 const wallet = createRoute({ getParentRoute: () => org, path: "wallet" }).lazy(() => import("./funds/route").then((page) => page.walletRoute));
@@ -85,7 +87,7 @@ const reconciliation = createRoute({ getParentRoute: () => org, path: "finance/r
 const tree = root.addChildren([
   home,
   welcome,
-  org.addChildren([orgHome, book, clusters, cluster, wallet, keys, hosts, newHost, host, earnings, payouts, batch, reconcile, reconciliation]),
+  org.addChildren([orgHome, book, market, clusters, cluster, wallet, keys, hosts, newHost, host, earnings, payouts, batch, reconcile, reconciliation]),
 ]);
 
 function PageFailure({ error, reset }: ErrorComponentProps) {

@@ -6,7 +6,7 @@ export class ApiError extends Error {
   readonly status: number;
   readonly requestId: string;
   readonly details: unknown;
-  readonly fields: readonly { path: string; message: string }[];
+  readonly fields: readonly { path: string; message: string; position?: number }[];
 
   constructor(problem: Partial<Problem> & { detail: string }) {
     super(problem.detail);

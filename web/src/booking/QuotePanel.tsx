@@ -1,29 +1,39 @@
 // The quote: what the server says it costs, until when, and the one button. The client adds and multiplies nothing.
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
-import { useCallback, useEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useRef, useState, type ReactNode } from "react";
 import { client, unwrap } from "../api/client";
 import { asApiError } from "../api/problem";
-import type { BookingSpec, Explanation, Quote } from "../api/types";
+import type { BookingSpec, Quote } from "../api/types";
 import { announce } from "../design/announce";
 import { ActionError, Boundary, Failure } from "../design/Loaded";
-import { Button, Empty, MoneyText, Notice, Panel, Skeleton, Toned } from "../design/parts";
+import { Button, Empty, MoneyText, Notice, Panel, Skeleton, Time, Toned } from "../design/parts";
 import { compareMoney, formatMoney, minus } from "../money/money";
 import { durationWords } from "../time/time";
 import { useNow } from "../time/useNow";
 import { Faucet } from "../funds/Faucet";
 import { walletQuery } from "../funds/queries";
-import { explain, explanationOf, quoteQuery, shortfallOf } from "./queries";
+import { AuctionPanel } from "./AuctionPanel";
+import { NoMatch } from "./NoMatch";
+import { quoteQuery, shortfallOf } from "./queries";
 import type { BookingChange } from "./search";
 
 const REQUOTE_GRACE_MS = 250;
 
-export function QuotePanel({ org, spec, set }: { org: string; spec: BookingSpec | null; set: (change: BookingChange) => void }) {
+export function QuotePanel({ org, spec, waitsForPrice, set }: { org: string; spec: BookingSpec | null; waitsForPrice: boolean; set: (change: BookingChange) => void }) {
   const steady = useSettled(spec);
   return (
-    <Panel title="Quote">
+    <Panel title={steady?.kind === "auction" ? "Auction" : "Quote"}>
       <Boundary>
-        <div className="quote">{steady === null ? <Empty>Choose a row to see its price. Nothing is booked before you confirm.</Empty> : <Quoted org={org} spec={steady} set={set} />}</div>
+        <div className="quote">
+          {steady === null ? (
+            <Empty>{waitsForPrice ? "Name the most you pay per GPU-hour: a spot booking needs a limit." : "Choose a row to see its price. Nothing is booked before you confirm."}</Empty>
+          ) : steady.kind === "auction" ? (
+            <AuctionPanel key={JSON.stringify(steady)} org={org} spec={steady} set={set} />
+          ) : (
+            <Quoted org={org} spec={steady} set={set} />
+          )}
+        </div>
       </Boundary>
     </Panel>
   );
@@ -50,10 +60,21 @@ function Quoted({ org, spec, set }: { org: string; spec: BookingSpec; set: (chan
     return <Failure error={query.error} onRetry={() => void query.refetch()} busy={query.isFetching} />;
   }
   if (query.data === undefined) return <QuoteSkeleton />;
-  return <QuoteCard key={JSON.stringify(spec)} org={org} spec={spec} quote={query.data} requoting={query.isFetching} failed={query.error} />;
+  return <Requoted key={JSON.stringify(spec)} org={org} spec={spec} quote={query.data} requoting={query.isFetching} failed={query.error} />;
 }
 
-function QuoteSkeleton() {
+/** A quote that is asked for anew when it expires. */
+function Requoted({ org, spec, quote, requoting, failed }: { org: string; spec: BookingSpec; quote: Quote; requoting: boolean; failed: Error | null }) {
+  const queries = useQueryClient();
+  const { queryKey } = quoteQuery(org, spec);
+  const requote = useCallback(async () => {
+    await queries.refetchQueries({ queryKey });
+    return queries.getQueryData<Quote>(queryKey);
+  }, [queries, queryKey]);
+  return <QuoteCard org={org} quote={quote} requote={requote} requoting={requoting} failed={failed} />;
+}
+
+export function QuoteSkeleton() {
   return (
     <div className="stack" role="status">
       <span className="visually-hidden">Loading the quote</span>
@@ -64,15 +85,29 @@ function QuoteSkeleton() {
   );
 }
 
-function QuoteCard({ org, spec, quote, requoting, failed }: { org: string; spec: BookingSpec; quote: Quote; requoting: boolean; failed: Error | null }) {
-  const queries = useQueryClient();
-  const { queryKey } = quoteQuery(org, spec);
-  const requote = useCallback(async () => {
-    await queries.refetchQueries({ queryKey });
-    return queries.getQueryData<Quote>(queryKey);
-  }, [queries, queryKey]);
+/** A quote and the button that books it. Chosen bids, of an auction, go with it. */
+export function QuoteCard({
+  org,
+  quote,
+  requote,
+  requoting,
+  failed,
+  bids,
+  onBooked,
+  children,
+}: {
+  org: string;
+  quote: Quote;
+  requote: () => Promise<Quote | undefined>;
+  requoting: boolean;
+  failed: Error | null;
+  bids?: string[];
+  /** For a card in a dialog, instead of going to the cluster's page. */
+  onBooked?: () => void;
+  children?: ReactNode;
+}) {
   const refresh = useCallback(() => void requote(), [requote]);
-  const booking = useBooking(org, quote, requote);
+  const booking = useBooking(org, quote, requote, bids, onBooked);
   const short = compareMoney(quote.available, quote.hold) < 0;
   const shortfall = shortfallOf(booking.error);
   return (
@@ -80,12 +115,26 @@ function QuoteCard({ org, spec, quote, requoting, failed }: { org: string; spec:
       <div className="stack" data-gap="tiny">
         <p className="line" data-spread>
           <span className="strong">
-            {quote.spec.node_count} × {quote.spec.gpus_per_node} {quote.spec.gpu_model}, {durationWords(quote.spec.duration)}
+            {quote.purpose === "extension" ? "" : `${quote.spec.node_count} × ${quote.spec.gpus_per_node} ${quote.gpu_model ?? ""}, `}
+            {durationWords(quote.spec.duration)}
+            {quote.purpose === "extension" ? " more" : ""}
           </span>
+          {quote.kind !== "market" && <span className="tag">{quote.kind}</span>}
           {quote.simulated && <span className="tag">simulated</span>}
         </p>
+        {quote.starts_at !== undefined && (
+          <p>
+            Starts <Time at={quote.starts_at} />
+          </p>
+        )}
         <Expiry quote={quote} paused={booking.busy} onExpired={refresh} requoting={requoting} failed={failed} />
       </div>
+      {quote.preempts && (
+        <Notice tone="warn">
+          <p>It takes GPUs from spot bookings, which have 60 s to drain: the cluster starts after that.</p>
+        </Notice>
+      )}
+      {children}
       <dl className="pairs">
         {groupLines(quote).map((line) => (
           <div key={line.key}>
@@ -101,12 +150,26 @@ function QuoteCard({ org, spec, quote, requoting, failed }: { org: string; spec:
           <dt>Ray head, network</dt>
           <dd>included</dd>
         </div>
+        {quote.lines.length > 1 && (
+          <div>
+            <dt>Slowest link between nodes</dt>
+            <dd>{linkWords(quote.worst_rtt_ms)}</dd>
+          </div>
+        )}
         <div>
           <dt>Cluster per hour</dt>
           <dd>
             <MoneyText of={quote.price_per_hour} />
           </dd>
         </div>
+        {quote.saved !== undefined && (
+          <div>
+            <dt>{quote.price_note ?? "Saved"}</dt>
+            <dd>
+              −<MoneyText of={quote.saved} />
+            </dd>
+          </div>
+        )}
         <div data-total>
           <dt>Hold, the most you pay</dt>
           <dd>
@@ -151,13 +214,26 @@ function QuoteCard({ org, spec, quote, requoting, failed }: { org: string; spec:
         <>
           {booking.error !== null && <ActionError error={booking.error} />}
           <Button look="primary" size="large" busy={booking.busy} disabled={requoting} onClick={booking.confirm}>
-            {booking.busy ? "Starting" : `Start, hold ${formatMoney(quote.hold)}`}
+            {booking.busy ? BUSY_WORDS[quote.purpose] : `${verbOf(quote)}, hold ${formatMoney(quote.hold)}`}
           </Button>
         </>
       )}
       <p className="hint">Billed by the second while the cluster is ready; the rest of the hold comes back. The owner of a host can read what runs on it.</p>
     </>
   );
+}
+
+const BUSY_WORDS: Record<Quote["purpose"], string> = { cluster: "Starting", addition: "Adding", extension: "Extending" };
+
+function verbOf(quote: Quote): string {
+  if (quote.purpose === "addition") return quote.spec.node_count === 1 ? "Add the node" : `Add ${quote.spec.node_count} nodes`;
+  if (quote.purpose === "extension") return "Extend";
+  return quote.starts_at === undefined ? "Start" : "Schedule";
+}
+
+function linkWords(ms: number | undefined): string {
+  if (ms === undefined) return "not measured yet";
+  return ms === 0 ? "one site" : `${ms < 1 ? "under 1" : Math.round(ms)} ms at most`;
 }
 
 interface GroupedLine {
@@ -220,7 +296,7 @@ function Expiry({ quote, paused, onExpired, requoting, failed }: { quote: Quote;
  * Confirms a quote. Its id is the idempotency key, so a second click books nothing more. A quote that expires under the
  * click is asked for again: a price that is not higher is taken, a higher one needs another confirmation.
  */
-function useBooking(org: string, quote: Quote, requote: () => Promise<Quote | undefined>) {
+function useBooking(org: string, quote: Quote, requote: () => Promise<Quote | undefined>, bids?: string[], onBooked?: () => void) {
   const navigate = useNavigate();
   const queries = useQueryClient();
   const [busy, setBusy] = useState(false);
@@ -228,7 +304,7 @@ function useBooking(org: string, quote: Quote, requote: () => Promise<Quote | un
   const [dearer, setDearer] = useState<Quote["hold"] | null>(null);
   const running = useRef(false);
 
-  const attempt = (id: string) => unwrap(client.POST("/v1/bookings", { params: { query: { org } }, body: { quote_id: id, ...(quote.spec.cluster_name === undefined ? {} : { cluster_name: quote.spec.cluster_name }) } }));
+  const attempt = (id: string) => unwrap(client.POST("/v1/bookings", { params: { query: { org } }, body: { quote_id: id, ...(quote.spec.cluster_name === undefined ? {} : { cluster_name: quote.spec.cluster_name }), ...(bids === undefined ? {} : { bid_ids: bids }) } }));
 
   const book = async () => {
     try {
@@ -253,12 +329,13 @@ function useBooking(org: string, quote: Quote, requote: () => Promise<Quote | un
     setDearer(null);
     try {
       const booking = await book();
-      if (booking?.cluster_id !== undefined) {
-        void queries.invalidateQueries({ queryKey: ["clusters", org] });
-        void queries.invalidateQueries({ queryKey: ["wallet", org] });
-        announce("Booked");
-        await navigate({ to: "/o/$org/clusters/$id", params: { org, id: booking.cluster_id } });
-      }
+      if (booking === null) return;
+      for (const queryKey of [["clusters", org], ["wallet", org], ["bookings", org], ["cluster", org]]) void queries.invalidateQueries({ queryKey });
+      announce(booking.state === "scheduled" ? "Scheduled" : "Booked");
+      // A scheduled booking has no cluster before its time.
+      if (onBooked !== undefined) onBooked();
+      else if (booking.cluster_id === undefined) await navigate({ to: "/o/$org/clusters", params: { org } });
+      else await navigate({ to: "/o/$org/clusters/$id", params: { org, id: booking.cluster_id } });
     } catch (cause) {
       setError(cause);
     } finally {
@@ -292,92 +369,4 @@ function Short({ org, quote, text, onFunded }: { org: string; quote: Quote; text
       </div>
     </Notice>
   );
-}
-
-const CONDITION_WORDS: Record<string, string> = {
-  gpu_model: "with this GPU model",
-  region: "in these regions",
-  open: "online and offered",
-  free: "with a free GPU",
-  price: "within the price limit",
-  gpus_per_node: "with enough free GPUs at once",
-  host: "not in use by this cluster",
-};
-
-const KNOWN_WORDS: Record<string, string> = { gpu_model: "GPU models", region: "regions" };
-
-function NoMatch({ spec, error, onRetry, busy, set }: { spec: BookingSpec; error: unknown; onRetry: () => void; busy: boolean; set: (change: BookingChange) => void }) {
-  const carried = explanationOf(error);
-  const asked = useQuery({ queryKey: ["explain", spec], queryFn: () => explain(spec), enabled: carried === null });
-  const explanation = carried ?? asked.data;
-  return (
-    <div className="stack">
-      <Toned tone="warn">Nothing fits right now</Toned>
-      {explanation === undefined ? asked.error === null ? <Skeleton height={120} /> : <p>{asApiError(error).message}</p> : <Funnel explanation={explanation} set={set} />}
-      <Button onClick={onRetry} busy={busy}>
-        Look again
-      </Button>
-    </div>
-  );
-}
-
-function Funnel({ explanation, set }: { explanation: Explanation; set: (change: BookingChange) => void }) {
-  const relaxations = relaxationsOf(explanation);
-  return (
-    <>
-      <p>{explanation.summary}</p>
-      <table className="funnel">
-        <thead>
-          <tr>
-            <th scope="col">Left after each condition</th>
-            <th scope="col" className="number">
-              Hosts
-            </th>
-            <th scope="col" className="number">
-              GPUs
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {explanation.funnel.map((step) => (
-            <tr key={step.condition}>
-              <th scope="row">{step.condition === explanation.blocking ? <Toned tone="warn">{CONDITION_WORDS[step.condition] ?? step.condition}</Toned> : (CONDITION_WORDS[step.condition] ?? step.condition)}</th>
-              <td className="number">{step.hosts}</td>
-              <td className="number">{step.gpus}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-      {explanation.known !== undefined && explanation.known.length > 0 && (
-        <p className="muted">
-          There are these {KNOWN_WORDS[explanation.blocking] ?? "values"}: {explanation.known.join(", ")}
-        </p>
-      )}
-      {relaxations.length > 0 && (
-        <div className="line">
-          {relaxations.map((relax) => (
-            <Button key={relax.word} size="small" onClick={() => set(relax.change)}>
-              {relax.word}
-            </Button>
-          ))}
-        </div>
-      )}
-    </>
-  );
-}
-
-interface Relaxation {
-  word: string;
-  change: BookingChange;
-}
-
-/** One-click changes: what lifts the blocking condition, and as many nodes as there are hosts left for. */
-function relaxationsOf(explanation: Explanation): Relaxation[] {
-  const found: Relaxation[] = [];
-  if (explanation.blocking === "region") found.push({ word: "Any region", change: { regions: undefined } });
-  if (explanation.blocking === "price") found.push({ word: "No price limit", change: { max: undefined } });
-  if (explanation.blocking === "gpus_per_node") found.push({ word: "1 GPU per node", change: { gpus: 1 } });
-  const left = explanation.funnel.at(-1)?.hosts ?? 0;
-  if (left > 0) found.push({ word: left === 1 ? "1 node" : `${left} nodes`, change: { nodes: left } });
-  return found;
 }

@@ -18,7 +18,7 @@ describe("specOf", () => {
     expect(specOf({ nodes: 3 })).toBeNull();
   });
   it("fills in the preset and leaves out what is not restricted", () => {
-    expect(specOf({ model: "H100" })).toEqual({ gpu_model: "H100", node_count: 2, gpus_per_node: 1, duration: "1h" });
+    expect(specOf({ model: "H100" })).toEqual({ kind: "market", gpu_model: "H100", node_count: 2, gpus_per_node: 1, duration: "1h" });
     expect(specOf({ model: "H100", regions: ["eu-west"], max: "2" })).toMatchObject({ regions: ["eu-west"], max_price_per_gpu_hour: "2" });
   });
 });

@@ -10,8 +10,10 @@ import { lookOf } from "../design/state";
 import { usePoll } from "../live/link";
 import { formatDuration } from "../time/time";
 import { useNow } from "../time/useNow";
+import { AutoStopPanel, Parked } from "./AutoStop";
 import { ConnectPanel } from "./ConnectPanel";
 import { CostPanel } from "./CostPanel";
+import { GrowPanel, RemoveNode } from "./Grow";
 import { JobsPanel } from "./JobsPanel";
 import { ReceiptPanel } from "./ReceiptPanel";
 import { Release } from "./Release";
@@ -68,6 +70,7 @@ function Content({ org, cluster }: { org: string; cluster: Cluster }) {
           <h1>{cluster.name}</h1>
           <State machine="cluster" state={cluster.state} />
           {!cluster.billing && !hasEnded(cluster) && <span className="tag">not billing {cluster.ready_at === undefined ? "yet" : "now"}</span>}
+          {cluster.kind !== "market" && <span className="tag">{cluster.kind}</span>}
           {cluster.simulated && <span className="tag">simulated GPUs</span>}
         </div>
         {!hasEnded(cluster) && cluster.state !== "draining" && <Release org={org} cluster={cluster} />}
@@ -83,6 +86,14 @@ function Content({ org, cluster }: { org: string; cluster: Cluster }) {
         </span>
       </p>
       {hasEnded(cluster) && <Ended cluster={cluster} />}
+      {cluster.state === "parked" && <Parked org={org} cluster={cluster} />}
+      {cluster.preempt_at !== undefined && !hasEnded(cluster) && (
+        <Notice tone="warn">
+          <p>
+            A market booking needs these GPUs: this spot cluster stops at <Time at={cluster.preempt_at} clock />. Save what you need.
+          </p>
+        </Notice>
+      )}
       {cluster.state === "degraded" && (
         <Notice tone="warn">
           <p>A node is missing. {cluster.billing ? "Only the nodes that are there are billed." : "Nothing is billed"} until it is replaced.</p>
@@ -95,13 +106,15 @@ function Content({ org, cluster }: { org: string; cluster: Cluster }) {
             <Timeline steps={stepsOf(cluster)} />
           </SafePanel>
           <SafePanel title="Nodes" flush>
-            <Nodes nodes={cluster.nodes ?? []} gpuModel={cluster.gpu_model} />
+            <Nodes org={org} cluster={cluster} />
           </SafePanel>
           {cluster.ready_at !== undefined && <JobsPanel org={org} cluster={cluster} />}
           <EventsPanel org={org} id={cluster.id} />
         </div>
         <div className="stack">
           <CostPanel cluster={cluster} />
+          {takesJobs(cluster) && <GrowPanel org={org} cluster={cluster} />}
+          {!hasEnded(cluster) && cluster.state !== "draining" && <AutoStopPanel org={org} cluster={cluster} />}
           {cluster.receipt !== undefined && <ReceiptPanel receipt={cluster.receipt} />}
         </div>
       </div>
@@ -160,6 +173,7 @@ const STEP_HELP: Record<string, string> = {
   joining: "Nodes join the head",
   ready: "Ray reports exactly the booked nodes and GPUs",
   degraded: "A node is missing and is being replaced",
+  parked: "Idle: the GPUs were given back, the head stays",
   draining: "Nodes are stopping",
 };
 
@@ -202,7 +216,11 @@ function durationOf(step: Step, now: number): string {
 
 const NODE_FILLS: Record<string, Fill> = { planned: "none", starting: "starting", running: "starting", alive: "leased", stopping: "starting", stopped: "none", failed: "bad" };
 
-function Nodes({ nodes, gpuModel }: { nodes: Node[]; gpuModel: string }) {
+const LIVE_NODES = new Set<string>(["planned", "starting", "running", "alive"]);
+
+function Nodes({ org, cluster }: { org: string; cluster: Cluster }) {
+  const nodes: Node[] = cluster.nodes ?? [];
+  const removable = takesJobs(cluster) && nodes.filter((node) => node.role === "gpu" && LIVE_NODES.has(node.state)).length > 1;
   if (nodes.length === 0) return <Empty>No nodes are planned yet.</Empty>;
   return (
     <TableScroll label="Nodes">
@@ -217,6 +235,11 @@ function Nodes({ nodes, gpuModel }: { nodes: Node[]; gpuModel: string }) {
             <th scope="col" className="number">
               Per GPU-hour
             </th>
+            {removable && (
+              <th scope="col" className="tight">
+                <span className="visually-hidden">Remove</span>
+              </th>
+            )}
           </tr>
         </thead>
         <tbody>
@@ -233,12 +256,13 @@ function Nodes({ nodes, gpuModel }: { nodes: Node[]; gpuModel: string }) {
                   </div>
                 )}
               </td>
-              <td className="nowrap">{node.gpus === 0 ? <span className="muted">CPU only</span> : <GpuTiles fills={Array.from({ length: node.gpus }, () => NODE_FILLS[node.state] ?? "none")} titles={Array.from({ length: node.gpus }, () => gpuModel)} />}</td>
+              <td className="nowrap">{node.gpus === 0 ? <span className="muted">CPU only</span> : <GpuTiles fills={Array.from({ length: node.gpus }, () => NODE_FILLS[node.state] ?? "none")} titles={Array.from({ length: node.gpus }, () => cluster.gpu_model)} />}</td>
               <td className="mono nowrap">{node.address}</td>
               <td className="nowrap">
                 <ShortId id={node.host_id} what="Host id" keep={4} /> <span className="muted">{node.region}</span>
               </td>
               <td className="number">{node.price_per_gpu_hour === undefined ? <span className="muted">free</span> : <MoneyText of={node.price_per_gpu_hour} />}</td>
+              {removable && <td className="tight">{node.role === "gpu" && LIVE_NODES.has(node.state) && <RemoveNode org={org} cluster={cluster} node={node} />}</td>}
             </tr>
           ))}
         </tbody>

@@ -7,6 +7,7 @@ import { usePoll } from "../live/link";
 import { formatDuration } from "../time/time";
 import { useNow } from "../time/useNow";
 import { clustersQuery, hasEnded } from "./queries";
+import { Scheduled } from "./Scheduled";
 import { FILTERS, type Filter } from "./search";
 
 const WORDS: Record<Filter, string> = { live: "Running", released: "Released", failed: "Failed" };
@@ -40,6 +41,7 @@ export function ClustersPage() {
           ))}
         </div>
       </fieldset>
+      {state === undefined && <Scheduled org={org} />}
       <SafePanel title={state === undefined ? "All clusters" : WORDS[state]} flush>
         <LoadedList
           query={query}
@@ -77,12 +79,12 @@ function Table({ org, clusters }: { org: string; clusters: Cluster[] }) {
                 </Link>
               </th>
               <td>
-                <State machine="cluster" state={cluster.state} />
+                <State machine="cluster" state={cluster.state} /> {cluster.kind !== "market" && <span className="tag">{cluster.kind}</span>}
               </td>
               <td className="nowrap">
                 {cluster.node_count} × {cluster.gpus_per_node} {cluster.gpu_model} {cluster.simulated && <span className="tag">simulated</span>}
               </td>
-              <td className="number">{cluster.ends_at !== undefined && !hasEnded(cluster) ? formatDuration(Date.parse(cluster.ends_at) - now) : <span className="muted">{hasEnded(cluster) ? "ended" : "not started"}</span>}</td>
+              <td className="number">{cluster.ends_at !== undefined && !hasEnded(cluster) ? formatDuration(Date.parse(cluster.ends_at) - now) : <span className="muted">{hasEnded(cluster) ? "ended" : cluster.state === "parked" ? "parked" : "not started"}</span>}</td>
               <td>
                 <Time at={cluster.created_at} />
               </td>

@@ -15,6 +15,17 @@ export const clusterQuery = (org: string, id: string) =>
     queryFn: ({ signal }) => unwrap(client.GET("/v1/clusters/{id}", { params: { path: { id }, query: { org } }, signal })),
   });
 
+const MOST_SCHEDULED = 50;
+
+/** Bookings that wait for their start. */
+export const scheduledQuery = (org: string) =>
+  queryOptions({
+    queryKey: ["bookings", org, "scheduled"],
+    queryFn: async ({ signal }) => (await unwrap(client.GET("/v1/bookings", { params: { query: { org, state: "scheduled", limit: MOST_SCHEDULED } }, signal }))).items,
+    refetchInterval: SCHEDULED_POLL_MS,
+  });
+
+const SCHEDULED_POLL_MS = 15_000;
 const EVENTS_PAGE = 200;
 const MOST_EVENT_PAGES = 10;
 

@@ -16,6 +16,7 @@ const LOOKS = {
     joining: { tone: "busy", word: "Joining" },
     ready: { tone: "ok", word: "Ready" },
     degraded: { tone: "warn", word: "Degraded" },
+    parked: { tone: "warn", word: "Parked" },
     draining: { tone: "busy", word: "Draining" },
     released: { tone: "unknown", word: "Released" },
     failed: { tone: "bad", word: "Failed" },

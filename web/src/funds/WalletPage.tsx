@@ -8,6 +8,7 @@ import { TransactionLink } from "../design/TransactionLink";
 import { isNegative } from "../money/money";
 import { networkQuery } from "../session/session";
 import { Faucet } from "./Faucet";
+import { RunwayPanel } from "./RunwayPanel";
 import { depositsQuery, linesQuery, walletQuery } from "./queries";
 import "./wallet.css";
 
@@ -33,6 +34,7 @@ export function WalletPage() {
         {(loaded) => (
           <>
             <Balance wallet={loaded} />
+            <RunwayPanel org={org} />
             <Funding org={org} wallet={loaded} />
           </>
         )}

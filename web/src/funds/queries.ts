@@ -11,6 +11,13 @@ export const walletQuery = (org: string) =>
     refetchInterval: POLL_MS,
   });
 
+export const runwayQuery = (org: string) =>
+  queryOptions({
+    queryKey: ["wallet", org, "runway"],
+    queryFn: ({ signal }) => unwrap(client.GET("/v1/wallet/runway", { params: { query: { org } }, signal })),
+    refetchInterval: POLL_MS,
+  });
+
 export const linesQuery = (org: string) =>
   paged(["wallet", org, "lines"], (page, signal) => unwrap(client.GET("/v1/wallet/lines", { params: { query: { org, ...page } }, signal })));
 

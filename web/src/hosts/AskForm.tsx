@@ -5,8 +5,15 @@ import { useAction } from "../api/useAction";
 import type { Host } from "../api/types";
 import { ActionError } from "../design/Loaded";
 import { Button, Field, MoneyText } from "../design/parts";
-import { decimalText, isDecimalAmount } from "../money/money";
+import { isDecimalAmount, plainText } from "../money/money";
 import { networkQuery } from "../session/session";
+import type { AskBody } from "./queries";
+
+/** Saving replaces the whole ask: what this form does not show goes along. */
+function kept(host: Host): Partial<AskBody> {
+  if (host.ask === undefined) return {};
+  return { rules: host.ask.rules, ...(host.ask.floor === undefined ? {} : { floor: plainText(host.ask.floor) }) };
+}
 
 /** The ask where it stands; a click turns it into a form. New prices count for new bookings only. */
 export function AskForm({ org, host }: { org: string; host: Host }) {
@@ -29,10 +36,10 @@ export function AskForm({ org, host }: { org: string; host: Host }) {
 function Editing({ org, host, onDone }: { org: string; host: Host; onDone: () => void }) {
   const network = useQuery(networkQuery);
   const decimals = network.data?.decimals ?? 6;
-  const [price, setPrice] = useState(host.ask === undefined ? "" : trimmed(decimalText(BigInt(host.ask.price_per_gpu_hour.base_units), host.ask.price_per_gpu_hour.decimals)));
+  const [price, setPrice] = useState(host.ask === undefined ? "" : plainText(host.ask.price_per_gpu_hour));
   const [active, setActive] = useState(host.ask?.active ?? true);
   const save = useAction({
-    run: (body: { price_per_gpu_hour: string; active: boolean }, header) => unwrap(client.PUT("/v1/hosts/{id}/ask", { params: { path: { id: host.id }, query: { org }, header }, body })),
+    run: (body: AskBody, header) => unwrap(client.PUT("/v1/hosts/{id}/ask", { params: { path: { id: host.id }, query: { org }, header }, body })),
     invalidates: [["hosts", org], ["host", org, host.id]],
     done: "Price saved",
     onDone,
@@ -44,7 +51,7 @@ function Editing({ org, host, onDone }: { org: string; host: Host; onDone: () =>
       data-gap="small"
       onSubmit={(event) => {
         event.preventDefault();
-        if (valid) save.mutate({ price_per_gpu_hour: price, active });
+        if (valid) save.mutate({ price_per_gpu_hour: price, active, ...kept(host) });
       }}
     >
       <Field label={`${network.data?.symbol ?? "Tokens"} per GPU-hour`} error={price !== "" && !valid ? `A positive amount with at most ${decimals} decimals` : undefined}>
@@ -66,9 +73,4 @@ function Editing({ org, host, onDone }: { org: string; host: Host; onDone: () =>
       </div>
     </form>
   );
-}
-
-/** "1.900000" as a person would type it: "1.90". */
-function trimmed(text: string): string {
-  return text.replace(/(\.\d\d\d*?)0+$/, "$1");
 }

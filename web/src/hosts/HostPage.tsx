@@ -6,9 +6,13 @@ import { useAction } from "../api/useAction";
 import type { Host } from "../api/types";
 import { GpuTiles } from "../design/GpuTiles";
 import { ActionError, Loaded, SafePanel } from "../design/Loaded";
-import { Button, Dialog, Empty, Notice, ShortId, Skeleton, State, TableScroll, Time, Toned } from "../design/parts";
+import { Button, Dialog, Empty, ShortId, Skeleton, State, TableScroll, Time, Toned } from "../design/parts";
 import { AskForm } from "./AskForm";
+import { AskRulesButton } from "./AskRules";
+import { EarningPanel } from "./EarningPanel";
+import { GatesPanel } from "./GatesPanel";
 import { Connection } from "./HostsPage";
+import { MaintenancePanel } from "./MaintenancePanel";
 import { gpuFills, hostQuery } from "./queries";
 import "./hosts.css";
 
@@ -49,23 +53,22 @@ function Content({ org, host }: { org: string; host: Host }) {
         </div>
         <Actions org={org} host={host} />
       </div>
-      {host.why_not_earning !== undefined && host.why_not_earning !== "" && (
-        <Notice tone="warn">
-          <Toned tone="warn">Not earning</Toned>
-          <p>{host.why_not_earning}</p>
-        </Notice>
-      )}
       <div className="columns">
-        <SafePanel title="GPUs" aside={<GpuTiles fills={gpuFills(host)} />} flush>
-          <Gpus host={host} />
-        </SafePanel>
+        <div className="stack">
+          {host.kind === "gpu" && host.state !== "retired" && <EarningPanel org={org} id={host.id} />}
+          <SafePanel title="GPUs" aside={<GpuTiles fills={gpuFills(host)} />} flush>
+            <Gpus host={host} />
+          </SafePanel>
+          <GatesPanel org={org} host={host} />
+        </div>
         <div className="stack">
           {host.kind === "gpu" && (
-            <SafePanel title="Ask, per GPU-hour">
+            <SafePanel title="Ask, per GPU-hour" aside={<AskRulesButton org={org} host={host} />}>
               <AskForm org={org} host={host} />
               <p className="hint">A new price counts for new bookings. Running clusters keep theirs.</p>
             </SafePanel>
           )}
+          {host.state !== "retired" && <MaintenancePanel org={org} host={host} />}
           <SafePanel title="Machine">
             <Facts host={host} />
           </SafePanel>
@@ -115,10 +118,15 @@ function Gpus({ host }: { host: Host }) {
   );
 }
 
+const TIER_WORDS: Record<string, string> = { new: "new", proven: "proven by its history", trusted: "trusted" };
+
 function Facts({ host }: { host: Host }) {
   const facts: [string, React.ReactNode][] = [
     ["Host id", <ShortId key="id" id={host.id} what="Host id" />],
     ["Region", host.site === undefined || host.site === "" ? host.region : `${host.region}, ${host.site}`],
+    ["Standing", TIER_WORDS[host.tier] ?? host.tier],
+    ["Reliability", `${host.reliability_percent.toFixed(2)} %`],
+    ["Round trip", host.rtt_ms === undefined ? undefined : `${host.rtt_ms < 1 ? "under 1" : Math.round(host.rtt_ms)} ms`],
     ["CPUs", host.cpus],
     ["Memory", host.memory_bytes === undefined ? undefined : `${Math.round(host.memory_bytes / BYTES_PER_GIB)} GiB`],
     ["Driver", host.driver_version],

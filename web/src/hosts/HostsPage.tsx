@@ -89,6 +89,7 @@ function Table({ org, hosts }: { org: string; hosts: Host[] }) {
 }
 
 export function Connection({ host }: { host: Host }) {
+  if (host.liveness === "suspect" && host.state !== "retired") return <Toned tone="warn">Silent</Toned>;
   if (host.connected || host.state === "retired") return null;
   return (
     <span className="muted">

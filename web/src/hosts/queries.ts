@@ -1,6 +1,7 @@
-import { queryOptions } from "@tanstack/react-query";
+import { keepPreviousData, queryOptions } from "@tanstack/react-query";
 import { client, unwrap } from "../api/client";
 import { paged } from "../api/paged";
+import type { components } from "../api/schema";
 import type { Host } from "../api/types";
 import type { Fill } from "../design/GpuTiles";
 
@@ -18,6 +19,26 @@ export const hostQuery = (org: string, id: string) =>
     queryKey: ["host", org, id],
     queryFn: ({ signal }) => unwrap(client.GET("/v1/hosts/{id}", { params: { path: { id }, query: { org } }, signal })),
     refetchInterval: HOSTS_POLL_MS,
+  });
+
+const EARNING_POLL_MS = 30_000;
+
+export const earningQuery = (org: string, id: string) =>
+  queryOptions({
+    queryKey: ["host", org, id, "earning"],
+    queryFn: ({ signal }) => unwrap(client.GET("/v1/hosts/{id}/earning-check", { params: { path: { id }, query: { org } }, signal })),
+    refetchInterval: EARNING_POLL_MS,
+  });
+
+export type AskBody = components["schemas"]["AskPut"];
+
+/** What an ask would do; it saves nothing. */
+export const previewQuery = (org: string, id: string, body: AskBody) =>
+  queryOptions({
+    queryKey: ["ask-preview", org, id, body],
+    queryFn: ({ signal }) => unwrap(client.POST("/v1/hosts/{id}/ask/preview", { params: { path: { id }, query: { org } }, body, signal })),
+    placeholderData: keepPreviousData,
+    gcTime: 0,
   });
 
 export const joinTokensQuery = (org: string) => ({

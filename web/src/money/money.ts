@@ -28,6 +28,11 @@ export function decimalText(baseUnits: bigint, decimals: number): string {
   return `${negative ? "-" : ""}${whole}${fraction}`;
 }
 
+/** As a person would type it: "1.90" of "1.900000". */
+export function plainText(money: Money): string {
+  return decimalText(BigInt(money.base_units), money.decimals).replace(/(\.\d\d\d*?)0+$/, "$1");
+}
+
 /** The number alone, in the viewer's notation, with as many digits as it takes to be exact and at least two. */
 export function formatAmount(amount: Amount, locale?: string): string {
   return format(decimalText(amount.baseUnits, amount.decimals), SHOWN_FRACTION_DIGITS, amount.decimals, locale);

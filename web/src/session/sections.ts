@@ -4,6 +4,7 @@ import { hasRole } from "./session";
 
 export type SectionPath =
   | "/o/$org/new"
+  | "/o/$org/market"
   | "/o/$org/clusters"
   | "/o/$org/wallet"
   | "/o/$org/keys"
@@ -28,6 +29,7 @@ export function sectionsOf(membership: Membership): Section[] {
     engineer && { to: "/o/$org/clusters", word: "Clusters" },
     owner && { to: "/o/$org/hosts", word: "Hosts" },
     (owner || finance) && { to: "/o/$org/earnings", word: "Earnings" },
+    (engineer || owner) && { to: "/o/$org/market", word: "Market" },
     finance && !engineer && { to: "/o/$org/clusters", word: "Clusters" },
     (engineer || finance) && { to: "/o/$org/wallet", word: "Wallet" },
     { to: "/o/$org/keys", word: "API keys" },

@@ -72,15 +72,26 @@ export const me = (platform: boolean, ...roles: string[]): api.Me => ({
 });
 
 export const offers: api.Offer[] = [
-  { gpu_model: "H100", region: "eu-west", memory_mib: 81_559, free_gpus: 2, total_gpus: 4, hosts: 2, largest_node: 1, price_from: usdc("1.90"), simulated: true },
-  { gpu_model: "H100", region: "us-east", memory_mib: 81_559, free_gpus: 8, total_gpus: 8, hosts: 1, largest_node: 8, price_from: usdc("2.15"), simulated: true },
-  { gpu_model: "L40S", region: "eu-west", memory_mib: 46_068, free_gpus: 0, total_gpus: 4, hosts: 0, largest_node: 0, price_from: usdc("0.79"), simulated: false },
+  { gpu_model: "H100", region: "eu-west", memory_mib: 81_559, free_gpus: 2, total_gpus: 4, hosts: 2, largest_node: 1, price_from: usdc("1.90"), price_median: usdc("2.05"), spot_from: usdc("1.14"), utilisation_percent: 50, reliability_percent: 99.4, simulated: true },
+  { gpu_model: "H100", region: "us-east", memory_mib: 81_559, free_gpus: 8, total_gpus: 8, hosts: 1, largest_node: 8, price_from: usdc("2.15"), price_median: usdc("2.15"), utilisation_percent: 0, reliability_percent: 97.1, simulated: true },
+  { gpu_model: "L40S", region: "eu-west", memory_mib: 46_068, free_gpus: 0, total_gpus: 4, hosts: 0, largest_node: 0, price_from: usdc("0"), utilisation_percent: 100, reliability_percent: 99.9, simulated: false },
 ];
 
 export const quote = (change: Partial<api.Quote> = {}): api.Quote => ({
   id: QUOTE,
-  spec: { gpu_model: "H100", node_count: 2, gpus_per_node: 1, duration: "1h", regions: ["eu-west"] },
-  lines: [1, 2].map((n) => ({ host_id: id("host", n), region: "eu-west", site: "lab", gpu_model: "H100", gpus: 1, price_per_gpu_hour: usdc("1.90") })),
+  kind: "market",
+  purpose: "cluster",
+  state: "quoted",
+  gpu_model: "H100",
+  price_class: "hourly",
+  preempts: false,
+  worst_rtt_ms: 0,
+  items: [
+    { kind: "owner", owner_id: id("org", 2), text: "2 GPUs for 1h on 2 hosts", gpu_hours: "2.0000", amount: usdc("3.42") },
+    { kind: "fee", text: "Platform fee", amount: usdc("0.38") },
+  ],
+  spec: { kind: "market", gpu_model: "H100", node_count: 2, gpus_per_node: 1, duration: "1h", regions: ["eu-west"] },
+  lines: [1, 2].map((n) => ({ host_id: id("host", n), region: "eu-west", site: "lab", gpu_model: "H100", gpus: 1, owner_id: id("org", 2), amount: usdc("1.90"), price_per_gpu_hour: usdc("1.90") })),
   price_per_hour: usdc("3.80"),
   hold: usdc("3.80"),
   owners_receive: usdc("3.42"),
@@ -97,12 +108,16 @@ export const explanation: api.Explanation = {
   blocking: "region",
   summary: "9 nodes wanted, each on a host of its own, but only 2 of those are in eu-west.",
   funnel: [
-    { condition: "gpu_model", hosts: 3, gpus: 10 },
-    { condition: "region", hosts: 2, gpus: 2 },
-    { condition: "open", hosts: 2, gpus: 2 },
-    { condition: "free", hosts: 2, gpus: 2 },
-    { condition: "price", hosts: 2, gpus: 2 },
-    { condition: "gpus_per_node", hosts: 2, gpus: 2 },
+    { condition: "gpu_model", hosts: 3, gpus: 10, excludes: 4 },
+    { condition: "region", hosts: 2, gpus: 2, excludes: 8 },
+    { condition: "open", hosts: 2, gpus: 2, excludes: 0 },
+    { condition: "free", hosts: 2, gpus: 2, excludes: 0 },
+    { condition: "price", hosts: 2, gpus: 2, excludes: 0 },
+    { condition: "gpus_per_node", hosts: 2, gpus: 2, excludes: 0 },
+  ],
+  changes: [
+    { kind: "region", summary: "In eu-west, us-east", spec: { kind: "market", gpu_model: "H100", node_count: 9, gpus_per_node: 1, duration: "1h", regions: ["eu-west", "us-east"] }, price_per_hour: usdc("18.20"), quote_id: id("bk", 8), expires_at: ahead(55) },
+    { kind: "node_count", summary: "2 nodes instead of 9", spec: { kind: "market", gpu_model: "H100", node_count: 2, gpus_per_node: 1, duration: "1h", regions: ["eu-west"] }, price_per_hour: usdc("3.80"), quote_id: id("bk", 9), expires_at: ahead(55) },
   ],
 };
 
@@ -122,6 +137,9 @@ export const cluster = (change: Partial<api.Cluster> = {}): api.Cluster => ({
   org_id: ORG,
   booking_id: QUOTE,
   name: "brisk-heron",
+  kind: "market",
+  auto_stop: { park_after: "30m", release_after: "24h" },
+  ray_reachable: true,
   state: "ready",
   version: 9,
   gpu_model: "H100",
@@ -197,6 +215,17 @@ export const host = (change: Partial<api.Host> = {}): api.Host => ({
   region: "eu-west",
   site: "lab",
   connected: true,
+  liveness: "live",
+  reliability_percent: 99.37,
+  tier: "proven",
+  rtt_ms: 11.4,
+  gates: [
+    { gate: "ecc", state: "fail", closes: true, measured: "77 uncorrected errors on GPU 6", required: "none since the driver was loaded", fix: "Reset the GPU or exchange it, then check again.", since: ago(500) },
+    { gate: "clock", state: "pass", closes: true, measured: "0.2 s fast", required: "within 5 s", since: ago(90_000) },
+    { gate: "throttle", state: "fail", closes: false, measured: "hw_thermal_slowdown on GPU 2", required: "no slowdown", fix: "Check the fans and the air in front of the machine.", since: ago(300) },
+    { gate: "udp", state: "unknown", closes: false, required: "datagrams come back", since: ago(90_000) },
+  ],
+  maintenance: [{ id: id("mw", 1), host_id: HOST, state: "planned", starts_at: ahead(90_000), ends_at: ahead(97_200), note: "New power supply", created_at: ago(400) }],
   simulated: true,
   last_seen_at: ago(2),
   enrolled_at: ago(90_000),
@@ -206,7 +235,14 @@ export const host = (change: Partial<api.Host> = {}): api.Host => ({
   cpus: 64,
   memory_bytes: 540_000_000_000,
   gpus: Array.from({ length: 8 }, (_, n) => ({ id: id("gpu", n + 1), uuid: `GPU-5f2c1d0e-7a3b-4c6d-9e8f-00000000000${n}`, model: "H100", product: "NVIDIA H100 80GB HBM3", memory_mib: 81_559, compute_capability: "9.0", healthy: n !== 6, ...(n === 6 ? { health_note: "77 uncorrected ECC errors" } : {}), leased: n < 3 })),
-  ask: { price_per_gpu_hour: usdc("1.90"), active: true, updated_at: ago(4_000) },
+  ask: {
+    price_per_gpu_hour: usdc("1.90"),
+    floor: usdc("1.20"),
+    rules: { discounts: [{ from: "weekly", percent: 10 }], calendar: [{ days: ["sat", "sun"], from: "00:00", to: "24:00", percent: -20 }], spot_percent: 40 },
+    now: { hourly: usdc("1.90"), daily: usdc("1.90"), weekly: usdc("1.71"), monthly: usdc("1.71"), spot: usdc("1.20") },
+    active: true,
+    updated_at: ago(4_000),
+  },
   certificate_expires_at: ahead(9_000),
   ...change,
 });
@@ -214,7 +250,7 @@ export const host = (change: Partial<api.Host> = {}): api.Host => ({
 export const hosts: api.Host[] = [
   host(),
   without(host({ id: id("host", 2), name: "atlas-2", state: "idle", why_not_earning: "It has no price: set one to take bookings.", gpus: host().gpus.slice(0, 2).map((gpu) => ({ ...gpu, leased: false })) }), "ask"),
-  host({ id: id("host", 3), name: "basement", state: "lost", connected: false, simulated: false, last_seen_at: ago(4_000), why_not_earning: "It has not been heard of for 66 minutes: check that muster-worker runs and can reach Muster.", gpus: host().gpus.slice(0, 4) }),
+  host({ id: id("host", 3), name: "basement", state: "lost", connected: false, liveness: "lost", simulated: false, last_seen_at: ago(4_000), why_not_earning: "It has not been heard of for 66 minutes: check that muster-worker runs and can reach Muster.", gpus: host().gpus.slice(0, 4) }),
 ];
 
 export const token: api.JoinTokenCreated = {
@@ -298,6 +334,60 @@ export const wallet: api.Wallet = {
   minimum_deposit: usdc("1"),
 };
 
+export const runway: api.Runway = {
+  as_of: ago(1),
+  available: usdc("96.20"),
+  burn_per_hour: usdc("3.80"),
+  hours_left: 25.3,
+  hold_left: usdc("3.54"),
+  clusters: [{ cluster_id: CLUSTER, name: "brisk-heron", state: "ready", per_hour: usdc("3.80"), hold_left: usdc("3.54"), stops_at: ahead(3_356) }],
+  warnings: [],
+};
+
+export const scheduled: api.Booking = {
+  id: id("bk", 4),
+  kind: "market",
+  purpose: "cluster",
+  state: "scheduled",
+  spec: { kind: "market", gpu_model: "H100", node_count: 4, gpus_per_node: 8, duration: "12h" },
+  gpu_model: "H100",
+  price_per_hour: usdc("60.80"),
+  hold: usdc("729.60"),
+  starts_at: ahead(40_000),
+  created_at: ago(100),
+  expires_at: ago(60),
+};
+
+export const bids: api.Bid[] = [1, 2, 3].map((n) => ({ id: id("bid", n), host_id: id("host", n), owner_id: id("org", n + 1), region: "eu-west", price_per_gpu_hour: usdc(`1.6${n}`), state: "open", quoted: n < 3, simulated: true, made_at: ago(3) }));
+
+export const history: api.MarketHistory = {
+  gpu_model: "H100",
+  from: ago(86_400),
+  to: ago(0),
+  step_ms: 600_000,
+  // An hour without a sample, so that the gap shows.
+  points: Array.from({ length: 144 }, (_, n) => ({ at: ago((144 - n) * 600), gpus: 12, leased: 4 + (n % 7), utilisation_percent: Math.round(((4 + (n % 7)) / 12) * 10_000) / 100, ...(n % 50 === 0 ? {} : { price_min: usdc(`1.${90 + (n % 9)}`), price_median: usdc(`2.${10 + (n % 9)}`) }) })).filter((_, n) => n < 60 || n > 66),
+};
+
+export const earning: api.EarningCheck = {
+  earning: true,
+  summary: "3 of 8 GPUs earn; a failed GPU keeps one from being leased.",
+  checks: [
+    { check: "connected", state: "pass", measured: "heard of 2 s ago" },
+    { check: "gates", state: "fail", measured: "ecc", required: "every health check passed", fix: "Reset the GPU or exchange it, then check again.", since: ago(500) },
+    { check: "price", state: "pass", measured: "1.90 USDC; hired peers ask 2.05 in the middle" },
+    { check: "demand", state: "unknown", measured: "no sample of the market yet" },
+  ],
+};
+
+export const preview: api.AskPreview = {
+  now: { hourly: usdc("1.90"), daily: usdc("1.90"), weekly: usdc("1.71"), monthly: usdc("1.71"), spot: usdc("1.20") },
+  hours: Array.from({ length: 168 }, (_, n) => ({ at: ahead(n * 3_600), price: usdc(n % 24 < 6 ? "1.52" : "1.90") })),
+  rank: 3,
+  peers: 14,
+  past: { days: 12, earned: usdc("402.10"), hired_percent: 61.5 },
+};
+
 const lines: api.WalletLine[] = [
   { id: id("tr", 3), at: ago(244), kind: "charge", text: "brisk-heron, 4 minutes", account: "held", amount: usdc("-0.253333"), balance: usdc("3.546667"), cluster_id: CLUSTER },
   { id: id("tr", 2), at: ago(260), kind: "hold", text: "Hold for brisk-heron", account: "available", amount: usdc("-3.80"), balance: usdc("96.20"), cluster_id: CLUSTER },
@@ -321,6 +411,14 @@ export function fullAnswers(person: api.Me): Record<string, Answer> {
     "GET /v1/offers": () => list(offers),
     "POST /v1/quotes": () => quote(),
     "POST /v1/explain": () => explanation,
+    "GET /v1/market/history": () => history,
+    "GET /v1/quotes/*/bids": () => list(bids),
+    "GET /v1/bookings": () => list([scheduled]),
+    "POST /v1/clusters/*/extension-quote": () => quote({ purpose: "extension", cluster_id: CLUSTER, id: id("bk", 5) }),
+    "POST /v1/clusters/*/addition-quote": () => quote({ purpose: "addition", cluster_id: CLUSTER, id: id("bk", 6), spec: { kind: "market", gpu_model: "H100", node_count: 1, gpus_per_node: 1, duration: "56m" } }),
+    "GET /v1/wallet/runway": () => runway,
+    "GET /v1/hosts/*/earning-check": () => earning,
+    "POST /v1/hosts/*/ask/preview": () => preview,
     "GET /v1/clusters": () => list([cluster(), cluster({ id: id("cl", 2), name: "calm-otter", state: "released", billing: false })]),
     "GET /v1/clusters/*": () => cluster(),
     "GET /v1/clusters/*/events": () => list([...events, ...manyEvents()]),

@@ -142,7 +142,7 @@ describe("booking", () => {
     await button("Book H100 in eu-west").click();
     await button("More GPU nodes").click();
     await page.getByText("3 h", { exact: true }).click();
-    await eventually(() => stage.calls("POST", "/v1/quotes").at(-1)?.body, { gpu_model: "H100", node_count: 3, gpus_per_node: 1, duration: "3h", regions: ["eu-west"] });
+    await eventually(() => stage.calls("POST", "/v1/quotes").at(-1)?.body, { kind: "market", gpu_model: "H100", node_count: 3, gpus_per_node: 1, duration: "3h", regions: ["eu-west"] });
     await page.reload();
     await eventually(() => page.getByLabel("GPU nodes", { exact: true }).inputValue(), "3");
   });
@@ -192,8 +192,68 @@ describe("booking", () => {
     await page.goto(`${address}${org}/new?model=H100&nodes=9`);
     await page.getByText(answers.explanation.summary).waitFor();
     expect(await violations(page)).toEqual([]);
-    await button("2 nodes").click();
+    await button("Take it 2 nodes instead of 9").click();
     await button("Start, hold 3.80 USDC").waitFor();
+  });
+
+  it("filters the offers by the query language, and points at a mistake", async () => {
+    stage.on("GET /v1/offers", ({ query }) => {
+      if (query.get("q") === "gpu=H100 pice<2") throw new Refusal(422, "invalid", "The query is wrong.", undefined, [{ path: "query.q", message: "there is no field pice; did you mean price?", position: 9 }]);
+      return { items: query.get("q") === null ? answers.offers : [answers.offers[1]] };
+    });
+    await page.goto(`${address}${org}/new`);
+    await page.getByLabel("Find").fill("gpu=H100 pice<2");
+    await button("Find").click();
+    await page.getByText("did you mean price?").waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.getByLabel("Find").fill("gpu=H100 region=us");
+    await button("Find").click();
+    await button("Book H100 in us-east").waitFor();
+    expect(page.url()).toContain("q=gpu");
+  });
+
+  it("books spot only with a price limit, which goes with it", async () => {
+    await page.goto(`${address}${org}/new?model=H100&kind=spot`);
+    await page.getByText("a spot booking needs a limit").waitFor();
+    expect(stage.calls("POST", "/v1/quotes")).toHaveLength(0);
+    await page.getByLabel(/^Most per GPU-hour/).fill("1.50");
+    await page.getByLabel(/^Most per GPU-hour/).blur();
+    await eventually(() => stage.calls("POST", "/v1/quotes").at(-1)?.body, { kind: "spot", gpu_model: "H100", node_count: 2, gpus_per_node: 1, duration: "1h", max_price_per_gpu_hour: "1.50" });
+  });
+
+  it("opens an auction on request, waits for the bids, and books the chosen ones", async () => {
+    const spec = { kind: "auction" as const, gpu_model: "H100", node_count: 2, gpus_per_node: 1, duration: "1h", choose: "manual" as const };
+    const bidding = answers.quote({ kind: "auction", state: "bidding", spec, lines: [], bids_close_at: new Date(Date.now() + 1_000).toISOString() });
+    stage.on("POST /v1/quotes", () => bidding);
+    stage.on("GET /v1/quotes/*", () => (stage.calls("GET", `/v1/quotes/${answers.QUOTE}`).length < 3 ? bidding : answers.quote({ kind: "auction", spec })));
+    stage.on("POST /v1/bookings", () => ({ id: answers.QUOTE, state: "accepted", cluster_id: answers.CLUSTER }));
+    await page.goto(`${address}${org}/new?model=H100&kind=auction&choose=manual`);
+    expect(stage.calls("POST", "/v1/quotes")).toHaveLength(0);
+    await button("Open the auction").click();
+    await page.getByText("Hosts are bidding").waitFor();
+    const boxes = page.getByRole("checkbox", { name: /^Take the bid/ });
+    await boxes.first().waitFor();
+    await boxes.nth(0).uncheck();
+    await page.getByText("1 chosen").waitFor();
+    expect(await button(/^Start, hold/).isDisabled()).toBe(true);
+    await boxes.nth(2).check();
+    expect(await violations(page)).toEqual([]);
+    await button(/^Start, hold/).click();
+    await page.getByRole("heading", { name: "brisk-heron" }).waitFor();
+    expect(stage.calls("POST", "/v1/bookings").at(-1)?.body).toEqual({ quote_id: answers.QUOTE, bid_ids: [answers.bids[1]?.id, answers.bids[2]?.id] });
+  });
+
+  it("schedules a booking for later, which then waits among the clusters and can be cancelled", async () => {
+    stage.on("POST /v1/quotes", () => answers.quote({ starts_at: answers.scheduled.starts_at ?? "" }));
+    stage.on("POST /v1/bookings", () => answers.scheduled);
+    stage.on("POST /v1/bookings/*/cancel", () => ({ ...answers.scheduled, state: "cancelled" }));
+    await page.goto(`${address}${org}/new?model=H100&start=2030-01-01T12:00`);
+    await button("Schedule, hold 3.80 USDC").click();
+    const row = page.getByRole("region", { name: "Scheduled bookings" });
+    await row.getByText("4 × 8 H100").waitFor();
+    await row.getByRole("button", { name: "Cancel" }).click();
+    await button("Cancel booking").click();
+    await eventually(() => stage.calls("POST", `/v1/bookings/${answers.scheduled.id}/cancel`).length, 1);
   });
 
   it("says what is short and goes on by itself when the deposit is credited", async () => {
@@ -264,6 +324,38 @@ describe("a cluster", () => {
     expect(page.url()).toContain("connect=python");
   });
 
+  it("is extended, grown and shrunk by quotes that are confirmed", async () => {
+    stage.on("POST /v1/bookings", () => ({ id: answers.QUOTE, state: "accepted", cluster_id: answers.CLUSTER }));
+    stage.on("DELETE /v1/clusters/*/nodes/*", () => answers.cluster());
+    await page.goto(`${address}${org}/clusters/${answers.CLUSTER}`);
+    await button("+6 h").click();
+    expect(stage.calls("POST", "/v1/bookings")).toHaveLength(0);
+    await button("Extend, hold 3.80 USDC").click();
+    await page.getByRole("dialog").waitFor({ state: "hidden" });
+    expect(stage.calls("POST", `/v1/clusters/${answers.CLUSTER}/extension-quote`).at(-1)?.body).toEqual({ duration: "6h" });
+    await button("Price them").click();
+    await button("Add the node, hold 3.80 USDC").waitFor();
+    expect(await violations(page)).toEqual([]);
+    await button("Close").click();
+    await button("Remove GPU node 2").click();
+    await button("Remove node").click();
+    await eventually(() => stage.calls("DELETE", `/v1/clusters/${answers.CLUSTER}/nodes/${answers.cluster().nodes?.[2]?.id ?? ""}`).length, 1);
+  });
+
+  it("says that it is parked and comes back when it is resumed", async () => {
+    let state: "parked" | "joining" = "parked";
+    stage.on("GET /v1/clusters/*", () => answers.cluster({ state, billing: false }));
+    stage.on("POST /v1/clusters/*/resume", () => answers.cluster({ state: (state = "joining"), billing: false }));
+    stage.on("PUT /v1/clusters/*/auto-stop", () => answers.cluster({ state }));
+    await page.goto(`${address}${org}/clusters/${answers.CLUSTER}`);
+    await page.getByText("its GPUs were given back").waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.getByLabel("Park after").selectOption("1h");
+    await eventually(() => stage.calls("PUT", `/v1/clusters/${answers.CLUSTER}/auto-stop`).at(-1)?.body, { park_after: "1h", release_after: "24h" });
+    await button("Resume").click();
+    await page.getByText("its GPUs were given back").waitFor({ state: "hidden" });
+  });
+
   it("is released after saying what is lost and what comes back", async () => {
     stage.on("POST /v1/clusters/*/release", () => answers.cluster({ state: "draining", billing: false }));
     await page.goto(`${address}${org}/clusters/${answers.CLUSTER}`);
@@ -279,6 +371,34 @@ describe("a cluster", () => {
     await button("Release cluster").click();
     await dialog.waitFor({ state: "hidden" });
     expect(stage.calls("POST", `/v1/clusters/${answers.CLUSTER}/release`)).toHaveLength(1);
+  });
+});
+
+describe("a host", () => {
+  it("is planned away, checked again, and its price rules are shown before they are saved", async () => {
+    stage.on("GET /v1/hosts/*", () => answers.host({ state: "quarantined" }));
+    stage.on("POST /v1/hosts/*/recheck", () => answers.host({ state: "verifying" }));
+    stage.on("POST /v1/hosts/*/maintenance", () => answers.host().maintenance[0]);
+    stage.on("PUT /v1/hosts/*/ask", () => answers.host());
+    await page.goto(`${address}${org}/hosts/${answers.HOST}`);
+    await button("Check again").click();
+    await eventually(() => stage.calls("POST", `/v1/hosts/${answers.HOST}/recheck`).length, 1);
+    await button("Plan").click();
+    await page.getByLabel("From", { exact: true }).fill("2030-01-01T10:00");
+    await page.getByLabel("To", { exact: true }).fill("2030-01-01T12:00");
+    await button("Plan it").click();
+    await eventually(() => (stage.calls("POST", `/v1/hosts/${answers.HOST}/maintenance`).at(-1)?.body as { starts_at: string } | undefined)?.starts_at.slice(0, 4), "2030");
+    await button("Rules").click();
+    await page.getByText("3 of 14, cheapest first").waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.getByLabel("Spot, % off").fill("50");
+    await button("Save").click();
+    await eventually(() => stage.calls("PUT", `/v1/hosts/${answers.HOST}/ask`).at(-1)?.body, {
+      price_per_gpu_hour: "1.90",
+      floor: "1.20",
+      active: true,
+      rules: { discounts: [{ from: "weekly", percent: 10 }], calendar: [{ days: ["sat", "sun"], from: "00:00", to: "24:00", percent: -20 }], spot_percent: 50 },
+    });
   });
 });
 

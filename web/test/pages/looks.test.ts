@@ -5,7 +5,7 @@ import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import * as answers from "./answers";
 import { launch, overflow, violations } from "../../e2e/browser.mjs";
-import { Stage } from "./stage";
+import { Refusal, Stage } from "./stage";
 
 const SHOTS = join(import.meta.dirname, "..", "..", "..", "var", "screenshots", "pages");
 const EVERYBODY = answers.me(true, "engineer", "owner", "finance");
@@ -24,6 +24,10 @@ const SCENES: Scene[] = [
   { name: "sign-in", path: "/", ready: "Sign in with your wallet", prepare: (stage) => void stage.on("GET /v1/me", answers.signedOut).on("GET /v1/network", () => ({ ...answers.network, burner_wallets: answers.burners })) },
   { name: "book", path: `${org}/new`, ready: "Idle now" },
   { name: "book-quoted", path: `${org}/new?model=H100&regions=%5B%22eu-west%22%5D`, ready: "Start, hold 3.80 USDC" },
+  { name: "book-no-match", path: `${org}/new?model=H100&nodes=9&start=2030-01-01T12:00&park=30m`, ready: "What would fit", prepare: (stage) => void stage.on("POST /v1/quotes", () => { throw new Refusal(409, "no_capacity", "Nothing fits.", answers.explanation); }) },
+  { name: "market", path: `${org}/market?model=H100`, ready: "Figures" },
+  { name: "cluster-extend", path: `${org}/clusters/${answers.CLUSTER}`, ready: "Extend or grow", act: (page) => page.getByRole("button", { name: "+1 h" }).click() },
+  { name: "cluster-parked", path: `${org}/clusters/${answers.CLUSTER}`, ready: "its GPUs were given back", prepare: (stage) => void stage.on("GET /v1/clusters/*", () => answers.cluster({ state: "parked", billing: false })) },
   { name: "clusters", path: `${org}/clusters`, ready: "brisk-heron" },
   { name: "cluster-assembling", path: `${org}/clusters/${answers.CLUSTER}`, ready: "not billing yet", prepare: (stage) => stage.on("GET /v1/clusters/*", answers.assembling) },
   { name: "cluster-ready", path: `${org}/clusters/${answers.CLUSTER}?job=${answers.jobs[0]?.id ?? ""}`, ready: "step 60", act: (page) => page.getByRole("button", { name: "Create a token" }).click() },
@@ -39,6 +43,7 @@ const SCENES: Scene[] = [
   { name: "keys", path: `${org}/keys`, ready: "laptop" },
   { name: "hosts", path: `${org}/hosts`, ready: "basement" },
   { name: "host", path: `${org}/hosts/${answers.HOST}`, ready: "580.159.03" },
+  { name: "host-rules", path: `${org}/hosts/${answers.HOST}`, ready: "580.159.03", act: (page) => page.getByRole("button", { name: "Rules" }).click() },
   { name: "hosts-new", path: `${org}/hosts/new`, ready: "Where is it?" },
   { name: "earnings", path: `${org}/earnings`, ready: "atlas-2" },
   { name: "payouts", path: `${org}/finance/payouts`, ready: "Below the smallest payout" },
@@ -68,8 +73,8 @@ async function show(scene: Scene, context: BrowserContext): Promise<{ page: Page
   scene.prepare?.(stage);
   const page = await context.newPage();
   const errors: string[] = [];
-  // Chromium reports a refused request as an error; being asked to sign in is not one.
-  page.on("console", (message) => message.type() === "error" && !message.text().includes("401 (Unauthorized)") && errors.push(message.text()));
+  // Chromium reports a refused request as an error; being asked to sign in, or that nothing fits, is not one.
+  page.on("console", (message) => message.type() === "error" && !/ 40[19] \(/.test(message.text()) && errors.push(message.text()));
   page.on("pageerror", (error) => errors.push(error.message));
   await page.goto(address + scene.path);
   await page.getByText(scene.ready, { exact: false }).first().waitFor();

@@ -31,9 +31,10 @@ export class Refusal extends Error {
     code: string,
     detail: string,
     details?: unknown,
+    errors: Problem["errors"] = [],
   ) {
     super(detail);
-    this.problem = { type: "about:blank", title: "Refused", status, code, detail, request_id: "req_0123456789", details };
+    this.problem = { type: "about:blank", title: "Refused", status, code, detail, request_id: "req_0123456789", details, errors };
   }
   readonly problem: Problem;
 }
