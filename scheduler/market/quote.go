@@ -284,7 +284,10 @@ func quoteFromRow(b schedulerdb.Booking, cluster ids.Cluster, readAt time.Time) 
 		quote.ClusterID = b.TargetClusterID
 	}
 	quote.noticeDrain(readAt)
-	return quote, quote.readRefusal(b)
+	if err := quote.readRefusal(b); err != nil {
+		return Quote{}, err
+	}
+	return quote, nil
 }
 
 // readRefusal restores why a booking was refused: the explanation of the scheduler's refusals, and raw JSON of what settlement said.

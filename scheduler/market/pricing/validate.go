@@ -83,11 +83,11 @@ func (r Rules) validateUtilisation() error {
 		if *threshold < 0 || *threshold > 100 {
 			return errs.InvalidField(path+"."+side, "a utilisation is between 0 and 100 percent, not %d", *threshold)
 		}
-		if key := side + strconv.Itoa(*threshold); seen[key] {
+		key := side + strconv.Itoa(*threshold)
+		if seen[key] {
 			return errs.InvalidField(path+"."+side, "there are two steps %s %d percent: keep one", side, *threshold)
-		} else {
-			seen[key] = true
 		}
+		seen[key] = true
 		if err := validatePercent(path+".percent", step.Percent); err != nil {
 			return err
 		}

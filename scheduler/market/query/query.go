@@ -160,38 +160,68 @@ func (f *field) equal(have, want int64) bool {
 const bytesPerMiB = 1 << 20
 
 var fields = []*field{
-	{name: "gpu", kind: kindText, meaning: "GPU model", example: "gpu=H100", same: strings.EqualFold,
-		text: func(h *placement.Host) string { return h.Model }},
-	{name: "region", kind: kindText, meaning: "region; eu is all of eu-west, eu-north and so on", example: "region=eu", same: within,
-		text: func(h *placement.Host) string { return h.Region }},
-	{name: "price", kind: kindPrice, meaning: "price per GPU-hour", example: "price<2.5",
-		number: func(_ *placement.Host, price money.Amount) (int64, bool) { return int64(price), price > 0 }},
-	{name: "vram", kind: kindSize, meaning: "memory of a GPU", example: "vram>=80GB", nominal: true,
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(h.MemoryMiB * bytesPerMiB) }},
-	{name: "free", kind: kindCount, meaning: "free GPUs on the host", example: "free>=4",
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return free(h), true }},
-	{name: "gpus", kind: kindCount, meaning: "GPUs on the host", example: "gpus=8",
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return int64(h.GPUs), true }},
-	{name: "compute", kind: kindTenths, meaning: "compute capability", example: "compute>=9.0",
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(int64(h.Compute)) }},
-	{name: "cpus", kind: kindCount, meaning: "CPUs of the host", example: "cpus>=32",
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(int64(h.CPUs)) }},
-	{name: "memory", kind: kindSize, meaning: "memory of the host", example: "memory>=256GB", nominal: true,
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(h.MemoryBytes) }},
-	{name: "disk", kind: kindSize, meaning: "free disk of the host", example: "disk>=1TB", nominal: true,
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(h.DiskBytes) }},
-	{name: "driver", kind: kindCount, meaning: "major version of the GPU driver", example: "driver>=570",
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(int64(h.Driver)) }},
-	{name: "reliability", kind: kindPercent, meaning: "percent of the observed time that the host was online", example: "reliability>=99.5",
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return int64(h.Reliability), true }},
-	{name: "tier", kind: kindTier, meaning: "standing of the host: new, proven or trusted", example: "tier>=proven",
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return int64(h.Tier), true }},
-	{name: "spot", kind: kindBool, meaning: "takes spot bookings", example: "spot=true",
+	{
+		name: "gpu", kind: kindText, meaning: "GPU model", example: "gpu=H100", same: strings.EqualFold,
+		text: func(h *placement.Host) string { return h.Model },
+	},
+	{
+		name: "region", kind: kindText, meaning: "region; eu is all of eu-west, eu-north and so on", example: "region=eu", same: within,
+		text: func(h *placement.Host) string { return h.Region },
+	},
+	{
+		name: "price", kind: kindPrice, meaning: "price per GPU-hour", example: "price<2.5",
+		number: func(_ *placement.Host, price money.Amount) (int64, bool) { return int64(price), price > 0 },
+	},
+	{
+		name: "vram", kind: kindSize, meaning: "memory of a GPU", example: "vram>=80GB", nominal: true,
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(h.MemoryMiB * bytesPerMiB) },
+	},
+	{
+		name: "free", kind: kindCount, meaning: "free GPUs on the host", example: "free>=4",
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return free(h), true },
+	},
+	{
+		name: "gpus", kind: kindCount, meaning: "GPUs on the host", example: "gpus=8",
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return int64(h.GPUs), true },
+	},
+	{
+		name: "compute", kind: kindTenths, meaning: "compute capability", example: "compute>=9.0",
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(int64(h.Compute)) },
+	},
+	{
+		name: "cpus", kind: kindCount, meaning: "CPUs of the host", example: "cpus>=32",
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(int64(h.CPUs)) },
+	},
+	{
+		name: "memory", kind: kindSize, meaning: "memory of the host", example: "memory>=256GB", nominal: true,
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(h.MemoryBytes) },
+	},
+	{
+		name: "disk", kind: kindSize, meaning: "free disk of the host", example: "disk>=1TB", nominal: true,
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(h.DiskBytes) },
+	},
+	{
+		name: "driver", kind: kindCount, meaning: "major version of the GPU driver", example: "driver>=570",
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return known(int64(h.Driver)) },
+	},
+	{
+		name: "reliability", kind: kindPercent, meaning: "percent of the observed time that the host was online", example: "reliability>=99.5",
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return int64(h.Reliability), true },
+	},
+	{
+		name: "tier", kind: kindTier, meaning: "standing of the host: new, proven or trusted", example: "tier>=proven",
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return int64(h.Tier), true },
+	},
+	{
+		name: "spot", kind: kindBool, meaning: "takes spot bookings", example: "spot=true",
 		number: func(h *placement.Host, _ money.Amount) (int64, bool) {
 			return truth(h.Prices[placement.Spot] > 0), true
-		}},
-	{name: "simulated", kind: kindBool, meaning: "its devices are simulated", example: "simulated=false",
-		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return truth(h.Simulated), true }},
+		},
+	},
+	{
+		name: "simulated", kind: kindBool, meaning: "its devices are simulated", example: "simulated=false",
+		number: func(h *placement.Host, _ money.Amount) (int64, bool) { return truth(h.Simulated), true },
+	},
 }
 
 func fieldOf(name string) *field {
