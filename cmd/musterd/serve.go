@@ -30,6 +30,7 @@ import (
 	"github.com/muster-gpu/muster/internal/lifecycle"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/internal/pgnotify"
+	"github.com/muster-gpu/muster/internal/pguuid"
 	"github.com/muster-gpu/muster/internal/seal"
 	"github.com/muster-gpu/muster/migrations"
 	"github.com/muster-gpu/muster/scheduler/applier"
@@ -179,6 +180,7 @@ func openPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("database_url: %w", err)
 	}
 	poolConfig.MaxConns = max(poolConfig.MaxConns, maxConnections)
+	poolConfig.AfterConnect = pguuid.Register
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
 		return nil, err

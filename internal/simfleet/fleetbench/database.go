@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/muster-gpu/muster/internal/pguuid"
 	"github.com/muster-gpu/muster/migrations"
 )
 
@@ -70,6 +71,16 @@ func createDatabase(ctx context.Context, admin string) (*database, error) {
 	}
 	d.postmaster = stat[statParent]
 	return d, nil
+}
+
+// openPool makes a pool as the control plane's is.
+func openPool(ctx context.Context, address string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(address)
+	if err != nil {
+		return nil, err
+	}
+	config.AfterConnect = pguuid.Register
+	return pgxpool.NewWithConfig(ctx, config)
 }
 
 func (d *database) drop() error {

@@ -194,7 +194,7 @@ func (c *collector) flush(ctx context.Context) error {
 
 // servePeer is the role of the peer's process.
 func servePeer(ctx context.Context, s settings, log *slog.Logger) error {
-	pool, err := pgxpool.New(ctx, s.databaseURL)
+	pool, err := openPool(ctx, s.databaseURL)
 	if err != nil {
 		return err
 	}

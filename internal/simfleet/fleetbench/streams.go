@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/muster-gpu/muster/internal/ids"
@@ -131,7 +130,7 @@ func (noSecrets) Unseal([]byte) (string, error) {
 
 // serveGateway is the role of the process that is measured: the gateway, wired as the control plane does.
 func serveGateway(ctx context.Context, s settings, log *slog.Logger) error {
-	pool, err := pgxpool.New(ctx, s.databaseURL)
+	pool, err := openPool(ctx, s.databaseURL)
 	if err != nil {
 		return err
 	}
