@@ -3,13 +3,13 @@ package market
 import (
 	"context"
 	"fmt"
-	"math/bits"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/scheduler/market/query"
 	"github.com/muster-gpu/muster/scheduler/placement"
 	"github.com/muster-gpu/muster/scheduler/schedulerdb"
 )
@@ -94,10 +94,11 @@ func validateHistory(model string, from, to time.Time, step time.Duration) error
 
 // Sample writes what the market is like into its history, once a minute however often it is called. It is the leader's to call.
 func (s *Service) Sample(ctx context.Context, term int64) error {
-	var samples schedulerdb.InsertSamplesParams
-	if err := s.look(ctx, func(x *placement.Index) { samples = sample(x) }); err != nil {
+	var shelves map[[2]string]*shelf
+	if err := s.look(ctx, func(x *placement.Index) { shelves = gather(x, query.Filter{}) }); err != nil {
 		return err
 	}
+	samples := sample(shelves)
 	return s.led(ctx, term, func(tx pgx.Tx) error {
 		if err := s.queries.InsertSamples(ctx, tx, samples); err != nil {
 			return fmt.Errorf("store the sample: %w", err)
@@ -106,30 +107,13 @@ func (s *Service) Sample(ctx context.Context, term int64) error {
 	})
 }
 
-// sample counts what is offered by model and region.
-func sample(x *placement.Index) (p schedulerdb.InsertSamplesParams) {
-	type counts struct {
-		gpus, leased int32
-		prices       prices
-	}
-	places := make(map[[2]string]*counts)
-	for h := range x.All() {
-		if !h.Open {
-			continue
-		}
-		key := [2]string{h.Model, h.Region}
-		if places[key] == nil {
-			places[key] = &counts{}
-		}
-		c := places[key]
-		c.gpus += int32(bits.OnesCount64(h.Well))
-		c.leased += int32(bits.OnesCount64(h.Well & h.Leased))
-		c.prices.add(h.Prices[placement.Hourly], bits.OnesCount64(h.FreeFor(placement.Request{})))
-	}
-	for key, c := range places {
-		p.Models, p.Regions = append(p.Models, key[0]), append(p.Regions, key[1])
-		p.GPUs, p.Leased = append(p.GPUs, c.gpus), append(p.Leased, c.leased)
-		p.PriceMins, p.PriceMedians = append(p.PriceMins, int64(c.prices.least())), append(p.PriceMedians, int64(c.prices.median()))
+// sample is what is offered by model and region, as rows.
+func sample(shelves map[[2]string]*shelf) (p schedulerdb.InsertSamplesParams) {
+	for _, shelf := range shelves {
+		o := shelf.total()
+		p.Models, p.Regions = append(p.Models, o.GPUModel), append(p.Regions, o.Region)
+		p.GPUs, p.Leased = append(p.GPUs, int32(o.TotalGPUs)), append(p.Leased, int32(shelf.leased))
+		p.PriceMins, p.PriceMedians = append(p.PriceMins, int64(o.PriceFrom)), append(p.PriceMedians, int64(o.PriceMedian))
 	}
 	return p
 }

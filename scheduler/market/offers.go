@@ -94,9 +94,13 @@ func (s *Service) Offers(ctx context.Context, filter query.Filter, sort string, 
 	if err != nil {
 		return OffersPage{}, err
 	}
-	var offers []Offer
-	if err := s.look(ctx, func(x *placement.Index) { offers = gather(x, filter) }); err != nil {
+	var shelves map[[2]string]*shelf
+	if err := s.look(ctx, func(x *placement.Index) { shelves = gather(x, filter) }); err != nil {
 		return OffersPage{}, err
+	}
+	offers := make([]Offer, 0, len(shelves))
+	for _, shelf := range shelves {
+		offers = append(offers, shelf.total())
 	}
 	slices.SortFunc(offers, compare)
 	result := OffersPage{Total: len(offers)}
@@ -152,8 +156,8 @@ type shelf struct {
 	reliability []int
 }
 
-// gather makes the offers of all open hosts that a filter lets through.
-func gather(x *placement.Index, filter query.Filter) []Offer {
+// gather sorts all open hosts that a filter lets through into shelves. Whoever changes the fleet waits for it, so sums are for later.
+func gather(x *placement.Index, filter query.Filter) map[[2]string]*shelf {
 	shelves := make(map[[2]string]*shelf)
 	var h placement.Host
 	for h = range x.All() {
@@ -166,11 +170,7 @@ func gather(x *placement.Index, filter query.Filter) []Offer {
 		}
 		shelves[key].add(&h)
 	}
-	offers := make([]Offer, 0, len(shelves))
-	for _, s := range shelves {
-		offers = append(offers, s.total())
-	}
-	return offers
+	return shelves
 }
 
 func (s *shelf) add(h *placement.Host) {

@@ -1,4 +1,4 @@
-// Package schedulerdb has the scheduler's queries, generated from queries.sql. Each takes the database or transaction that it runs
+// Package schedulerdb has the scheduler's queries, generated from the SQL files beside it. Each takes the database or transaction that it runs
 // in; what belongs into one transaction is the caller's business.
 //
 // # States
