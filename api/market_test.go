@@ -175,6 +175,37 @@ func TestWrongSpecsNameTheInput(t *testing.T) {
 	}
 }
 
+func TestWhatDoesNotFitIsCounteredWithQuotes(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.fixture(b.org("Owner", false))
+	p := b.member(b.org("Customer", false), identity.Engineer)
+	spec := apiv1.BookingSpec{GPUModel: "H100", NodeCount: 1, GPUsPerNode: 1, Duration: "1h", MaxPricePerGPUHour: "1.50"}
+	refused := b.do(request{method: post, path: "/v1/quotes", cookie: p.cookie, body: spec}).problem(http.StatusConflict, "no_capacity")
+	var explanation apiv1.Explanation
+	text, err := json.Marshal(refused.Details)
+	fatal(t, err)
+	fatal(t, json.Unmarshal(text, &explanation))
+	if explanation.Blocking != "price" || len(explanation.Changes) == 0 {
+		t.Fatalf("explanation %s", text)
+	}
+	for _, change := range explanation.Changes {
+		if change.QuoteID == nil || change.ExpiresAt == nil || change.Summary == "" {
+			t.Fatalf("change %+v has no quote", change)
+		}
+		var quote apiv1.Quote
+		b.do(request{method: get, path: "/v1/quotes/" + change.QuoteID.String(), cookie: p.cookie}).is(http.StatusOK).decode(&quote)
+		if quote.State != "quoted" || quote.PricePerHour != change.PricePerHour || len(quote.Items) != 2 {
+			t.Errorf("quote %+v of change %+v", quote, change)
+		}
+	}
+	var public apiv1.Explanation
+	b.do(request{method: post, path: "/v1/explain", body: spec}).is(http.StatusOK).decode(&public)
+	if len(public.Changes) == 0 || public.Changes[0].QuoteID != nil || public.Funnel[0].Condition == "" {
+		t.Errorf("anybody is told %+v", public)
+	}
+}
+
 func TestAnAuctionIsSealedAndCanBeGivenUp(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -85,7 +86,7 @@ func (c *Client) Post(ctx context.Context, path string, in, out any) error {
 	return c.Do(ctx, http.MethodPost, path, nil, nil, in, out)
 }
 
-// Do makes one call. A problem document comes back as *Error; a failure to reach the API names its address.
+// Do makes one call and overwrites what out, a pointer, points to. A problem document comes back as *Error; a failure to reach the API names its address.
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, header http.Header, in, out any) error {
 	request, err := c.Request(ctx, method, path, query, in)
 	if err != nil {
@@ -112,6 +113,7 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	if out == nil || response.StatusCode == http.StatusNoContent {
 		return nil
 	}
+	reflect.ValueOf(out).Elem().SetZero() // of an answer read before, what this one leaves out must not stay
 	if err := json.Unmarshal(body, out); err != nil {
 		return fmt.Errorf("%s %s: the answer is not what this version expects: %w", method, path, err)
 	}

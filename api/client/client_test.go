@@ -227,3 +227,20 @@ func TestAddresses(t *testing.T) {
 		t.Errorf("without a key it sends %q", header)
 	}
 }
+
+func TestAnAnswerReplacesTheOneBefore(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"name": "rack-7"}`)) }))
+	t.Cleanup(server.Close)
+	api, err := client.New(server.URL, "", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := apiv1.Host{Name: "rack-8", Site: "oslo-1", GPUs: []apiv1.GPU{{}}}
+	if err := api.Get(t.Context(), "/v1/hosts", nil, &host); err != nil {
+		t.Fatal(err)
+	}
+	if host.Name != "rack-7" || host.Site != "" || host.GPUs != nil {
+		t.Errorf("read %+v, with parts of what was there", host)
+	}
+}

@@ -60,7 +60,7 @@ func (a *App) printBookings(bookings []apiv1.Booking) error {
 			starts = "bids until " + output.Time(b.BidsCloseAt)
 		}
 		rows[i] = []output.Cell{
-			output.Text(b.ID.String()), output.State(b.State), output.Text(what(b)), output.Text(b.Spec.Duration), output.Text(starts),
+			output.Text(b.ID.String()), output.State(b.State), output.Text(what(b)), output.Text(bookedTime(b.Spec)), output.Text(starts),
 			output.Text(output.Money(b.PricePerHour)), output.Text(output.Money(b.Hold)), output.Text(printer.Age(b.CreatedAt)),
 			output.Text(b.Kind), output.Text(cluster), output.Text(a.brief(fault(b))),
 		}
@@ -141,7 +141,7 @@ func (a *App) printBooking(b apiv1.Booking) error {
 		p.Facts(
 			output.Fact{Label: "Booking", Value: output.Text(b.ID.String())}, output.Fact{Label: "State", Value: output.State(b.State)},
 			output.Fact{Label: "Because", Value: output.Text(fault(b))}, output.Fact{Label: "What", Value: output.Text(what(b))},
-			output.Fact{Label: "Kind", Value: output.Text(b.Kind)}, output.Fact{Label: "For", Value: output.Text(b.Spec.Duration)},
+			output.Fact{Label: "Kind", Value: output.Text(b.Kind)}, output.Fact{Label: "For", Value: output.Text(bookedTime(b.Spec))},
 			output.Fact{Label: "Bids until", Value: output.Text(printer.When(b.BidsCloseAt))}, output.Fact{Label: "Starts", Value: output.Text(printer.When(b.StartsAt))},
 			output.Fact{Label: "Per hour", Value: output.Text(output.Money(b.PricePerHour))}, output.Fact{Label: "Set aside", Value: output.Text(output.Money(b.Hold))},
 			output.Fact{Label: "Cluster", Value: output.Text(cluster)}, output.Fact{Label: "Quoted", Value: output.Text(printer.When(&created))},

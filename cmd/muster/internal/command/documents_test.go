@@ -270,7 +270,7 @@ func testPreview() apiv1.AskPreview {
 func readyCluster() apiv1.Cluster {
 	return apiv1.Cluster{
 		ID: readyID, OrgID: testOrg, BookingID: fixed[ids.Booking](1), Name: "demo", State: "ready", Version: 7, GPUModel: "H100", NodeCount: 2,
-		GPUsPerNode: 2, RayVersion: "2.60.0", Billing: true, CreatedAt: ago(31 * time.Minute), ReadyAt: pointer(ago(30 * time.Minute)),
+		GPUsPerNode: 2, RayVersion: "2.60.0", RayReachable: true, Billing: true, CreatedAt: ago(31 * time.Minute), ReadyAt: pointer(ago(30 * time.Minute)),
 		EndsAt: pointer(testNow.Add(30 * time.Minute)),
 		Nodes: []apiv1.Node{
 			{ID: fixed[ids.Node](1), HostID: fixed[ids.Host](9), Role: "head", State: "alive", Address: "127.77.0.2", Region: "eu-north", CreatedAt: ago(31 * time.Minute)},

@@ -184,10 +184,13 @@ func (a *App) explainOffer(ctx context.Context, flags *specFlags) error {
 	return &failure{exitNoCapacity, nil}
 }
 
-// funnel shows what is left after each condition.
+// funnel shows what is left after each condition that takes something away.
 func funnel(p *output.Page, e apiv1.Explanation) {
-	rows := make([][]output.Cell, len(e.Funnel))
+	rows := make([][]output.Cell, 0, len(e.Funnel))
 	for i, step := range e.Funnel {
+		if i > 0 && step.Excludes == 0 && step.Condition != e.Blocking && step.Hosts == e.Funnel[i-1].Hosts && step.GPUs == e.Funnel[i-1].GPUs {
+			continue // it takes nothing away
+		}
 		mark, tone := output.Cell{}, output.Plain
 		if step.Condition == e.Blocking {
 			mark, tone = output.Cell{Text: "<- too few", Tone: output.Bad}, output.Bad
@@ -196,11 +199,11 @@ func funnel(p *output.Page, e apiv1.Explanation) {
 		if step.Excludes > 0 {
 			excludes = strconv.Itoa(step.Excludes)
 		}
-		rows[i] = []output.Cell{
+		rows = append(rows, []output.Cell{
 			{Text: strings.ReplaceAll(step.Condition, "_", " "), Tone: tone},
 			output.Text(strconv.Itoa(step.Hosts)), output.Text(strconv.Itoa(step.GPUs)),
 			output.Text(excludes), mark,
-		}
+		})
 	}
 	p.Table([]output.Column{
 		{Head: "AFTER"}, {Head: "HOSTS", Right: true}, {Head: "GPUS", Right: true}, {Head: "GPUS IT ALONE EXCLUDES", Right: true}, {Head: ""},

@@ -276,6 +276,10 @@ func (a *App) booked(ctx context.Context, api *client.Client, booking apiv1.Book
 	if err := a.printCluster(cluster); err != nil {
 		return err
 	}
+	if !cluster.RayReachable {
+		a.say("\nIts hosts are simulated: it can be watched and released, but no Ray runs on it.")
+		return nil
+	}
 	a.say("\nNext:\n  muster job submit %s --working-dir . --follow -- python job.py\n  eval \"$(muster cluster env %s)\"   # then `ray job submit` and the like\n  muster cluster down %s",
 		cluster.Name, cluster.Name, cluster.Name)
 	return nil
@@ -327,7 +331,7 @@ func quotePage(p *output.Page, q apiv1.Quote, now time.Time) {
 		{Head: "REGION"},
 		{Head: "SITE"},
 		{Head: "PER GPU-HOUR", Right: true},
-		{Head: "FOR " + strings.ToUpper(q.Spec.Duration), Right: true},
+		{Head: "FOR " + strings.ToUpper(bookedTime(q.Spec)), Right: true},
 		{Head: "HOST", Wide: true},
 		{Head: "OWNER", Wide: true},
 	}, rows)
@@ -338,7 +342,7 @@ func quotePage(p *output.Page, q apiv1.Quote, now time.Time) {
 func quoteFacts(p *output.Page, q apiv1.Quote, now time.Time) {
 	facts := []output.Fact{
 		{Label: "Per hour", Value: output.Text(output.Money(q.PricePerHour) + ", everything included")},
-		{Label: "Set aside for " + q.Spec.Duration, Value: output.Cell{Text: output.Money(q.Hold), Tone: output.Bold}},
+		{Label: "Set aside for " + bookedTime(q.Spec), Value: output.Cell{Text: output.Money(q.Hold), Tone: output.Bold}},
 		{Label: "  of it owners receive", Value: output.Text(output.Money(q.OwnersReceive))},
 		{Label: "  of it platform fee", Value: output.Text(output.Money(q.PlatformFee))},
 		{Label: "Price", Value: output.Text(q.PriceNote)},
@@ -353,6 +357,15 @@ func quoteFacts(p *output.Page, q apiv1.Quote, now time.Time) {
 		facts = append(facts, output.Fact{Label: "Note", Value: output.Cell{Text: note, Tone: output.Busy}})
 	}
 	p.Facts(facts...)
+}
+
+// bookedTime is a booking's length in people's precision.
+func bookedTime(spec apiv1.BookingSpec) string {
+	d, err := time.ParseDuration(spec.Duration)
+	if err != nil {
+		return spec.Duration
+	}
+	return output.Duration(d.Round(time.Second))
 }
 
 func farthest(q apiv1.Quote) string {
@@ -370,9 +383,6 @@ func quoteNotes(q apiv1.Quote) []string {
 	var notes []string
 	if q.Preempts {
 		notes = append(notes, "It takes GPUs from spot bookings, which have a minute to drain.")
-	}
-	if q.Kind == kindSpot {
-		notes = append(notes, "A spot cluster ends within 60 s when a market booking needs its GPUs.")
 	}
 	if q.Simulated {
 		notes = append(notes, "Some of these devices are simulated.")
