@@ -33,10 +33,10 @@ const (
 )
 
 const (
-	lifetime       = 4 * time.Second
-	renewInterval  = time.Second
-	campaignPeriod = 500 * time.Millisecond
-	queryTimeout   = 2 * time.Second
+	lifetime       = 2 * time.Second // with campaignPeriod it bounds how long a leader that died is missed
+	renewInterval  = 400 * time.Millisecond
+	campaignPeriod = 150 * time.Millisecond
+	queryTimeout   = 800 * time.Millisecond
 )
 
 // database is what of a pool the elector uses.

@@ -289,6 +289,8 @@ func TestNoGPUIsLeasedTwiceWhateverHappensAtOnce(t *testing.T) {
 	m := newModel(t)
 	rapid.Check(t, func(t *rapid.T) {
 		users := rapid.SliceOfN(steps(), 3, 4).Draw(t, "users")
+		m.Exec(`UPDATE hosts SET connected = true WHERE NOT connected`)
+		m.Exec(`UPDATE gpus SET healthy = true WHERE NOT healthy`)
 		failures := make(chan error, len(users)*8)
 		var group sync.WaitGroup
 		for _, user := range users {

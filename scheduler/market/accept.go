@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -98,7 +99,7 @@ func (s *Service) request(ctx context.Context, org ids.Org, id ids.Booking, opti
 	return nil
 }
 
-// worthReading waits until a booking may have been decided; it does not wake for other bookings' decisions. False is that the wait
+// worthReading waits until a booking may have been decided; it does not wake for other bookings' decisions, which come as lists. False is that the wait
 // is over.
 func worthReading(ctx context.Context, id ids.Booking, decided <-chan string, poll, bound <-chan time.Time) bool {
 	for {
@@ -110,7 +111,7 @@ func worthReading(ctx context.Context, id ids.Booking, decided <-chan string, po
 		case <-poll:
 			return true
 		case payload := <-decided:
-			if payload == "" || payload == uuid.UUID(id).String() {
+			if payload == "" || strings.Contains(payload, uuid.UUID(id).String()) {
 				return true
 			}
 		}
