@@ -77,7 +77,7 @@ func (x *Index) unmeasure(was *entry) {
 }
 
 // boundEvery is how many hosts a walk over sites looks at between two looks at whether it may end.
-const boundEvery = 64
+const boundEvery = 16
 
 // sameSite is the cheapest gang that lies within one site. Each site's first hosts are its best gang; the walk ends when no site that
 // is still incomplete can match the best complete one.
@@ -138,7 +138,7 @@ func (x *Index) near(parts []*part, r *Request, best *gang) *gang {
 
 // firstLook is how many hosts acrossSites looks at before it tries to end; each further look takes lookFactor times as many.
 const (
-	firstLook  = 64
+	firstLook  = 16
 	lookFactor = 4
 )
 

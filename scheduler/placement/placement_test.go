@@ -325,54 +325,74 @@ func TestLongListsStayInOrder(t *testing.T) {
 // TestLinksOfLargeFleetsAgreeWithEveryPairAndTriple needs more hosts than trying every set allows: the search then ends early.
 func TestLinksOfLargeFleetsAgreeWithEveryPairAndTriple(t *testing.T) {
 	t.Parallel()
-	manyTimes(t, 1, func(t *rapid.T) {
+	manyTimes(t, 5, func(t *rapid.T) {
 		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-		fleet := make([]placement.Host, rapid.IntRange(2, 120).Draw(t, "hosts"))
-		spread := rapid.IntRange(1, 40).Draw(t, "sites")
+		nodes := rapid.IntRange(2, 3).Draw(t, "nodes")
+		fleet := make([]placement.Host, rapid.IntRange(20, 400/(nodes*nodes)).Draw(t, "hosts"))
+		spread, steps := rapid.IntRange(1, 100).Draw(t, "sites"), rapid.SampledFrom([]int{2, 4, 60}).Draw(t, "prices")
 		for i := range fleet {
 			fleet[i] = placement.Host{
 				ID: ids.Host{byte(i)}, Model: "H100", Region: "eu", Site: fmt.Sprint(random.IntN(spread)), Open: true, GPUs: gpus, Well: 1<<gpus - 1,
-				RTT:    time.Duration(random.IntN(50)),
-				Prices: [placement.Classes]money.Amount{money.Amount(1 + random.IntN(60))},
+				Leased: uint64(random.IntN(2)), RTT: time.Duration(random.IntN(50)),
+				Prices: [placement.Classes]money.Amount{money.Amount(10 + random.IntN(steps))},
 			}
 			if random.IntN(4) == 0 {
 				fleet[i].Site = ""
 			}
 		}
-		nodes := rapid.IntRange(2, 3).Draw(t, "nodes")
 		r := placement.Request{Model: "H100", Nodes: nodes, GPUsPerNode: 1, MaxRTT: time.Duration(rapid.IntRange(1, 100).Draw(t, "max rtt"))}
 		r.SameSite = rapid.IntRange(0, 3).Draw(t, "same site") == 0
 		plan, placed := indexOf(fleet).Place(r)
-		best, found := cheapestOf(fleet, r)
-		if placed != found || plan.Price() != best || placed && !together(fleet, hostsOf(plan), r) {
-			t.Fatalf("placed %v for %d, the best is %v for %d", placed, plan.Price(), found, best)
+		if got, want := planned(plan), bestOf(fleet, r); placed != (want != nil) || !slices.Equal(got, want) {
+			t.Fatalf("placed %v on %v, the best is %v", placed, got, want)
 		}
 	})
 }
 
-// cheapestOf tries every pair, or every triple.
-func cheapestOf(fleet []placement.Host, r placement.Request) (best money.Amount, found bool) {
-	consider := func(gang ...placement.Host) {
-		var price money.Amount
-		for _, h := range gang {
-			price += h.Prices[0]
+// bestOf tries every pair, or every triple.
+func bestOf(fleet []placement.Host, r placement.Request) (best []ids.Host) {
+	rtts := map[ids.Host]time.Duration{}
+	for _, h := range fleet {
+		rtts[h.ID] = siteRTT(fleet, h)
+	}
+	next := func(a, b *placement.Host) bool {
+		if a.Site != "" && a.Site == b.Site {
+			return true
 		}
-		if (!found || price < best) && together(fleet, gang, r) {
-			best, found = price, true
+		x, y := rtts[a.ID], rtts[b.ID]
+		return !r.SameSite && x > 0 && y > 0 && x+y <= r.MaxRTT
+	}
+	var least money.Amount
+	consider := func(gang ...*placement.Host) {
+		var cost money.Amount // a GPU that is left over weighs less than any price
+		var names []ids.Host
+		for _, h := range gang {
+			cost += h.Prices[0]*1_000 + money.Amount(freeOf(*h, r))
+			names = append(names, h.ID)
+		}
+		slices.SortFunc(names, compareIDs)
+		if best == nil || cost < least || cost == least && slices.CompareFunc(names, best, compareIDs) < 0 {
+			best, least = names, cost
 		}
 	}
-	for i, a := range fleet {
-		for j, b := range fleet[:i] {
+	for i := range fleet {
+		for j := range fleet[:i] {
+			a, b := &fleet[i], &fleet[j]
+			if !next(a, b) {
+				continue
+			}
 			if r.Nodes == 2 {
 				consider(a, b)
 				continue
 			}
-			for _, c := range fleet[:j] {
-				consider(a, b, c)
+			for k := range fleet[:j] {
+				if c := &fleet[k]; next(a, c) && next(b, c) {
+					consider(a, b, c)
+				}
 			}
 		}
 	}
-	return best, found
+	return best
 }
 
 func hostsOf(plan placement.Plan) []placement.Host {
@@ -420,8 +440,48 @@ func TestNearestChangesCanBePlacedAndAreOfDifferentKinds(t *testing.T) {
 			if !placed || !reflect.DeepEqual(planned(plan), planned(c.Plan)) {
 				t.Fatalf("%s: %+v is placed %v on %v, not on %v", c.Kind, c.Request, placed, planned(plan), planned(c.Plan))
 			}
+			checkChange(t, r, c, 1)
 		}
 	})
+}
+
+// checkChange holds a change to what its kind says: that alone differs.
+func checkChange(t *rapid.T, r placement.Request, c placement.Change, now int64) {
+	t.Helper()
+	was, is := r, c.Request
+	switch c.Kind {
+	case "region":
+		is.Regions = was.Regions
+	case "network":
+		is.SameSite, is.MaxRTT = was.SameSite, was.MaxRTT
+	case "price":
+		if is.MaxPrice <= was.MaxPrice {
+			t.Fatalf("a limit of %d is raised to %d", was.MaxPrice, is.MaxPrice)
+		}
+		is.MaxPrice = was.MaxPrice
+	case "gpus_per_node":
+		if is.Nodes*is.GPUsPerNode != was.Nodes*was.GPUsPerNode {
+			t.Fatalf("%d nodes of %d GPUs instead of %d of %d", is.Nodes, is.GPUsPerNode, was.Nodes, was.GPUsPerNode)
+		}
+		is.Nodes, is.GPUsPerNode = was.Nodes, was.GPUsPerNode
+	case "gpu_model":
+		is.Model = was.Model
+	case "later":
+		if begin := max(was.Start, now); is.Start <= begin || is.Until-is.Start != was.Until-begin {
+			t.Fatalf("%d to %d instead of %d to %d", is.Start, is.Until, begin, was.Until)
+		}
+		is.Start, is.Until, is.Preempt = was.Start, was.Until, was.Preempt
+	case "node_count":
+		if is.Nodes >= was.Nodes {
+			t.Fatalf("%d nodes instead of %d", is.Nodes, was.Nodes)
+		}
+		is.Nodes = was.Nodes
+	case "constraint":
+		return
+	}
+	if !reflect.DeepEqual(was, is) {
+		t.Fatalf("%s changes more than that: %+v to %+v", c.Kind, r, c.Request)
+	}
 }
 
 // TestAnIndexThatChangedEqualsAFreshOne runs changes against a plain map.
