@@ -421,8 +421,8 @@ func (l *Lifecycle) resume(ctx context.Context, tx pgx.Tx, v loaded, d Decision)
 			return fmt.Errorf("forget the wish to resume: %w", err)
 		}
 		return l.event(ctx, tx, schedulerdb.InsertEventParams{ClusterID: v.cluster.ID, Kind: eventNotice, Message: fmt.Sprintf(
-			"The cluster cannot be resumed now: of its %d nodes not all find a host that is free at no more than the old price. It stays parked; try again later, or release it.",
-			len(d.Replace))})
+			"The cluster cannot be resumed now: not enough hosts are free at no more than the old price, for %s. It stays parked; try again later, or release it.",
+			count(len(d.Replace), "node"))})
 	}
 	if err != nil {
 		return err

@@ -303,7 +303,7 @@ func (v View) advance() Decision {
 			return Decision{To: HeadUp, Reason: "The Ray head is up."}
 		}
 	case HeadUp:
-		return Decision{To: Joining, Reason: fmt.Sprintf("Waiting for %d nodes to join.", len(v.Places))}
+		return Decision{To: Joining, Reason: fmt.Sprintf("Waiting for %s to join.", count(len(v.Places), "node"))}
 	case Joining, Degraded:
 		if v.complete() {
 			return Decision{To: Ready, Reason: "Every node has joined Ray, as booked. Billing starts now."}
@@ -338,5 +338,5 @@ func (v View) leavePark() Decision {
 	if !v.ResumeRequested || len(v.live()) > 1 {
 		return Decision{}
 	}
-	return Decision{Replace: v.Places, To: Joining, Reason: fmt.Sprintf("Resumed: %d nodes are starting.", len(v.Places))}
+	return Decision{Replace: v.Places, To: Joining, Reason: fmt.Sprintf("Resumed: waiting for %s to join.", count(len(v.Places), "node"))}
 }

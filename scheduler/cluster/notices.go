@@ -111,12 +111,7 @@ func clock(t time.Time) string { return t.UTC().Format("15:04:05 UTC") }
 // inWords says a time in its largest units.
 func inWords(d time.Duration) string {
 	d = d.Round(time.Second)
-	unit := func(n time.Duration, name string) string {
-		if n == 1 {
-			return "1 " + name
-		}
-		return fmt.Sprintf("%d %ss", n, name)
-	}
+	unit := func(n time.Duration, name string) string { return count(int(n), name) }
 	switch {
 	case d < 2*time.Minute:
 		return unit(d/time.Second, "second")
@@ -126,4 +121,12 @@ func inWords(d time.Duration) string {
 		return unit(d.Round(time.Hour)/time.Hour, "hour")
 	}
 	return unit(d.Round(24*time.Hour)/(24*time.Hour), "day")
+}
+
+// count says how many of something there are.
+func count(n int, name string) string {
+	if n == 1 {
+		return "1 " + name
+	}
+	return fmt.Sprintf("%d %ss", n, name)
 }
