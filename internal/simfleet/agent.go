@@ -50,12 +50,13 @@ type agent struct {
 	host   Host
 	arrive chan struct{} // capacity 1: absent or until has changed
 
+	noticed bool // it has connected, or was refused, once; the fleet's mutex guards it
+
 	mu       sync.Mutex
 	identity identity
 	rng      *rand.Rand
 	absent   bool      // the host has not joined yet, or is switched off
 	until    time.Time // no stream before this
-	known    bool      // it has connected before
 	session  *session  // nil without a stream
 	machine  machine
 	applied  int64 // generation of the newest desired state
@@ -87,7 +88,7 @@ func (a *agent) run(ctx context.Context) {
 		limit := reconnectMax
 		if code := status.Code(err); code == codes.PermissionDenied || code == codes.InvalidArgument {
 			limit = refusedMax
-			a.fleet.count(func(s *Stats) { s.Refused, s.LastRefusal = s.Refused+1, a.host.Name+": "+status.Convert(err).Message() })
+			a.fleet.refused(a, status.Convert(err).Message())
 		}
 		if attempt++; time.Since(began) > healthyAfter {
 			attempt = 1

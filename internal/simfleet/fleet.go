@@ -85,7 +85,7 @@ type Fleet struct {
 	heartbeats atomic.Int64
 	mu         sync.Mutex
 	stats      Stats
-	awaited    int           // hosts that are there from the start and have not connected yet
+	awaited    int           // hosts that are there from the start and have neither connected nor been refused yet
 	assembled  chan struct{} // closed when there are none
 }
 
@@ -168,7 +168,8 @@ func (g *gateway) expect(pin jointoken.Pin) error {
 	return nil
 }
 
-// Run plays the fleet until ctx ends. It calls ready once all hosts that are there from the start have connected. It implements lifecycle.Func.
+// Run plays the fleet until ctx ends. It calls ready once all hosts that are there from the start have connected, but for those that
+// the control plane refuses: retired ones, for instance. It implements lifecycle.Func.
 func (f *Fleet) Run(ctx context.Context, ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -242,16 +243,29 @@ func (f *Fleet) count(change func(*Stats)) {
 	change(&f.stats)
 }
 
-// arrived notes that an agent, whose mutex is held, has a stream.
+// arrived notes that an agent has a stream.
 func (f *Fleet) arrived(a *agent) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stats.Connected++
 	f.stats.Connects++
-	if a.known {
+	f.notice(a)
+}
+
+// refused notes that an agent was turned away for a reason that trying again does not mend: it is not waited for.
+func (f *Fleet) refused(a *agent, why string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats.Refused, f.stats.LastRefusal = f.stats.Refused+1, a.host.Name+": "+why
+	f.notice(a)
+}
+
+// notice counts down to the end of the fleet's start. f.mu is held.
+func (f *Fleet) notice(a *agent) {
+	if a.noticed {
 		return
 	}
-	a.known = true
+	a.noticed = true
 	if f.awaited--; f.awaited == 0 {
 		close(f.assembled)
 	}

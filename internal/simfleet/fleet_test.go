@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +78,24 @@ func playOnce(b *bundle, hosts []simfleet.Host, path string) map[string]ids.Host
 		b.Fatal(err)
 	}
 	return all
+}
+
+func TestAFleetDoesNotWaitForAHostThatIsRefused(t *testing.T) {
+	t.Parallel()
+	b := serve(t, testkit.DB(t))
+	hosts := simfleet.Generate(7, 3)
+	path := filepath.Join(t.TempDir(), "identities")
+	playOnce(b, hosts, path)
+	b.exec(`UPDATE hosts SET state = 'retired' WHERE name = $1`, hosts[len(hosts)-1].Name)
+	journal, err := simfleet.OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = journal.Close() })
+	played := b.play(simfleet.Options{Hosts: hosts, Store: journal})
+	if stats := played.Stats(); stats.Connected != len(hosts)-1 || stats.Refused != 1 || !strings.Contains(stats.LastRefusal, "retired") {
+		t.Errorf("with a retired host: %+v", stats)
+	}
 }
 
 func TestPricesChangeThroughTheirOwner(t *testing.T) {
