@@ -2,11 +2,14 @@ package simfleet_test
 
 import (
 	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/rayaddr"
 	"github.com/muster-gpu/muster/internal/simfleet"
 	"github.com/muster-gpu/muster/internal/testkit"
 	"github.com/muster-gpu/muster/scheduler/fleet"
@@ -89,6 +92,18 @@ func (c *customer) settled() {
 	}
 }
 
+// dialHead asks for a tunnel to the dashboard of a cluster's head.
+func (c *customer) dialHead(id ids.Cluster) (net.Conn, error) {
+	c.Helper()
+	var host ids.Host
+	var node ids.Node
+	err := c.Pool.QueryRow(c.Context(), `SELECT host_id, id FROM nodes WHERE cluster_id = $1 AND role = 'head'`, id).Scan(&host, &node)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return c.bundle.gateway.DialNode(c.Context(), host, node, rayaddr.PortsFrom(rayaddr.PortBase(0), rayaddr.PortCount).Dashboard)
+}
+
 func TestABookingOnASimulatedFleetBecomesReadyAndIsReleased(t *testing.T) {
 	t.Parallel()
 	c := openMarket(t, testkit.Seed(t), 30)
@@ -99,6 +114,9 @@ func TestABookingOnASimulatedFleetBecomesReadyAndIsReleased(t *testing.T) {
 	}
 	if n := c.fleet.Nodes(); n != 3 {
 		t.Errorf("a head and two nodes are %d", n)
+	}
+	if _, err := c.dialHead(id); err == nil || !strings.Contains(err.Error(), "simulated") {
+		t.Errorf("dialling a head that is not there: %v", err)
 	}
 	c.release(id)
 	if state := c.until(id, "released"); state != "released" {
