@@ -220,6 +220,12 @@ func TestAMarketBookingThatFitsOnlyByPreemptingSaysSo(t *testing.T) {
 	if booked := w.Accept(quote); booked.State != "scheduled" || w.Count(`SELECT count(*) FROM clusters WHERE preempt_at IS NOT NULL`) != 1 {
 		t.Errorf("booked %s", booked.State)
 	}
+	if _, err := w.Market.Cancel(t.Context(), w.Customer, quote.ID); err != nil {
+		t.Fatal(err)
+	}
+	if w.Count(`SELECT count(*) FROM clusters WHERE preempt_at IS NOT NULL`) != 0 {
+		t.Error("a spot cluster makes way for a booking that was cancelled")
+	}
 }
 
 func TestAScheduledBookingCanBeCancelledAndItsMoneyComesBack(t *testing.T) {

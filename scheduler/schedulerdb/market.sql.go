@@ -136,10 +136,22 @@ func (q *Queries) BidTerms(ctx context.Context, db DBTX, hosts []uuid.UUID) ([]B
 const cancelBooking = `-- name: CancelBooking :exec
 WITH released AS (
     UPDATE reservations SET released_at = now() WHERE booking_id = $1 AND released_at IS NULL
+    RETURNING gpu_id
+), spared AS (
+    UPDATE clusters c SET preempt_at = NULL, version = version + 1, forecast_end = greatest(c.forecast_end, (
+        SELECT max(u.limit_at) FROM usage u JOIN leases l ON l.id = u.lease_id WHERE l.cluster_id = c.id AND u.ended_at IS NULL
+    ))
+    WHERE c.kind = 'spot' AND c.preempt_at > clock_timestamp() AND c.id IN (
+        SELECT l.cluster_id FROM leases l JOIN released ON released.gpu_id = l.gpu_id WHERE l.state <> 'closed'
+    ) AND NOT EXISTS (
+        SELECT 1 FROM leases l JOIN reservations other ON other.gpu_id = l.gpu_id
+        WHERE l.cluster_id = c.id AND l.state <> 'closed' AND other.released_at IS NULL AND other.booking_id <> $1
+    )
 )
-UPDATE bookings SET state = 'cancelled', decided_at = now() WHERE id = $1
+UPDATE bookings b SET state = 'cancelled', decided_at = now() WHERE b.id = $1
 `
 
+// What it had reserved is free again. Spot clusters that were to make way for it, and for no other booking, go on until their end.
 func (q *Queries) CancelBooking(ctx context.Context, db DBTX, id ids.Booking) error {
 	_, err := db.Exec(ctx, cancelBooking, id)
 	return err
