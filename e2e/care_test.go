@@ -11,7 +11,7 @@ import (
 // TestAClusterChangesWhileItLives adds a node to a running cluster, takes the first one out, has the cluster parked when it is idle, and
 // resumes it, all with real Ray.
 func TestAClusterChangesWhileItLives(t *testing.T) {
-	cluster := book(t, 1, 1)
+	cluster := book(t, 1, 2)
 	path := "/v1/clusters/" + cluster.ID.String()
 	engineer := as(t, shared.stack.People().Engineer)
 	var quote apiv1.Quote
