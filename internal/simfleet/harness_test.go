@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	patience  = 90 * time.Second
+	patience  = 2 * time.Minute
 	heartbeat = 500 * time.Millisecond
 	lostAfter = 3 * time.Second
 )
