@@ -90,7 +90,7 @@ type Applier struct {
 	escrow     Escrow
 	sealer     Sealer
 	rayVersion string
-	batch      int
+	size       int // of a batch
 	log        *slog.Logger
 	metrics    metrics
 
@@ -103,7 +103,7 @@ type Applier struct {
 func New(pool *pgxpool.Pool, hub *pgnotify.Hub, fleet *census.Census, escrow Escrow, sealer Sealer, rayVersion string, log *slog.Logger) *Applier {
 	return &Applier{
 		pool: pool, queries: schedulerdb.New(), hub: hub, fleet: fleet, escrow: escrow, sealer: sealer, rayVersion: rayVersion,
-		batch: batchSize, log: log, metrics: newMetrics(), deferred: make(map[ids.Booking]time.Time),
+		size: batchSize, log: log, metrics: newMetrics(), deferred: make(map[ids.Booking]time.Time),
 	}
 }
 
@@ -112,7 +112,7 @@ func New(pool *pgxpool.Pool, hub *pgnotify.Hub, fleet *census.Census, escrow Esc
 func (a *Applier) StartAtSlot(slot int) { a.slots.first = slot }
 
 // Alone has the applier take one booking a transaction. Call it before the applier is used.
-func (a *Applier) Alone() { a.batch = 1 }
+func (a *Applier) Alone() { a.size = 1 }
 
 // Run decides bookings as they come, under one term of leadership, until ctx ends; what fails is tried again. The error is always
 // nil; it is there for leader.Elector.
@@ -131,7 +131,7 @@ func (a *Applier) Run(ctx context.Context, term int64) error {
 			return nil
 		case err != nil:
 			a.log.WarnContext(ctx, "booking batch failed, it will be tried again", "error", err)
-		case decided == a.batch:
+		case decided >= a.size:
 			continue // there may be more
 		}
 		if decided > 1 {

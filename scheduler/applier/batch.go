@@ -148,11 +148,11 @@ func (b *batch) waiting(ctx context.Context, tx pgx.Tx) ([]schedulerdb.Booking, 
 		return booking, nil
 	}
 	deferred := b.deferredNow()
-	due, err := b.queries.DueBookings(ctx, tx, deferred, int32(b.Applier.batch))
+	due, err := b.queries.DueBookings(ctx, tx, deferred, int32(b.size))
 	if err != nil {
 		return nil, fmt.Errorf("read due bookings: %w", err)
 	}
-	room := b.Applier.batch - len(due)
+	room := b.size - len(due)
 	if room == 0 {
 		return due, nil
 	}

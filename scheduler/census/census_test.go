@@ -97,10 +97,11 @@ func TestTheCensusEqualsAFreshLoadAfterAnyChanges(t *testing.T) {
 		for i, sql := range changes {
 			if rapid.Bool().Draw(rt, "at once") {
 				// It may wait for a lock that an open transaction has: end those first.
-				open = end(rt, w, open)
+				end(rt, w, open)
+				open = nil
 				w.Exec(sql)
 			} else {
-				open = end(rt, w, open)
+				end(rt, w, open)
 				tx, err := w.Pool.Begin(w.Context())
 				if err != nil {
 					rt.Fatal(err)
@@ -108,7 +109,7 @@ func TestTheCensusEqualsAFreshLoadAfterAnyChanges(t *testing.T) {
 				if _, err := tx.Exec(w.Context(), sql); err != nil {
 					rt.Fatalf("%s: %v", sql, err)
 				}
-				open = append(open, tx)
+				open = []pgx.Tx{tx}
 				w.Exec(`SELECT pg_current_xact_id()`) // a later transaction ends before
 			}
 			if i%2 == 0 {
@@ -123,13 +124,12 @@ func TestTheCensusEqualsAFreshLoadAfterAnyChanges(t *testing.T) {
 }
 
 // end commits open transactions.
-func end(t *rapid.T, w *schedulertest.World, open []pgx.Tx) []pgx.Tx {
+func end(t *rapid.T, w *schedulertest.World, open []pgx.Tx) {
 	for _, tx := range open {
 		if err := tx.Commit(w.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return nil
 }
 
 // change is a statement that changes something placement sees, or nothing.
@@ -163,7 +163,7 @@ func uuidOf(id ids.Host) string {
 	if err != nil {
 		panic(err)
 	}
-	return v.(string) //nolint:forcetypeassert,errcheck // ids are stored as text
+	return v.(string) //nolint:forcetypeassert // ids are stored as text
 }
 
 func TestLeasesAndTheirEndsAreSeen(t *testing.T) {

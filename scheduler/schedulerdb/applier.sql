@@ -42,9 +42,6 @@ FROM reservations r JOIN gpus g ON g.id = r.gpu_id
 WHERE r.booking_id = @booking_id AND r.released_at IS NULL
 ORDER BY r.host_id, g.ordinal;
 
--- name: ReleaseReservations :exec
-UPDATE reservations SET released_at = clock_timestamp() WHERE booking_id = ANY(@bookings::uuid[]) AND released_at IS NULL;
-
 -- name: SlotsInUse :many
 -- Of some machines, or of all.
 SELECT machine_id, slot FROM nodes

@@ -354,15 +354,6 @@ func (q *Queries) PreemptClusters(ctx context.Context, db DBTX, at time.Time, bo
 	return items, nil
 }
 
-const releaseReservations = `-- name: ReleaseReservations :exec
-UPDATE reservations SET released_at = clock_timestamp() WHERE booking_id = ANY($1::uuid[]) AND released_at IS NULL
-`
-
-func (q *Queries) ReleaseReservations(ctx context.Context, db DBTX, bookings []uuid.UUID) error {
-	_, err := db.Exec(ctx, releaseReservations, bookings)
-	return err
-}
-
 const requestedBookings = `-- name: RequestedBookings :many
 SELECT id, org_id, created_by, state, gpu_model, node_count, gpus_per_node, regions, duration_ms, max_price_per_gpu_hour, fee_bps, plan, hold_base_units, quoted_at, expires_at, cluster_name, requested_at, decided_at, refusal_code, refusal, refusal_details, kind, purpose, target_cluster_id, requirements, starts_at, bids_close_at, choose, park_after_ms, release_after_ms FROM bookings
 WHERE state = 'quoted' AND requested_at IS NOT NULL AND NOT (id = ANY($1::uuid[]))

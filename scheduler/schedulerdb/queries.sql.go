@@ -11,17 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/muster-gpu/muster/internal/ids"
-	"github.com/muster-gpu/muster/internal/money"
 )
-
-const acceptBooking = `-- name: AcceptBooking :exec
-UPDATE bookings SET state = 'accepted', decided_at = now() WHERE id = $1
-`
-
-func (q *Queries) AcceptBooking(ctx context.Context, db DBTX, id ids.Booking) error {
-	_, err := db.Exec(ctx, acceptBooking, id)
-	return err
-}
 
 const assertLeader = `-- name: AssertLeader :exec
 
@@ -119,21 +109,6 @@ func (q *Queries) ClusterPhases(ctx context.Context, db DBTX, clusterID ids.Clus
 	return items, nil
 }
 
-const expireQuotes = `-- name: ExpireQuotes :execrows
-
-UPDATE bookings SET state = 'expired', decided_at = now()
-WHERE state = 'quoted' AND requested_at IS NULL AND expires_at <= now()
-`
-
-// Quotes and bookings --------------------------------------------------------
-func (q *Queries) ExpireQuotes(ctx context.Context, db DBTX) (int64, error) {
-	result, err := db.Exec(ctx, expireQuotes)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
-}
-
 const getCluster = `-- name: GetCluster :one
 SELECT c.id, c.org_id, c.booking_id, c.created_by, c.name, c.state, c.version, c.gpu_model, c.node_count, c.gpus_per_node, c.duration_ms, c.hold_base_units, c.fee_bps, c.ray_version, c.ray_token_sealed, c.replacements, c.fault_party, c.end_reason, c.release_requested_at, c.created_at, c.phase_at, c.ready_at, c.ended_at, c.settled_at, c.kind, c.runtime, c.places, c.joining_places, c.forecast_end, c.preempt_at, c.park_after_ms, c.release_after_ms, c.active_at, c.resume_requested_at, c.notices, EXISTS (SELECT 1 FROM nodes n JOIN hosts h ON h.id = n.host_id WHERE n.cluster_id = c.id AND h.simulated) AS simulated
 FROM clusters c WHERE c.id = $1 AND c.org_id = $2
@@ -188,89 +163,6 @@ func (q *Queries) GetCluster(ctx context.Context, db DBTX, iD ids.Cluster, orgID
 	return i, err
 }
 
-const headHosts = `-- name: HeadHosts :many
-
-SELECT h.id, count(n.id)::int AS heads
-FROM hosts h
-LEFT JOIN nodes n ON n.host_id = h.id AND n.ended_at IS NULL
-WHERE h.kind = 'head' AND h.state IN ('idle', 'leased') AND h.connected
-GROUP BY h.id
-ORDER BY heads, h.id
-`
-
-type HeadHostsRow struct {
-	ID    ids.Host
-	Heads int32
-}
-
-// Offers and placement ------------------------------------------------------
-// Operator hosts that can take a Ray head, least loaded first.
-func (q *Queries) HeadHosts(ctx context.Context, db DBTX) ([]HeadHostsRow, error) {
-	rows, err := db.Query(ctx, headHosts)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []HeadHostsRow{}
-	for rows.Next() {
-		var i HeadHostsRow
-		if err := rows.Scan(&i.ID, &i.Heads); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const insertCluster = `-- name: InsertCluster :exec
-INSERT INTO clusters (id, org_id, booking_id, created_by, name, gpu_model, node_count, gpus_per_node, duration_ms,
-    hold_base_units, fee_bps, ray_version, ray_token_sealed, places, forecast_end)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
-    $10, $11, $12, $13, $14, now() + $15::interval)
-`
-
-type InsertClusterParams struct {
-	ID             ids.Cluster
-	OrgID          ids.Org
-	BookingID      ids.Booking
-	CreatedBy      ids.User
-	Name           string
-	GPUModel       string
-	NodeCount      int32
-	GPUsPerNode    int32
-	DurationMS     int64
-	HoldBaseUnits  money.Amount
-	FeeBps         int32
-	RayVersion     string
-	RayTokenSealed []byte
-	Places         []int32
-	Expected       time.Duration
-}
-
-func (q *Queries) InsertCluster(ctx context.Context, db DBTX, arg InsertClusterParams) error {
-	_, err := db.Exec(ctx, insertCluster,
-		arg.ID,
-		arg.OrgID,
-		arg.BookingID,
-		arg.CreatedBy,
-		arg.Name,
-		arg.GPUModel,
-		arg.NodeCount,
-		arg.GPUsPerNode,
-		arg.DurationMS,
-		arg.HoldBaseUnits,
-		arg.FeeBps,
-		arg.RayVersion,
-		arg.RayTokenSealed,
-		arg.Places,
-		arg.Expected,
-	)
-	return err
-}
-
 const insertEvent = `-- name: InsertEvent :exec
 WITH event AS (
     INSERT INTO cluster_events (cluster_id, org_id, kind, state, node_id, message, fault_party)
@@ -302,34 +194,6 @@ func (q *Queries) InsertEvent(ctx context.Context, db DBTX, arg InsertEventParam
 	return err
 }
 
-const insertNode = `-- name: InsertNode :exec
-INSERT INTO nodes (id, cluster_id, host_id, role, ordinal, slot, gpus, machine_id)
-SELECT $1, $2, h.id, $3, $4, $5, $6, h.machine_id FROM hosts h WHERE h.id = $7
-`
-
-type InsertNodeParams struct {
-	ID        ids.Node
-	ClusterID ids.Cluster
-	Role      string
-	Ordinal   int32
-	Slot      int32
-	GPUs      int32
-	HostID    ids.Host
-}
-
-func (q *Queries) InsertNode(ctx context.Context, db DBTX, arg InsertNodeParams) error {
-	_, err := db.Exec(ctx, insertNode,
-		arg.ID,
-		arg.ClusterID,
-		arg.Role,
-		arg.Ordinal,
-		arg.Slot,
-		arg.GPUs,
-		arg.HostID,
-	)
-	return err
-}
-
 const lastOrgEvent = `-- name: LastOrgEvent :one
 SELECT coalesce(max(seq), 0)::bigint FROM cluster_events WHERE org_id = $1
 `
@@ -356,47 +220,6 @@ func (q *Queries) LatestReceipt(ctx context.Context, db DBTX, clusterID ids.Clus
 	var i LatestReceiptRow
 	err := row.Scan(&i.MadeAt, &i.Document, &i.Sha256)
 	return i, err
-}
-
-const leaseGPUs = `-- name: LeaseGPUs :execrows
-INSERT INTO leases (id, cluster_id, node_id, host_id, gpu_id, customer_org_id, owner_org_id, price_per_gpu_hour, fee_bps)
-SELECT ($1::uuid[])[free.place], $2, $3, free.host_id, free.id, $4, free.org_id, $5, $6
-FROM (
-    SELECT g.id, g.host_id, h.org_id, row_number() OVER (ORDER BY g.ordinal) AS place
-    FROM gpus g JOIN hosts h ON h.id = g.host_id
-    WHERE g.host_id = $7 AND g.model = $8 AND g.healthy
-      AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.gpu_id = g.id AND l.state <> 'closed')
-) free
-WHERE free.place <= cardinality($1::uuid[])
-`
-
-type LeaseGPUsParams struct {
-	Ids             []uuid.UUID
-	ClusterID       ids.Cluster
-	NodeID          ids.Node
-	CustomerOrgID   ids.Org
-	PricePerGPUHour money.Amount
-	FeeBps          int32
-	HostID          ids.Host
-	Model           string
-}
-
-// Leases for a node the first free GPUs of a host, in NVML's order, one under each of the ids.
-func (q *Queries) LeaseGPUs(ctx context.Context, db DBTX, arg LeaseGPUsParams) (int64, error) {
-	result, err := db.Exec(ctx, leaseGPUs,
-		arg.Ids,
-		arg.ClusterID,
-		arg.NodeID,
-		arg.CustomerOrgID,
-		arg.PricePerGPUHour,
-		arg.FeeBps,
-		arg.HostID,
-		arg.Model,
-	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
 }
 
 const listClusters = `-- name: ListClusters :many
@@ -550,110 +373,6 @@ func (q *Queries) OrgEvents(ctx context.Context, db DBTX, orgID ids.Org, after i
 			&i.ClusterEvent.Message,
 			&i.ClusterEvent.FaultParty,
 			&i.Version,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const refuseBooking = `-- name: RefuseBooking :exec
-UPDATE bookings SET state = 'refused', decided_at = now(),
-    refusal_code = $1, refusal = $2, refusal_details = $3
-WHERE id = $4
-`
-
-func (q *Queries) RefuseBooking(ctx context.Context, db DBTX, refusalCode *string, refusal *string, refusalDetails []byte, iD ids.Booking) error {
-	_, err := db.Exec(ctx, refuseBooking,
-		refusalCode,
-		refusal,
-		refusalDetails,
-		iD,
-	)
-	return err
-}
-
-const usedSlots = `-- name: UsedSlots :many
-SELECT DISTINCT n.slot FROM nodes n JOIN clusters c ON c.id = n.cluster_id
-WHERE n.ended_at IS NULL OR c.ended_at IS NULL
-ORDER BY n.slot
-`
-
-// Those of live nodes, and of ended ones while their cluster lives: its Ray may list a failed node's address as alive for a
-// while, and the node in its place must not pass for it.
-func (q *Queries) UsedSlots(ctx context.Context, db DBTX) ([]int32, error) {
-	rows, err := db.Query(ctx, usedSlots)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []int32{}
-	for rows.Next() {
-		var slot int32
-		if err := rows.Scan(&slot); err != nil {
-			return nil, err
-		}
-		items = append(items, slot)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const waitingBookings = `-- name: WaitingBookings :many
-SELECT id, org_id, created_by, state, gpu_model, node_count, gpus_per_node, regions, duration_ms, max_price_per_gpu_hour, fee_bps, plan, hold_base_units, quoted_at, expires_at, cluster_name, requested_at, decided_at, refusal_code, refusal, refusal_details, kind, purpose, target_cluster_id, requirements, starts_at, bids_close_at, choose, park_after_ms, release_after_ms FROM bookings
-WHERE state = 'quoted' AND requested_at IS NOT NULL
-ORDER BY requested_at
-LIMIT $1
-FOR UPDATE SKIP LOCKED
-`
-
-// Bookings for the applier to decide, oldest first.
-func (q *Queries) WaitingBookings(ctx context.Context, db DBTX, batch int32) ([]Booking, error) {
-	rows, err := db.Query(ctx, waitingBookings, batch)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []Booking{}
-	for rows.Next() {
-		var i Booking
-		if err := rows.Scan(
-			&i.ID,
-			&i.OrgID,
-			&i.CreatedBy,
-			&i.State,
-			&i.GPUModel,
-			&i.NodeCount,
-			&i.GPUsPerNode,
-			&i.Regions,
-			&i.DurationMS,
-			&i.MaxPricePerGPUHour,
-			&i.FeeBps,
-			&i.Plan,
-			&i.HoldBaseUnits,
-			&i.QuotedAt,
-			&i.ExpiresAt,
-			&i.ClusterName,
-			&i.RequestedAt,
-			&i.DecidedAt,
-			&i.RefusalCode,
-			&i.Refusal,
-			&i.RefusalDetails,
-			&i.Kind,
-			&i.Purpose,
-			&i.TargetClusterID,
-			&i.Requirements,
-			&i.StartsAt,
-			&i.BidsCloseAt,
-			&i.Choose,
-			&i.ParkAfterMS,
-			&i.ReleaseAfterMS,
 		); err != nil {
 			return nil, err
 		}

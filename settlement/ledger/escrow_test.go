@@ -41,8 +41,11 @@ func TestHoldAllLeavesOutWhatABalanceCannotBear(t *testing.T) {
 	b.mustPost(deposit(poor, "d2", 10))
 	first, large, last, short, none := b.booking(rich), b.booking(rich), b.booking(rich), b.booking(poor), b.booking(newcomer)
 	holds := []ledger.EscrowHold{
-		{Org: rich, Booking: first, Amount: 60}, {Org: rich, Booking: large, Amount: 50}, {Org: poor, Booking: short, Amount: 11},
-		{Org: rich, Booking: last, Amount: 40}, {Org: newcomer, Booking: none, Amount: 1},
+		{Org: rich, Booking: first, Amount: 60},
+		{Org: rich, Booking: large, Amount: 50},
+		{Org: poor, Booking: short, Amount: 11},
+		{Org: rich, Booking: last, Amount: 40},
+		{Org: newcomer, Booking: none, Amount: 1},
 	}
 	refused := b.holdAll(holds...)
 	if len(refused) != 3 || refused[large] == nil || refused[short] == nil || refused[none] == nil {

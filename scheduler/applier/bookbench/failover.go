@@ -46,15 +46,18 @@ func lead(ctx context.Context, s settings, log *slog.Logger) error {
 				return err
 			}
 			if n > 0 {
-				fmt.Fprintln(os.Stdout, lineDecided, n)
+				say(lineDecided)
 			}
 		}
 		return nil
 	}
 	return beside(ctx, func(ctx context.Context) error {
-		return elector.Run(ctx, func() { fmt.Fprintln(os.Stdout, lineStandby) }, book)
+		return elector.Run(ctx, func() { say(lineStandby) }, book)
 	}, func(ctx context.Context) error { return fleet.Run(ctx, func() {}) })
 }
+
+// say tells the parent; if it has gone, there is nobody to tell.
+func say(line string) { _, _ = fmt.Fprintln(os.Stdout, line) }
 
 // child is a process that campaigns.
 type child struct {
@@ -70,7 +73,7 @@ func (w *world) start(ctx context.Context, holder string) (*child, error) {
 		return nil, err
 	}
 	c := &child{
-		cmd:   exec.CommandContext(ctx, program, "-lead", "-database", w.url, "-holder", holder), //nolint:gosec // it is this program
+		cmd:   exec.CommandContext(ctx, program, "-lead", "-database", w.url, "-holder", holder),
 		first: make(map[string]time.Time), closed: make(chan struct{}),
 	}
 	c.cmd.Stderr = os.Stderr

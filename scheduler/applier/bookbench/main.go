@@ -96,7 +96,9 @@ func measure(ctx context.Context, s settings, log *slog.Logger) error {
 func note(format string, args ...any) { fmt.Fprintf(os.Stderr, "bookbench: "+format+"\n", args...) }
 
 // figure prints one line on standard output.
-func figure(format string, args ...any) { fmt.Fprintf(os.Stdout, "figure="+format+"\n", args...) }
+func figure(format string, args ...any) {
+	_, _ = fmt.Fprintf(os.Stdout, "figure="+format+"\n", args...)
+}
 
 // beside runs services until do is done, and reports what failed first.
 func beside(ctx context.Context, do func(context.Context) error, services ...func(context.Context) error) error {

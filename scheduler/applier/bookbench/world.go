@@ -130,7 +130,7 @@ func (w *world) fill(ctx context.Context) error {
 				certificate_expires_at, connected, last_seen_at)
 			SELECT n.id, $1, CASE WHEN n.number <= $2 THEN 'head' ELSE 'gpu' END, 'host', 'idle', 'eu', n.id::text,
 				sha256(convert_to(n.id::text, 'UTF8')), '', '', now() + interval '1 day', true, now()
-			FROM (SELECT number, gen_random_uuid() AS id FROM generate_series(1, $2 + $3::int) AS number) AS n`, []any{w.owner, heads, w.settings.hosts}},
+			FROM (SELECT number, gen_random_uuid() AS id FROM generate_series(1, $2 + $3::int) AS number) AS n`, []any{w.owner, heads, w.hosts}},
 			{`INSERT INTO gpus (id, host_id, uuid, ordinal, model, product, memory_mib, compute_capability)
 			SELECT gen_random_uuid(), h.id, h.id::text || '/' || n, n, $1, 'NVIDIA H100 80GB HBM3', 81559, '9.0'
 			FROM hosts h, generate_series(0, $2 - 1) AS n WHERE h.kind = 'gpu' ORDER BY h.id, n`, []any{model, gpusPerHost}},
