@@ -34,6 +34,7 @@ by one command on one machine, and a ratio above 1 is better than the peer.
 
 REQUIRED = ("figure", "value", "unit")
 PEER = ("peer", "peer_value", "ratio")
+LOAD = f"a load of {os.getloadavg()[0]:.1f} when it began"  # a busy machine is slow for all, and slowest for what runs in parallel
 ROUNDING = 0.05  # between a printed ratio and that of the printed values
 
 
@@ -253,7 +254,7 @@ def machine() -> str:
 def section(name: str, figures: list[Figure], runs: int, note: str = "") -> str:
     benchmark = BENCHMARKS[name]
     how = "one run" if runs == 1 else f"medians of {runs} runs"
-    parts = [f"{heading(name)}: {benchmark.title}", f"{machine()}; {how}.", table(figures), benchmark.notes, note]
+    parts = [f"{heading(name)}: {benchmark.title}", f"{machine()}, {LOAD}; {how}.", table(figures), benchmark.notes, note]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -11,7 +11,7 @@ import (
 // bench runs Python code beside bench.py's functions, with a page of the test's own.
 func bench(t *testing.T, page, code string, args ...string) (output string, ok bool) {
 	t.Helper()
-	script := "import sys, bench; from pathlib import Path; bench.PAGE = Path(sys.argv[1])\n" + code
+	script := "import sys, bench; from pathlib import Path; bench.PAGE = Path(sys.argv[1]); bench.LOAD = \"no load\"\n" + code
 	cmd := exec.CommandContext(t.Context(), "python3", append([]string{"-B", "-c", script, page}, args...)...)
 	cmd.Env = append(os.Environ(), "PYTHONPATH=.")
 	out, err := cmd.CombinedOutput()

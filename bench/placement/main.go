@@ -34,7 +34,7 @@ const (
 	seed        = 4
 	bookings    = 20_000 // of Muster; peers make the first of them
 	minBookings = 5      // however long they take
-	peerLimit   = 20 * time.Second
+	peerLimit   = 10 * time.Second
 	scanLimit   = 5 * time.Second
 )
 
