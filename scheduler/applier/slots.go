@@ -51,7 +51,7 @@ func (s *slots) load(ctx context.Context, q *schedulerdb.Queries, db schedulerdb
 	if s.used != nil {
 		return nil
 	}
-	rows, err := q.SlotsInUse(ctx, db, true, []string{})
+	rows, err := q.SlotsInUse(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (s *slots) load(ctx context.Context, q *schedulerdb.Queries, db schedulerdb
 
 // refresh reads some machines again.
 func (s *slots) refresh(ctx context.Context, q *schedulerdb.Queries, db schedulerdb.DBTX, machines ...string) error {
-	rows, err := q.SlotsInUse(ctx, db, false, machines)
+	rows, err := q.SlotsInUseOn(ctx, db, machines)
 	if err != nil {
 		return err
 	}

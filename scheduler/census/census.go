@@ -56,6 +56,8 @@ const (
 	hostsAtOnce  = 5_000            // read in one go: bounds memory
 	syncTimeout  = time.Minute      // the first load included
 	warmInterval = time.Second
+	planEach     = "force_custom_plan"
+	planAuto     = "auto"
 )
 
 // Head is an operator's host that can take a Ray head.
@@ -221,6 +223,11 @@ func (c *Census) look(ctx context.Context, db schedulerdb.DBTX) error {
 		return err
 	}
 	now := feed[0].Now
+	// The fleet is read with plans for as much as there is now: one that was kept from when there were no leases would look through all
+	// of them for each GPU.
+	if err := c.queries.PlanCacheMode(ctx, db, planEach); err != nil {
+		return err
+	}
 	if all || len(feed) > maxFeedRows {
 		err = c.load(ctx, db, snapshot, now)
 	} else {
@@ -231,7 +238,10 @@ func (c *Census) look(ctx context.Context, db schedulerdb.DBTX) error {
 	}
 	c.remember(feed, snapshot)
 	c.lookedAt = start
-	return c.reprice(ctx, db, now)
+	if err := c.reprice(ctx, db, now); err != nil {
+		return err
+	}
+	return c.queries.PlanCacheMode(ctx, db, planAuto)
 }
 
 // remember notes how far the feed was read.

@@ -43,9 +43,10 @@ WHERE r.booking_id = @booking_id AND r.released_at IS NULL
 ORDER BY r.host_id, g.ordinal;
 
 -- name: SlotsInUse :many
--- Of some machines, or of all.
-SELECT machine_id, slot FROM nodes
-WHERE ended_at IS NULL AND (@every::boolean OR machine_id = ANY(@machines::text[]));
+SELECT machine_id, slot FROM nodes WHERE ended_at IS NULL;
+
+-- name: SlotsInUseOn :many
+SELECT machine_id, slot FROM nodes WHERE ended_at IS NULL AND machine_id = ANY(@machines::text[]);
 
 -- Changing a running cluster ----------------------------------------------------------
 

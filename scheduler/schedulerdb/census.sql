@@ -4,6 +4,10 @@
 -- Until the transaction ends.
 SELECT set_config('enable_seqscan', 'off', true);
 
+-- name: PlanCacheMode :exec
+-- Until the transaction ends.
+SELECT set_config('plan_cache_mode', @mode, true);
+
 -- name: FleetChanges :many
 -- The feed since a transaction, with the snapshot that it was read in: what is not in that snapshot is in the feed of the next
 -- reader that starts from the snapshot's xmin. There is always a row; without a change its id is 0.

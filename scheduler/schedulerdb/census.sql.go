@@ -289,6 +289,16 @@ func (q *Queries) FleetChanges(ctx context.Context, db DBTX, since pgtype.Uint64
 	return items, nil
 }
 
+const planCacheMode = `-- name: PlanCacheMode :exec
+SELECT set_config('plan_cache_mode', $1, true)
+`
+
+// Until the transaction ends.
+func (q *Queries) PlanCacheMode(ctx context.Context, db DBTX, mode string) error {
+	_, err := db.Exec(ctx, planCacheMode, mode)
+	return err
+}
+
 const preferIndexes = `-- name: PreferIndexes :exec
 
 SELECT set_config('enable_seqscan', 'off', true)
