@@ -10,7 +10,7 @@ import { durationWords } from "../time/time";
 import { useNow } from "../time/useNow";
 import { NoMatch } from "./NoMatch";
 import { auctionQuery, bidsQuery } from "./queries";
-import { QuoteCard } from "./QuotePanel";
+import { QuoteCard } from "./QuoteCard";
 import type { BookingChange } from "./search";
 
 export function AuctionPanel({ org, spec, set }: { org: string; spec: BookingSpec; set: (change: BookingChange) => void }) {

@@ -4,7 +4,7 @@ import { useState } from "react";
 import { client, unwrap } from "../api/client";
 import { useAction } from "../api/useAction";
 import type { Cluster, Node, Quote } from "../api/types";
-import { QuoteCard, QuoteSkeleton } from "../booking/QuotePanel";
+import { QuoteCard, QuoteSkeleton } from "../booking/QuoteCard";
 import { ActionError, Failure, SafePanel } from "../design/Loaded";
 import { Button, Dialog, Field } from "../design/parts";
 import { durationWords } from "../time/time";
