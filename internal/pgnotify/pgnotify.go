@@ -8,9 +8,12 @@ package pgnotify
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -18,9 +21,9 @@ import (
 // The channels of Muster.
 const (
 	ChannelBookings      = "muster_bookings"       // a booking waits for the applier
-	ChannelDecided       = "muster_decided"        // payload: a booking's uuid
+	ChannelDecided       = "muster_decided"        // payload: a list of bookings' uuids
 	ChannelScheduler     = "muster_scheduler"      // a host reported something
-	ChannelHost          = "muster_host"           // payload: the uuid of a host whose desired state changed
+	ChannelHost          = "muster_host"           // payload: a list of uuids of hosts whose desired state changed
 	ChannelClusterEvents = "muster_cluster_events" // payload: an organisation's uuid
 	ChannelSettlement    = "muster_settlement"     // a batch or a cluster waits for settlement
 )
@@ -69,6 +72,28 @@ func (h *Hub) Subscribe(channel string) (<-chan string, func()) {
 		defer h.mu.Unlock()
 		delete(h.subscribers[channel], stream)
 	}
+}
+
+// listLength keeps a list of uuids within what a notification may carry, 8000 bytes.
+const listLength = 200
+
+// AppendLists appends what tells uuids on a channel in as few notifications as will do: a channel and a payload for each.
+func AppendLists(channels, payloads []string, channel string, uuids []string) (allChannels, allPayloads []string) {
+	for list := range slices.Chunk(uuids, listLength) {
+		channels, payloads = append(channels, channel), append(payloads, strings.Join(list, ","))
+	}
+	return channels, payloads
+}
+
+// List takes a payload of uuids apart. What is none is left out.
+func List(payload string) []uuid.UUID {
+	var list []uuid.UUID
+	for text := range strings.SplitSeq(payload, ",") {
+		if id, err := uuid.Parse(text); err == nil {
+			list = append(list, id)
+		}
+	}
+	return list
 }
 
 // Drain discards what waits on a stream. Call it before a look that serves all of it, or the look is repeated for each.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,9 +17,6 @@ import (
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/internal/pgnotify"
 )
-
-// maxPayload keeps a list of bookings within what a notification may carry, 8000 bytes.
-const maxPayload = 7900
 
 // rows are what a transaction writes, column by column, as unnest wants them. The zero value is empty.
 type rows struct {
@@ -234,10 +230,11 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx, rayVersion string) error {
 	if o := r.outcomes; len(o.ids) > 0 {
 		statements.Queue(updateBookings, o.ids, o.states, o.codes, o.refusals, o.details, o.plans, o.holds, o.starts)
 	}
-	if len(r.hosts) > 0 {
-		statements.Queue(wakeHosts, r.hostList())
+	hosts := r.hostList()
+	if len(hosts) > 0 {
+		statements.Queue(wakeHosts, hosts)
 	}
-	channels, payloads := r.notifications()
+	channels, payloads := r.notifications(hosts)
 	statements.Queue(notify, channels, payloads)
 	if err := tx.SendBatch(ctx, statements).Close(); err != nil {
 		return fmt.Errorf("write bookings: %w", err)
@@ -256,15 +253,14 @@ func (r *rows) hostList() []string {
 	return hosts
 }
 
-// notifications are sent when the transaction commits: the decided bookings as lists, and each channel and payload once.
-func (r *rows) notifications() (channels, payloads []string) {
-	if len(r.hosts) > 0 {
+// notifications are sent when the transaction commits: first the decided bookings, as lists, because customers wait for them, then the
+// hosts, as lists too, for their gateways, and each organisation once.
+func (r *rows) notifications(hosts []string) (channels, payloads []string) {
+	channels, payloads = pgnotify.AppendLists(channels, payloads, pgnotify.ChannelDecided, r.outcomes.ids)
+	if len(hosts) > 0 {
 		channels, payloads = append(channels, pgnotify.ChannelScheduler), append(payloads, "")
 	}
-	perList := maxPayload / (len(uuid.UUID{}.String()) + 1)
-	for list := range slices.Chunk(r.outcomes.ids, perList) {
-		channels, payloads = append(channels, pgnotify.ChannelDecided), append(payloads, strings.Join(list, ","))
-	}
+	channels, payloads = pgnotify.AppendLists(channels, payloads, pgnotify.ChannelHost, hosts)
 	for _, org := range slices.Compact(slices.Sorted(slices.Values(r.events.orgs))) {
 		channels, payloads = append(channels, pgnotify.ChannelClusterEvents), append(payloads, org)
 	}
@@ -310,18 +306,11 @@ const (
 		FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::jsonb[], $7::bigint[], $8::timestamptz[])
 			AS n (id, state, code, refusal, details, plan, hold, starts_at)
 		WHERE b.id = n.id`
-	// What should run on these hosts has changed: idle ones are leased now, and their gateways are told when the transaction
-	// commits. Like every statement on several hosts it locks them in the order of ids.
+	// What should run on these hosts has changed: idle ones are leased now. Like every statement on several hosts it locks them in
+	// the order of ids.
 	wakeHosts = `
-		WITH ordered AS (
-			SELECT id, state FROM hosts WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
-		), idle AS (
-			UPDATE hosts h SET state = 'leased', desired_generation = h.desired_generation + 1
-			FROM ordered o WHERE h.id = o.id AND o.state = 'idle' RETURNING h.id
-		), others AS (
-			UPDATE hosts h SET desired_generation = h.desired_generation + 1
-			FROM ordered o WHERE h.id = o.id AND o.state <> 'idle' RETURNING h.id
-		)
-		SELECT pg_notify('muster_host', told.id::text) FROM (SELECT id FROM idle UNION ALL SELECT id FROM others) AS told`
+		WITH ordered AS (SELECT id, state FROM hosts WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE)
+		UPDATE hosts h SET state = CASE o.state WHEN 'idle' THEN 'leased' ELSE o.state END, desired_generation = h.desired_generation + 1
+		FROM ordered o WHERE h.id = o.id`
 	notify = `SELECT pg_notify(n.channel, n.payload) FROM unnest($1::text[], $2::text[]) AS n (channel, payload)`
 )

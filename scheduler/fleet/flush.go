@@ -250,7 +250,7 @@ func (g *Gateway) pollInterval() time.Duration {
 	return max(g.options.PollInterval, min(forFleet, maxPollInterval))
 }
 
-// listenLoop looks at a host as soon as a notification names it.
+// listenLoop looks at hosts as soon as a notification names them.
 func (g *Gateway) listenLoop(ctx context.Context) {
 	stream, stop := g.options.Notifications.Subscribe(pgnotify.ChannelHost)
 	defer stop()
@@ -263,9 +263,14 @@ func (g *Gateway) listenLoop(ctx context.Context) {
 				g.checkAll(ctx)
 				continue
 			}
-			host, err := uuid.Parse(payload)
-			if s := g.session(ids.Host(host)); err == nil && s != nil {
-				g.check(ctx, []*session{s})
+			var named []*session
+			for _, host := range pgnotify.List(payload) {
+				if s := g.session(ids.Host(host)); s != nil {
+					named = append(named, s)
+				}
+			}
+			if len(named) > 0 {
+				g.check(ctx, named)
 			}
 		}
 	}
