@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -37,7 +36,8 @@ func (m indexMarket) place(r placement.Request) bool {
 }
 
 // churn places one gang after the other, each under a read lock as the census gives it, while a writer changes churnShare of the
-// hosts each second: prices, GPUs that are taken or freed, hosts that close or open. The wait for the lock counts.
+// hosts each second: prices, GPUs that are taken or freed, hosts that close or open. The wait for the lock counts. It returns how many
+// hosts changed each second, which are fewer where gangs hold the lock for long.
 func churn(m market, fleet []placement.Host, requests []placement.Request) (result, float64, error) {
 	var lock sync.RWMutex
 	stop, done := make(chan struct{}), make(chan int)
@@ -60,9 +60,6 @@ func churn(m market, fleet []placement.Host, requests []placement.Request) (resu
 	close(stop)
 	changes := float64(<-done) / time.Since(started).Seconds()
 	slices.Sort(res.times)
-	if want := churnShare * float64(len(fleet)); changes < churnWithin*want {
-		return result{}, 0, fmt.Errorf("only %.0f of %.0f hosts changed each second: the machine is too busy", changes, want)
-	}
 	if placed*2 < len(res.times) {
 		return result{}, 0, errors.New("under half of the gangs were placed: the changes have used the fleet up")
 	}

@@ -124,13 +124,16 @@ func compareChurn(out io.Writer, fleet []placement.Host, requests []placement.Re
 	if err != nil {
 		return err
 	}
-	theirs, _, err := churn(newScan(fleet), fleet, requests)
+	if want := churnShare * float64(len(fleet)); rate < churnWithin*want {
+		return fmt.Errorf("only %.0f of %.0f hosts changed each second: the machine is too busy", rate, want)
+	}
+	theirs, theirRate, err := churn(newScan(fleet), fleet, requests)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%s hosts=%d changes_per_s=%.0f bookings=%d p50=%.2f peer_p50=%.2f\n",
+	_, err = fmt.Fprintf(out, "%s hosts=%d changes_per_s=%.0f bookings=%d p50=%.2f peer_p50=%.2f peer_changes_per_s=%.0f\n",
 		beside("gang_churn_p99_us", ours, "linear-scan", theirs), len(fleet), rate, len(ours.times), micros(ours.quantile(0.5)),
-		micros(theirs.quantile(0.5)))
+		micros(theirs.quantile(0.5)), theirRate)
 	return err
 }
 
