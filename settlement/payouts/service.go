@@ -75,6 +75,9 @@ type Options struct {
 	SelfApproval bool          // who drafted a batch may approve it: for local networks, where one person is everybody
 	Wake         <-chan string // signals that a batch may be due; may be nil
 	Log          *slog.Logger
+
+	// Failpoint is called at each of Steps, in tests only: its error stops the worker as a kill would. May be nil.
+	Failpoint func(step string) error
 }
 
 // Service drafts, approves, pays and shows batches. It is safe for concurrent use, in any number of processes.
@@ -87,8 +90,7 @@ type Service struct {
 	log     *slog.Logger
 	self    uuid.UUID // names this process in claims
 
-	// failpoint is called between the steps of a batch, in tests only; its error stops the worker as a kill would.
-	failpoint func(step string) error
+	failpoint func(step string) error // Options.Failpoint, never nil
 }
 
 // New makes a service.
@@ -99,9 +101,12 @@ func New(pool *pgxpool.Pool, book Ledger, cluster Chain, keys Signer, options Op
 	setDefault(&options.Poll, DefaultPoll)
 	setDefault(&options.Retry, DefaultRetry)
 	setDefault(&options.FreezeAfter, DefaultFreezeAfter)
+	if options.Failpoint == nil {
+		options.Failpoint = func(string) error { return nil }
+	}
 	return &Service{
 		pool: pool, ledger: book, chain: cluster, signer: keys, options: options, log: options.Log, self: uuid.New(),
-		failpoint: func(string) error { return nil },
+		failpoint: options.Failpoint,
 	}
 }
 

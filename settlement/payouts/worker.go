@@ -26,6 +26,11 @@ const (
 	stepResolved      = "resolved"
 )
 
+// Steps names the places at which Options.Failpoint can stop a worker, in the order of a batch's life.
+func Steps() []string {
+	return []string{stepClaimed, stepMessageStored, stepSignatureHad, stepBytesStored, stepSent, stepMarkedSent, stepResolved}
+}
+
 // killedError is what a failpoint returns: the worker stops as if it had been killed.
 type killedError struct{ step string }
 
