@@ -26,6 +26,7 @@ type meteredLease struct {
 	price    money.Amount // per GPU-hour
 	feeBps   int
 	billedMS int64
+	postedMS int64 // of billedMS, what the charges so far are for
 	charged  money.Amount
 	fee      money.Amount
 }
@@ -35,6 +36,7 @@ type due struct {
 	lease    ids.Lease
 	owner    ids.Org
 	billedMS int64
+	addedMS  int64        // of billedMS, what the charge is for
 	charge   money.Amount // the difference to post, the fee included
 	fee      money.Amount // the platform's part of the difference
 	charged  money.Amount // cumulative after it
@@ -63,7 +65,7 @@ func (c metered) dues() (dues []due, charged, beyond money.Amount) {
 		total = lease.charged + charge
 		feeTotal := money.Share(total, lease.feeBps)
 		dues = append(dues, due{
-			lease: lease.id, owner: lease.owner, billedMS: lease.billedMS,
+			lease: lease.id, owner: lease.owner, billedMS: lease.billedMS, addedMS: lease.billedMS - lease.postedMS,
 			charge: charge, fee: feeTotal - lease.fee, charged: total, feeTotal: feeTotal,
 		})
 	}

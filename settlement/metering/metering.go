@@ -176,7 +176,7 @@ func (m *Meter) settleOne(ctx context.Context, tx pgx.Tx, c *metered) (charges i
 		}
 		entries = entries[n:]
 	}
-	if err := recordCharges(ctx, tx, c.id, dues); err != nil {
+	if err := recordCharges(ctx, tx, c, dues); err != nil {
 		return 0, err
 	}
 	if c.over() {
@@ -190,7 +190,7 @@ func readMetered(ctx context.Context, tx pgx.Tx, clusterIDs []ids.Cluster) ([]*m
 	rows, err := tx.Query(ctx, `
 		SELECT c.id, c.org_id, c.booking_id, c.hold_base_units, c.ended_at,
 		       l.id, coalesce(l.owner_org_id, c.org_id), coalesce(l.price_per_gpu_hour, 0), coalesce(l.fee_bps, 0),
-		       coalesce(u.billed_ms, 0), coalesce(u.open, false), coalesce(lc.charged, 0), coalesce(lc.fee, 0)
+		       coalesce(u.billed_ms, 0), coalesce(u.open, false), coalesce(lc.billed_ms, 0), coalesce(lc.charged, 0), coalesce(lc.fee, 0)
 		FROM clusters c
 		LEFT JOIN leases l ON l.cluster_id = c.id
 		LEFT JOIN LATERAL (
@@ -210,7 +210,7 @@ func readMetered(ctx context.Context, tx pgx.Tx, clusterIDs []ids.Cluster) ([]*m
 	var open bool
 	_, err = pgx.ForEachRow(rows, []any{
 		&c.id, &c.customer, &c.booking, &c.hold, &c.endedAt, &lease.id, &lease.owner, &lease.price, &lease.feeBps,
-		&lease.billedMS, &open, &lease.charged, &lease.fee,
+		&lease.billedMS, &open, &lease.postedMS, &lease.charged, &lease.fee,
 	}, func() error {
 		if len(clusters) == 0 || clusters[len(clusters)-1].id != c.id {
 			next := c
@@ -228,14 +228,21 @@ func readMetered(ctx context.Context, tx pgx.Tx, clusterIDs []ids.Cluster) ([]*m
 	return clusters, nil
 }
 
-func recordCharges(ctx context.Context, tx pgx.Tx, cluster ids.Cluster, dues []due) error {
+// recordCharges keeps what has been posted for each lease, in all and on this day of the ledger's.
+func recordCharges(ctx context.Context, tx pgx.Tx, c *metered, dues []due) error {
 	batch := &pgx.Batch{}
 	for _, d := range dues {
 		batch.Queue(`
 			INSERT INTO lease_charges (lease_id, cluster_id, charged, fee, billed_ms) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (lease_id) DO UPDATE
 			SET charged = excluded.charged, fee = excluded.fee, billed_ms = excluded.billed_ms, updated_at = now()`,
-			d.lease, cluster, d.charged, d.feeTotal, d.billedMS)
+			d.lease, c.id, d.charged, d.feeTotal, d.billedMS)
+		batch.Queue(`
+			INSERT INTO lease_days AS d (lease_id, day, customer_org_id, owner_org_id, charged, fee, billed_ms)
+			VALUES ($1, (now() AT TIME ZONE 'UTC')::date, $2, $3, $4, $5, $6)
+			ON CONFLICT (lease_id, day) DO UPDATE
+			SET charged = d.charged + excluded.charged, fee = d.fee + excluded.fee, billed_ms = d.billed_ms + excluded.billed_ms`,
+			d.lease, c.customer, d.owner, d.charge, d.fee, d.addedMS)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("record charges: %w", err)
