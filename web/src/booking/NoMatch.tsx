@@ -70,18 +70,21 @@ function Explained({ explanation, set }: { explanation: Explanation; set: (chang
             <th scope="col" className="number">
               GPUs
             </th>
-            <th scope="col" className="number" title="GPUs that pass every other condition and fail this one alone">
-              Alone excludes
-            </th>
           </tr>
         </thead>
         <tbody>
           {explanation.funnel.map((step) => (
             <tr key={step.condition}>
-              <th scope="row">{step.condition === explanation.blocking ? <Toned tone="warn">{wordsOf(step.condition)}</Toned> : wordsOf(step.condition)}</th>
+              <th scope="row">
+                {step.condition === explanation.blocking ? <Toned tone="warn">{wordsOf(step.condition)}</Toned> : wordsOf(step.condition)}
+                {step.excludes > 0 && (
+                  <div className="muted" title="They pass every other condition">
+                    alone excludes {step.excludes} {step.excludes === 1 ? "GPU" : "GPUs"}
+                  </div>
+                )}
+              </th>
               <td className="number">{step.hosts}</td>
               <td className="number">{step.gpus}</td>
-              <td className="number">{step.excludes === 0 ? <span className="muted">0</span> : step.excludes}</td>
             </tr>
           ))}
         </tbody>

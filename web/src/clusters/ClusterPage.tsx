@@ -259,7 +259,8 @@ function Nodes({ org, cluster }: { org: string; cluster: Cluster }) {
               <td className="nowrap">{node.gpus === 0 ? <span className="muted">CPU only</span> : <GpuTiles fills={Array.from({ length: node.gpus }, () => NODE_FILLS[node.state] ?? "none")} titles={Array.from({ length: node.gpus }, () => cluster.gpu_model)} />}</td>
               <td className="mono nowrap">{node.address}</td>
               <td className="nowrap">
-                <ShortId id={node.host_id} what="Host id" keep={4} /> <span className="muted">{node.region}</span>
+                <ShortId id={node.host_id} what="Host id" keep={4} />
+                <div className="muted">{node.region}</div>
               </td>
               <td className="number">{node.price_per_gpu_hour === undefined ? <span className="muted">free</span> : <MoneyText of={node.price_per_gpu_hour} />}</td>
               {removable && <td className="tight">{node.role === "gpu" && LIVE_NODES.has(node.state) && <RemoveNode org={org} cluster={cluster} node={node} />}</td>}

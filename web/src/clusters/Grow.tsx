@@ -32,6 +32,7 @@ export function GrowPanel({ org, cluster }: { org: string; cluster: Cluster }) {
         <form
           className="line"
           data-gap="small"
+          data-align="end"
           onSubmit={(event) => {
             event.preventDefault();
             setAsk({ kind: "addition", nodes });
@@ -48,7 +49,7 @@ export function GrowPanel({ org, cluster }: { org: string; cluster: Cluster }) {
               </select>
             )}
           </Field>
-          <Button type="submit" size="small" className="grow-go">
+          <Button type="submit">
             Price them
           </Button>
         </form>

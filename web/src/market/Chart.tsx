@@ -29,7 +29,8 @@ export function Chart({ label, times, series, max, format }: { label: string; ti
         legend: { show: false },
         cursor: { drag: { x: false, y: false } },
         scales: { y: { range: (_, low, high) => (max === undefined ? [Math.max(0, low * 0.9), high === low ? high + 1 : high * 1.1] : [0, max]) } },
-        axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map(format) }],
+        tzDate: (seconds) => uPlot.tzDate(new Date(seconds * MS_PER_SECOND), "Etc/UTC"),
+        axes: [{ ...axis, values: TIMES }, { ...axis, size: 64, values: (_, ticks) => ticks.map(format) }],
         series: [{}, ...data.series.map((one) => ({ label: one.label, stroke: colour("--accent"), width: 1.5, spanGaps: false, points: { show: one.values.length < MOST_DOTS }, ...(one.dashed === true ? { dash: [4, 4] } : {}) }))],
       },
       [data.times.map((at) => Date.parse(at) / MS_PER_SECOND), ...data.series.map((one) => one.values)],
@@ -46,3 +47,9 @@ export function Chart({ label, times, series, max, format }: { label: string; ti
 }
 
 const MOST_DOTS = 60;
+
+// How ticks read, by the seconds between them, and what is added where a day begins: uPlot's [tick, text, year, month, day, hour, minute, second, how].
+const TIMES: uPlot.Axis.Values = [
+  [86_400, "{D} {MMM}", null, null, null, null, null, null, 1],
+  [1, "{HH}:{mm}", null, null, "\n{D} {MMM}", null, null, null, 1],
+];

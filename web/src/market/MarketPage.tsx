@@ -84,7 +84,7 @@ function History({ model, region, span }: { model: string; region: string | unde
           <Empty>No sample of {model} in this time yet: one is taken every minute while a host offers it.</Empty>
         ) : (
           <div className="charts" data-stale={query.isPlaceholderData ? "" : undefined}>
-            <SafePanel title={`Price per GPU-hour, ${currencyOf(history)}`} aside={<span className="muted">cheapest free, median dashed</span>}>
+            <SafePanel title={`Price per GPU-hour, ${currencyOf(history)}`} aside={<span className="muted">cheapest free, median dashed; times in UTC</span>}>
               <Suspense fallback={<Skeleton height={200} />}>
               <Chart
                 label={`Price of ${model} over the last ${SPAN_WORDS[span]}; the figures are in a table below`}
