@@ -97,7 +97,7 @@ func TestRunwayWarnsOfWhatIsNear(t *testing.T) {
 	if !slices.Equal(names, []string{"ending", "calm", "parked"}) {
 		t.Errorf("in order %v, want the first to stop first", names)
 	}
-	want := []string{"ending stops at 20:25 UTC, in 25m: ", "parked is parked and is released at 20:05 UTC: ", "The balance of 10.000000 USDC pays for 2h30m more "}
+	want := []string{"ending stops at 20:25 UTC, in 25m: ", "parked is parked and is released at 20:05 UTC: ", "The balance of 10.00 USDC pays for 2h30m more "}
 	if len(wire.Warnings) != len(want) {
 		t.Fatalf("warnings %q", wire.Warnings)
 	}

@@ -47,8 +47,8 @@ func (s *Server) wireRunway(r cluster.Runway, available money.Amount, now time.T
 		wire.HoursLeft = &left
 		if left < shortFunds.Hours() {
 			wire.Warnings = append(wire.Warnings, fmt.Sprintf(
-				"The balance of %s %s pays for %s more at this rate, beyond what is set aside: add funds before extending.",
-				s.Currency.Format(available), s.Currency.Symbol, roughly(time.Duration(left*float64(time.Hour)))))
+				"The balance of %s pays for %s more at this rate, beyond what is set aside: add funds before extending.",
+				s.Currency.Text(available), roughly(time.Duration(left*float64(time.Hour)))))
 		}
 	}
 	return wire

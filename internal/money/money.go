@@ -59,6 +59,18 @@ func (c Currency) Format(a Amount) string {
 	return sign + magnitude[:point] + "." + magnitude[point:]
 }
 
+// fewestDecimals are written even where they are zeros.
+const fewestDecimals = 2
+
+// Text writes an amount for people, with the currency's symbol: with the decimals that it has, and two at least.
+func (c Currency) Text(a Amount) string {
+	text := c.Format(a)
+	if whole, fraction, found := strings.Cut(text, "."); found {
+		text = whole + "." + fraction[:max(min(fewestDecimals, len(fraction)), len(strings.TrimRight(fraction, "0")))]
+	}
+	return strings.TrimSpace(text + " " + c.Symbol)
+}
+
 // Accrued is what a price per GPU-hour comes to after some milliseconds, rounded down: floor(price x ms / 3,600,000). It is
 // cumulative, so postings of the difference to the last figure never drift. It panics on negative input or overflow, which
 // the schema's checks exclude.

@@ -42,6 +42,19 @@ func TestFormatReadsBack(t *testing.T) {
 	}
 }
 
+func TestTextKeepsTwoDecimalsAndWhatIsNotZero(t *testing.T) {
+	t.Parallel()
+	usdc, whole := money.Currency{Symbol: "USDC", Decimals: 6}, money.Currency{Decimals: 0}
+	for want, got := range map[string]string{
+		"1049.76 USDC": usdc.Text(1_049_760_000), "2.00 USDC": usdc.Text(2_000_000), "0.000001 USDC": usdc.Text(1), "-1.50 USDC": usdc.Text(-1_500_000),
+		"7": whole.Text(7),
+	} {
+		if got != want {
+			t.Errorf("written as %q, want %q", got, want)
+		}
+	}
+}
+
 func TestAccruedNeverDrifts(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -273,13 +273,9 @@ func priceCheck(market prices) Check {
 	return c
 }
 
-// perHour writes a price of a GPU-hour, with no more decimals than it has but two at least.
+// perHour writes a price of a GPU-hour.
 func (p prices) perHour(amount money.Amount) string {
-	text := p.currency.Format(amount)
-	if whole, fraction, found := strings.Cut(text, "."); found {
-		text = whole + "." + fraction[:max(min(2, len(fraction)), len(strings.TrimRight(fraction, "0")))]
-	}
-	return strings.TrimSpace(text+" "+p.currency.Symbol) + " an hour"
+	return p.currency.Text(amount) + " an hour"
 }
 
 // demandCheck never fails: that few are hired is nothing that an owner can mend.

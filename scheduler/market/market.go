@@ -91,7 +91,7 @@ func (s *Service) clock(ctx context.Context) (time.Time, error) {
 
 // amount writes money for people.
 func (s *Service) amount(a money.Amount) string {
-	return s.currency.Format(a) + " " + s.currency.Symbol
+	return s.currency.Text(a)
 }
 
 func nullable[T comparable](value T) *T {
