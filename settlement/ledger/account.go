@@ -55,6 +55,9 @@ func Of(kind Kind, org ids.Org) Account { return Account{Kind: kind, Org: org} }
 // Platform names an account that is kept once, not per organisation.
 func Platform(kind Kind) Account { return Account{Kind: kind} }
 
+// asset reports whether debits add to the account; they take from all others.
+func (a Account) asset() bool { return rules[a.Kind].asset }
+
 func (a Account) validate() error {
 	r, known := rules[a.Kind]
 	switch {

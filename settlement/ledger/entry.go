@@ -3,7 +3,9 @@ package ledger
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
@@ -20,6 +22,9 @@ const (
 	KindPayoutReserve   = "payout_reserve"   // owner_payable -> payout_in_flight, with the batch
 	KindPayoutPaid      = "payout_paid"      // payout_in_flight -> chain_treasury, once final
 	KindPayoutReturn    = "payout_return"    // payout_in_flight -> owner_payable, nothing was paid
+	KindPostPending     = "post_pending"     // what a pending entry reserved moves, or a part of it
+	KindVoid            = "void"             // a reservation is given back
+	KindExpire          = "expire"           // a reservation is given back because its time is over
 )
 
 // MaxLegs bounds an entry.
@@ -41,26 +46,62 @@ type Refs struct {
 	Signature string      `json:"signature,omitempty"` // of a chain transaction
 }
 
-// Entry is what Post posts.
+// Entry is what Post posts. With Pend it reserves its one leg instead of moving it; with Settle it has no legs of its own and ends a
+// pending entry.
 type Entry struct {
-	Key  string // idempotency, 1 to 200 characters
-	Kind string // a Kind constant, or lower-case words of the caller's
-	Legs []Leg
-	Refs Refs
-	Memo string // a sentence for people, at most 500 characters
+	Key    string // idempotency, 1 to 200 characters
+	Kind   string // a Kind constant, or lower-case words of the caller's
+	Legs   []Leg
+	Refs   Refs
+	Memo   string // a sentence for people, at most 500 characters
+	Pend   *Pend
+	Settle *Settle
+}
+
+// Pend makes an entry pending.
+type Pend struct {
+	TTL time.Duration // after which the reservation may only be given back, in whole milliseconds; zero: never
+}
+
+// Settle ends a pending entry: it posts an amount up to the pending one and gives the rest back, or gives back everything.
+type Settle struct {
+	Pending ids.Entry
+	Amount  money.Amount // to post; zero voids
+	expire  bool
 }
 
 func (e Entry) validate() error {
 	if e.Key == "" || e.Kind == "" {
 		return fmt.Errorf("post entry: it needs a key and a kind, has %q and %q", e.Key, e.Kind)
 	}
-	if len(e.Legs) == 0 || len(e.Legs) > MaxLegs {
-		return fmt.Errorf("post %s: %d legs, 1 to %d are possible", e.Key, len(e.Legs), MaxLegs)
+	if err := e.validateLegs(); err != nil {
+		return fmt.Errorf("post %s: %w", e.Key, err)
 	}
 	for i, leg := range e.Legs {
 		if err := leg.validate(); err != nil {
 			return fmt.Errorf("post %s: leg %d: %w", e.Key, i, err)
 		}
+	}
+	return nil
+}
+
+// validateLegs checks how many legs there are, which differs by what the entry does.
+func (e Entry) validateLegs() error {
+	switch {
+	case e.Pend != nil && e.Settle != nil:
+		return errors.New("it is pending and ends another, it can be one")
+	case e.Settle != nil && len(e.Legs) > 0:
+		return fmt.Errorf("%d legs, the end of a pending entry has none of its own", len(e.Legs))
+	case e.Settle != nil && (e.Settle.Pending.IsZero() || e.Settle.Amount < 0):
+		return fmt.Errorf("the end %+v names no pending entry, or a negative amount", *e.Settle)
+	case e.Settle != nil:
+		return nil
+	case e.Pend != nil && len(e.Legs) != 1:
+		return fmt.Errorf("%d legs, a pending entry has one: link several by posting them together", len(e.Legs))
+	case e.Pend != nil && (e.Pend.TTL < 0 || e.Pend.TTL%time.Millisecond != 0):
+		return fmt.Errorf("it is to last %s, whole milliseconds are possible", e.Pend.TTL)
+	case len(e.Legs) == 0 || len(e.Legs) > MaxLegs:
+		return fmt.Errorf("%d legs, 1 to %d are possible", len(e.Legs), MaxLegs)
 	}
 	return nil
 }
@@ -96,13 +137,30 @@ func (e Entry) hash(mint string) ([]byte, error) {
 	for i, l := range e.Legs {
 		legs[i] = leg{Debit: side(l.Debit), Credit: side(l.Credit), Amount: l.Amount}
 	}
-	canonical, err := json.Marshal(struct {
-		Kind string `json:"kind"`
-		Mint string `json:"mint"`
-		Legs []leg  `json:"legs"`
-		Refs Refs   `json:"refs"`
-		Memo string `json:"memo"`
-	}{e.Kind, mint, legs, e.Refs, e.Memo})
+	type pend struct {
+		TTL int64 `json:"ttl_ms"`
+	}
+	type settle struct {
+		Pending ids.Entry    `json:"pending"`
+		Amount  money.Amount `json:"amount"`
+		Expire  bool         `json:"expire"`
+	}
+	content := struct {
+		Kind   string  `json:"kind"`
+		Mint   string  `json:"mint"`
+		Legs   []leg   `json:"legs"`
+		Refs   Refs    `json:"refs"`
+		Memo   string  `json:"memo"`
+		Pend   *pend   `json:"pend,omitempty"`
+		Settle *settle `json:"settle,omitempty"`
+	}{Kind: e.Kind, Mint: mint, Legs: legs, Refs: e.Refs, Memo: e.Memo}
+	if e.Pend != nil {
+		content.Pend = &pend{TTL: e.Pend.TTL.Milliseconds()}
+	}
+	if e.Settle != nil {
+		content.Settle = &settle{Pending: e.Settle.Pending, Amount: e.Settle.Amount, Expire: e.Settle.expire}
+	}
+	canonical, err := json.Marshal(content)
 	if err != nil {
 		return nil, fmt.Errorf("hash entry %s: %w", e.Key, err)
 	}

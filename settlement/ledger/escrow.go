@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -46,57 +47,34 @@ func (l *Ledger) HoldAll(ctx context.Context, tx pgx.Tx, holds []EscrowHold) (re
 	if len(holds) > MaxEntries {
 		return nil, fmt.Errorf("hold for bookings: %d at once, at most %d are possible", len(holds), MaxEntries)
 	}
-	entries := make([]Entry, len(holds))
+	groups := make([]*group, len(holds))
+	seen := make(map[ids.Booking]bool, len(holds))
 	for i, hold := range holds {
-		entries[i] = holdEntry(hold)
+		if seen[hold.Booking] {
+			return nil, fmt.Errorf("hold for bookings: %s appears twice", hold.Booking)
+		}
+		seen[hold.Booking] = true
+		if groups[i], err = l.group([]Entry{holdEntry(hold)}); err != nil {
+			return nil, err
+		}
 	}
-	drafts, err := l.draft(entries)
-	if err != nil {
+	if err := l.postGroups(ctx, tx, groups); err != nil {
 		return nil, err
 	}
-	if drafts, err = l.fresh(ctx, tx, drafts); err != nil || len(drafts) == 0 {
-		return nil, err
-	}
-	accounts, err := l.lockAccounts(ctx, tx, drafts)
-	if err != nil {
-		return nil, err
-	}
-	var rows transferRows
-	var borne []*draft
-	for _, d := range drafts {
-		leg := d.Legs[0]
-		available, held := accounts[leg.Debit], accounts[leg.Credit]
-		if available.balance < leg.Amount {
+	for i, g := range groups {
+		var refusal *errs.Error
+		switch {
+		case g.err == nil:
+		case errors.As(g.err, &refusal) && refusal.Code == errs.InsufficientFunds:
 			if refused == nil {
 				refused = make(map[ids.Booking]*errs.Error)
 			}
-			refused[d.Refs.Booking] = l.shortfall(leg.Debit.Kind, leg.Amount, available.balance)
-			continue
-		}
-		if err := moveLeg(available, held, leg.Amount); err != nil {
-			return nil, fmt.Errorf("post %s: %w", d.Key, err)
-		}
-		rows.add(d.id, 0, leg.Amount, available, held)
-		borne = append(borne, d)
-	}
-	if len(borne) == 0 {
-		return refused, nil
-	}
-	if err := l.insertEntries(ctx, tx, borne); err != nil {
-		return nil, err
-	}
-	return refused, write(ctx, tx, l.currency.Mint, rows, moved(accounts))
-}
-
-// moved are the accounts that some transfer has touched.
-func moved(accounts map[Account]*locked) map[Account]*locked {
-	touched := make(map[Account]*locked, len(accounts))
-	for account, a := range accounts {
-		if a.seq != a.startSeq {
-			touched[account] = a
+			refused[holds[i].Booking] = refusal
+		default:
+			return nil, g.err
 		}
 	}
-	return touched
+	return refused, nil
 }
 
 // Release gives back what was held for a booking that never became a cluster, in the transaction that ends the booking.

@@ -1,0 +1,402 @@
+-- +goose Up
+-- The ledger's hot path, pending transfers, and balances at any time.
+
+-- Asset accounts grow by debits, all others by credits.
+-- +goose StatementBegin
+CREATE FUNCTION ledger_is_asset(kind text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT kind LIKE 'chain\_%' $$;
+-- +goose StatementEnd
+
+DROP TRIGGER ledger_accounts_projection ON ledger_accounts;
+DROP FUNCTION ledger_check_projection;
+
+-- What pending transfers may yet take from an account is set aside: available is balance - reserved. Both are projections, of the
+-- account's transfers and of its reservations, and each counts the rows that explain it. changed_at is the time of the newest.
+ALTER TABLE ledger_accounts
+    ADD COLUMN reserved bigint NOT NULL DEFAULT 0,
+    ADD COLUMN reserved_seq bigint NOT NULL DEFAULT 0,
+    ADD COLUMN changed_at timestamptz NOT NULL DEFAULT now(),
+    ADD CONSTRAINT ledger_accounts_reserved CHECK (reserved >= 0 AND reserved_seq >= 0),
+    DROP CONSTRAINT ledger_accounts_floor,
+    ADD CONSTRAINT ledger_accounts_floor CHECK (balance >= reserved OR kind IN ('chain_treasury', 'platform_capital'));
+UPDATE ledger_accounts a SET changed_at = greatest(
+    (SELECT max(t.posted_at) FROM ledger_transfers t WHERE t.debit_account = a.id),
+    (SELECT max(t.posted_at) FROM ledger_transfers t WHERE t.credit_account = a.id), a.created_at);
+
+-- An entry that reserves instead of moving. Its end is a settlement; neither changes.
+CREATE TABLE ledger_pendings (
+    entry_id       uuid PRIMARY KEY REFERENCES ledger_entries,
+    mint           text NOT NULL,
+    debit_account  uuid NOT NULL,
+    credit_account uuid NOT NULL,
+    amount         bigint NOT NULL CHECK (amount > 0),
+    expires_at     timestamptz, -- NULL: never
+    pended_at      timestamptz NOT NULL,
+    CHECK (debit_account <> credit_account),
+    CHECK (expires_at > pended_at),
+    FOREIGN KEY (debit_account, mint) REFERENCES ledger_accounts (id, mint),
+    FOREIGN KEY (credit_account, mint) REFERENCES ledger_accounts (id, mint)
+);
+
+-- A pending transfer ends once: its key is the primary key.
+CREATE TABLE ledger_settlements (
+    pending_id uuid PRIMARY KEY REFERENCES ledger_pendings,
+    entry_id   uuid NOT NULL UNIQUE REFERENCES ledger_entries,
+    outcome    text NOT NULL CHECK (outcome IN ('posted', 'voided', 'expired')),
+    amount     bigint NOT NULL, -- what was posted; the rest of the pending amount is free again
+    settled_at timestamptz NOT NULL,
+    CHECK ((outcome = 'posted') = (amount > 0)),
+    CHECK (amount >= 0)
+);
+
+-- Each change of what an account has reserved, numbered as transfers are.
+CREATE TABLE ledger_reservations (
+    account_id uuid NOT NULL REFERENCES ledger_accounts,
+    seq        bigint NOT NULL CHECK (seq > 0),
+    pending_id uuid NOT NULL REFERENCES ledger_pendings,
+    change     bigint NOT NULL CHECK (change <> 0), -- the pending amount, negative when it ends
+    reserved   bigint NOT NULL CHECK (reserved >= 0), -- after this change
+    PRIMARY KEY (account_id, seq)
+);
+CREATE UNIQUE INDEX ledger_reservations_once ON ledger_reservations (pending_id, account_id, (change > 0));
+
+-- The pending transfers without an end, for those that look for them. A row goes when its settlement comes.
+CREATE TABLE ledger_open_pendings (
+    entry_id   uuid PRIMARY KEY REFERENCES ledger_pendings,
+    expires_at timestamptz
+);
+CREATE INDEX ledger_open_pendings_due ON ledger_open_pendings (expires_at) WHERE expires_at IS NOT NULL;
+
+-- A settlement moves exactly what it says, at most what was pending, and only in time.
+-- +goose StatementBegin
+CREATE FUNCTION ledger_check_settlement() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    pending   ledger_pendings;
+    transfers bigint;
+    moved     bigint;
+BEGIN
+    SELECT * INTO pending FROM ledger_pendings p WHERE p.entry_id = NEW.pending_id;
+    SELECT count(*), coalesce(sum(t.amount) FILTER (
+        WHERE (t.debit_account, t.credit_account, t.mint) = (pending.debit_account, pending.credit_account, pending.mint)), 0)
+    INTO transfers, moved FROM ledger_transfers t WHERE t.entry_id = NEW.entry_id;
+    IF NEW.amount > pending.amount OR NEW.amount <> moved OR transfers <> (NEW.outcome = 'posted')::integer
+        OR (NEW.outcome = 'posted' AND pending.expires_at <= NEW.settled_at)
+        OR (NEW.outcome = 'expired' AND (pending.expires_at IS NULL OR pending.expires_at > NEW.settled_at))
+    THEN
+        RAISE EXCEPTION 'the end of pending transfer % does not follow from it', NEW.pending_id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_settlement';
+    END IF;
+    RETURN NEW;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER ledger_settlements_check BEFORE INSERT ON ledger_settlements
+    FOR EACH ROW EXECUTE FUNCTION ledger_check_settlement();
+
+-- A reservation is the pending amount, on a side that the transfer would lower; it ends when there is a settlement, and only then.
+-- +goose StatementBegin
+CREATE FUNCTION ledger_check_reservation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT 1 FROM ledger_pendings p JOIN ledger_accounts a ON a.id = NEW.account_id
+        WHERE p.entry_id = NEW.pending_id AND abs(NEW.change) = p.amount
+            AND a.id = CASE WHEN ledger_is_asset(a.kind) THEN p.credit_account ELSE p.debit_account END)
+        OR (NEW.change < 0) <> EXISTS (SELECT 1 FROM ledger_settlements s WHERE s.pending_id = NEW.pending_id)
+    THEN
+        RAISE EXCEPTION 'a reservation on account % does not follow from its pending transfer', NEW.account_id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_reservation';
+    END IF;
+    RETURN NEW;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER ledger_reservations_check BEFORE INSERT ON ledger_reservations
+    FOR EACH ROW EXECUTE FUNCTION ledger_check_reservation();
+
+CREATE TRIGGER ledger_pendings_immutable BEFORE UPDATE OR DELETE ON ledger_pendings
+    FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER ledger_pendings_keep BEFORE TRUNCATE ON ledger_pendings
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER ledger_settlements_immutable BEFORE UPDATE OR DELETE ON ledger_settlements
+    FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER ledger_settlements_keep BEFORE TRUNCATE ON ledger_settlements
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER ledger_reservations_immutable BEFORE UPDATE OR DELETE ON ledger_reservations
+    FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER ledger_reservations_keep BEFORE TRUNCATE ON ledger_reservations
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+
+-- Balances and reserved amounts change only by what the transfers and reservations since explain, and each statement's changes of
+-- a mint come to zero: a statement holds both sides. One check for all rows of a statement, which a group commit makes of a thousand
+-- transfers. Rows are told apart by their name, so that nothing else about an account can change.
+-- The planner is kept to the indexes: it plans this once a session, perhaps while the tables are empty.
+-- +goose StatementBegin
+CREATE FUNCTION ledger_check_accounts() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    wrong      uuid;
+    wrong_mint text;
+BEGIN
+    WITH changed AS MATERIALIZED (
+        SELECT c.id, c.kind, c.mint, count(*) AS sides,
+               sum(c.side * c.balance) AS change, sum(c.balance) FILTER (WHERE c.side = 1) AS balance,
+               sum(c.side * c.last_seq) AS transfers, min(c.last_seq) AS seq_before, max(c.last_seq) AS seq_after,
+               sum(c.side * c.reserved) AS reserve_change,
+               sum(c.side * c.reserved_seq) AS reservations, min(c.reserved_seq) AS reserved_before, max(c.reserved_seq) AS reserved_after
+        FROM (SELECT 1 AS side, n.* FROM new_rows n UNION ALL SELECT -1, o.* FROM old_rows o) c
+        GROUP BY c.id, c.kind, c.org_id, c.mint
+    )
+    SELECT (SELECT c.id FROM changed c
+            WHERE c.sides <> 2
+               OR (c.transfers, c.change, c.balance) <> (
+                   SELECT count(*), coalesce(sum(p.change), 0), coalesce(max(p.balance) FILTER (WHERE p.seq = c.seq_after), c.balance)
+                   FROM (SELECT t.debit_seq AS seq, t.debit_balance AS balance, CASE WHEN ledger_is_asset(c.kind) THEN t.amount ELSE -t.amount END AS change
+                         FROM ledger_transfers t
+                         WHERE t.debit_account = c.id AND t.debit_seq > c.seq_before AND t.debit_seq <= c.seq_after
+                         UNION ALL
+                         SELECT t.credit_seq, t.credit_balance, CASE WHEN ledger_is_asset(c.kind) THEN -t.amount ELSE t.amount END
+                         FROM ledger_transfers t
+                         WHERE t.credit_account = c.id AND t.credit_seq > c.seq_before AND t.credit_seq <= c.seq_after) p)
+               OR ((c.reservations <> 0 OR c.reserve_change <> 0)
+                   AND (c.reservations, c.reserve_change) <> (
+                       SELECT count(*), coalesce(sum(r.change), 0) FROM ledger_reservations r
+                       WHERE r.account_id = c.id AND r.seq > c.reserved_before AND r.seq <= c.reserved_after))
+            LIMIT 1),
+           (SELECT c.mint FROM changed c GROUP BY c.mint
+            HAVING sum(CASE WHEN ledger_is_asset(c.kind) THEN c.change ELSE -c.change END) <> 0 LIMIT 1)
+    INTO wrong, wrong_mint;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'ledger account % changes only by posting', wrong
+            USING ERRCODE = 'restrict_violation', CONSTRAINT = 'ledger_immutable';
+    END IF;
+    IF wrong_mint IS NOT NULL THEN
+        RAISE EXCEPTION 'the changes of ledger accounts of % do not come to zero', wrong_mint
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_sums_to_zero';
+    END IF;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER ledger_accounts_projection AFTER UPDATE ON ledger_accounts
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_check_accounts();
+CREATE TRIGGER ledger_accounts_begin_empty BEFORE INSERT ON ledger_accounts
+    FOR EACH ROW WHEN (NEW.balance <> 0 OR NEW.last_seq <> 0 OR NEW.reserved <> 0 OR NEW.reserved_seq <> 0)
+    EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER ledger_accounts_immutable BEFORE DELETE ON ledger_accounts
+    FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER ledger_accounts_keep BEFORE TRUNCATE ON ledger_accounts
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse_change();
+
+-- A transfer's entry and accounts exist and are of its mint. Foreign keys would say the same row by row, and lock the hot account for each;
+-- entries and accounts are never deleted and never change their mint, so one look when the transfers come is enough.
+ALTER TABLE ledger_transfers
+    DROP CONSTRAINT ledger_transfers_entry_id_fkey,
+    DROP CONSTRAINT ledger_transfers_debit_account_mint_fkey,
+    DROP CONSTRAINT ledger_transfers_credit_account_mint_fkey;
+-- +goose StatementBegin
+CREATE FUNCTION ledger_check_transfers() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM new_rows t
+               WHERE (SELECT e.mint FROM ledger_entries e WHERE e.id = t.entry_id) IS DISTINCT FROM t.mint)
+        OR EXISTS (SELECT 1 FROM (SELECT t.debit_account AS id, t.mint FROM new_rows t
+                                  UNION SELECT t.credit_account, t.mint FROM new_rows t) side
+                   WHERE (SELECT a.mint FROM ledger_accounts a WHERE a.id = side.id) IS DISTINCT FROM side.mint)
+    THEN
+        RAISE EXCEPTION 'a transfer is of an entry and of accounts of its own mint'
+            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'ledger_one_mint';
+    END IF;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER ledger_transfers_one_mint AFTER INSERT ON ledger_transfers
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_check_transfers();
+
+-- The number of an account's last transfer at or before a time. Each transfer's time is read under its accounts' locks and is never before
+-- the account's last, so the numbers are in the order of the times and a few dozen looks are enough for any length of history.
+-- +goose StatementBegin
+CREATE FUNCTION ledger_seq_at(account uuid, at timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+DECLARE
+    low    bigint := 0; -- posted by then, or none
+    high   bigint;      -- what comes after it is later
+    middle bigint;
+    posted timestamptz;
+BEGIN
+    SELECT a.last_seq INTO high FROM ledger_accounts a WHERE a.id = account;
+    WHILE low < high LOOP
+        middle := low + (high - low + 1) / 2;
+        SELECT t.posted_at INTO STRICT posted FROM (
+            SELECT d.posted_at FROM ledger_transfers d WHERE d.debit_account = account AND d.debit_seq = middle
+            UNION ALL
+            SELECT c.posted_at FROM ledger_transfers c WHERE c.credit_account = account AND c.credit_seq = middle) t;
+        IF posted <= at THEN
+            low := middle;
+        ELSE
+            high := middle - 1;
+        END IF;
+    END LOOP;
+    RETURN low;
+END $$;
+-- +goose StatementEnd
+
+-- ledger_problems replays every transfer and reservation and names what disagrees; no rows is a sound ledger.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION ledger_problems() RETURNS TABLE (account_id uuid, mint text, problem text) LANGUAGE sql STABLE AS $$
+    WITH postings AS (
+        SELECT t.debit_account AS account_id, t.debit_seq AS seq, t.debit_balance AS stored,
+               CASE WHEN ledger_is_asset(a.kind) THEN t.amount ELSE -t.amount END AS delta
+        FROM ledger_transfers t JOIN ledger_accounts a ON a.id = t.debit_account
+        UNION ALL
+        SELECT t.credit_account, t.credit_seq, t.credit_balance,
+               CASE WHEN ledger_is_asset(a.kind) THEN -t.amount ELSE t.amount END
+        FROM ledger_transfers t JOIN ledger_accounts a ON a.id = t.credit_account
+    ), replayed AS (
+        SELECT p.*, sum(p.delta) OVER w AS balance, row_number() OVER w AS place
+        FROM postings p WINDOW w AS (PARTITION BY p.account_id ORDER BY p.seq)
+    ), totals AS (
+        SELECT r.account_id, sum(r.delta) AS balance, max(r.seq) AS last_seq FROM replayed r GROUP BY r.account_id
+    ), reservations AS (
+        SELECT r.*, sum(r.change) OVER w AS total, row_number() OVER w AS place
+        FROM ledger_reservations r WINDOW w AS (PARTITION BY r.account_id ORDER BY r.seq)
+    ), open AS (
+        SELECT p.* FROM ledger_pendings p WHERE NOT EXISTS (SELECT 1 FROM ledger_settlements s WHERE s.pending_id = p.entry_id)
+    ), due AS ( -- what each account must have reserved, and by how many changes
+        SELECT a.id AS account_id, sum(p.amount) FILTER (WHERE s.pending_id IS NULL) AS reserved, count(*) + count(s.pending_id) AS last_seq
+        FROM ledger_pendings p
+        JOIN ledger_accounts a ON a.id IN (p.debit_account, p.credit_account)
+            AND a.id = CASE WHEN ledger_is_asset(a.kind) THEN p.credit_account ELSE p.debit_account END
+        LEFT JOIN ledger_settlements s ON s.pending_id = p.entry_id
+        GROUP BY a.id
+    )
+    SELECT r.account_id, a.mint,
+           format('transfer %s of %s leaves %s, its record says %s', r.seq, a.kind, r.balance, r.stored)
+    FROM replayed r JOIN ledger_accounts a ON a.id = r.account_id
+    WHERE r.balance <> r.stored OR r.place <> r.seq
+    UNION ALL
+    SELECT a.id, a.mint, format('%s has balance %s after %s transfers, replay gives %s after %s',
+                                a.kind, a.balance, a.last_seq, coalesce(t.balance, 0), coalesce(t.last_seq, 0))
+    FROM ledger_accounts a LEFT JOIN totals t ON t.account_id = a.id
+    WHERE a.balance <> coalesce(t.balance, 0) OR a.last_seq <> coalesce(t.last_seq, 0)
+    UNION ALL
+    SELECT NULL, a.mint, format('all accounts together come to %s instead of zero',
+                                sum(CASE WHEN ledger_is_asset(a.kind) THEN a.balance ELSE -a.balance END))
+    FROM ledger_accounts a GROUP BY a.mint
+    HAVING sum(CASE WHEN ledger_is_asset(a.kind) THEN a.balance ELSE -a.balance END) <> 0
+    UNION ALL
+    SELECT NULL, t.mint, format('transfer %s is of an entry or an account that is not there, or of another mint', t.id)
+    FROM ledger_transfers t
+    LEFT JOIN ledger_entries e ON e.id = t.entry_id AND e.mint = t.mint
+    LEFT JOIN ledger_accounts d ON d.id = t.debit_account AND d.mint = t.mint
+    LEFT JOIN ledger_accounts c ON c.id = t.credit_account AND c.mint = t.mint
+    WHERE e.id IS NULL OR d.id IS NULL OR c.id IS NULL
+    UNION ALL
+    SELECT NULL, e.mint, format('entry %s (%s) has no transfers', e.id, e.key)
+    FROM ledger_entries e
+    WHERE NOT EXISTS (SELECT 1 FROM ledger_transfers t WHERE t.entry_id = e.id)
+      AND NOT EXISTS (SELECT 1 FROM ledger_pendings p WHERE p.entry_id = e.id)
+      AND NOT EXISTS (SELECT 1 FROM ledger_settlements s WHERE s.entry_id = e.id AND s.outcome <> 'posted')
+    UNION ALL
+    SELECT NULL, e.mint, format('entry %s (%s) is pending and has transfers', e.id, e.key)
+    FROM ledger_pendings p JOIN ledger_entries e ON e.id = p.entry_id
+    WHERE EXISTS (SELECT 1 FROM ledger_transfers t WHERE t.entry_id = p.entry_id)
+    UNION ALL
+    SELECT r.account_id, a.mint, format('reservation %s of %s leaves %s, its record says %s', r.seq, a.kind, r.total, r.reserved)
+    FROM reservations r JOIN ledger_accounts a ON a.id = r.account_id
+    WHERE r.total <> r.reserved OR r.place <> r.seq
+    UNION ALL
+    SELECT a.id, a.mint, format('%s has %s reserved after %s changes, its pending transfers come to %s after %s',
+                                a.kind, a.reserved, a.reserved_seq, coalesce(d.reserved, 0), coalesce(d.last_seq, 0))
+    FROM ledger_accounts a LEFT JOIN due d ON d.account_id = a.id
+    WHERE a.reserved <> coalesce(d.reserved, 0) OR a.reserved_seq <> coalesce(d.last_seq, 0)
+    UNION ALL
+    SELECT NULL, p.mint, format('the %s end of pending entry %s comes to %s of %s, its transfers to %s',
+                                s.outcome, s.pending_id, s.amount, p.amount, coalesce(m.amount, 0))
+    FROM ledger_settlements s JOIN ledger_pendings p ON p.entry_id = s.pending_id
+    LEFT JOIN LATERAL (SELECT sum(t.amount) AS amount, bool_and(t.debit_account = p.debit_account AND t.credit_account = p.credit_account) AS same
+                       FROM ledger_transfers t WHERE t.entry_id = s.entry_id) m ON true
+    WHERE s.amount <> coalesce(m.amount, 0) OR s.amount > p.amount OR NOT coalesce(m.same, true)
+    UNION ALL
+    SELECT NULL, coalesce(p.mint, ''), format('pending entry %s is listed as open: %s, and has no end: %s',
+                                coalesce(p.entry_id, l.entry_id), l.entry_id IS NOT NULL, p.entry_id IS NOT NULL)
+    FROM open p FULL JOIN ledger_open_pendings l ON l.entry_id = p.entry_id
+    WHERE p.entry_id IS NULL OR l.entry_id IS NULL
+$$;
+-- +goose StatementEnd
+
+-- +goose Down
+-- The older schema cannot say what is reserved, so there is no way back once something has been.
+-- +goose StatementBegin
+DO $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM ledger_pendings) THEN
+        RAISE EXCEPTION 'the ledger has pending transfers, which the older schema cannot hold';
+    END IF;
+END $$;
+-- +goose StatementEnd
+DROP TRIGGER ledger_accounts_projection ON ledger_accounts;
+DROP TRIGGER ledger_accounts_begin_empty ON ledger_accounts;
+DROP TRIGGER ledger_accounts_immutable ON ledger_accounts;
+DROP TRIGGER ledger_accounts_keep ON ledger_accounts;
+DROP TRIGGER ledger_transfers_one_mint ON ledger_transfers;
+DROP FUNCTION ledger_seq_at, ledger_check_transfers, ledger_check_accounts;
+DROP TABLE ledger_open_pendings, ledger_reservations, ledger_settlements, ledger_pendings;
+DROP FUNCTION ledger_check_settlement, ledger_check_reservation;
+ALTER TABLE ledger_transfers
+    ADD CONSTRAINT ledger_transfers_entry_id_fkey FOREIGN KEY (entry_id) REFERENCES ledger_entries,
+    ADD CONSTRAINT ledger_transfers_debit_account_mint_fkey FOREIGN KEY (debit_account, mint) REFERENCES ledger_accounts (id, mint),
+    ADD CONSTRAINT ledger_transfers_credit_account_mint_fkey FOREIGN KEY (credit_account, mint) REFERENCES ledger_accounts (id, mint);
+ALTER TABLE ledger_accounts
+    DROP CONSTRAINT ledger_accounts_floor,
+    DROP COLUMN reserved, DROP COLUMN reserved_seq, DROP COLUMN changed_at,
+    ADD CONSTRAINT ledger_accounts_floor CHECK (balance >= 0 OR kind IN ('chain_treasury', 'platform_capital'));
+-- +goose StatementBegin
+CREATE FUNCTION ledger_check_projection() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' OR (NEW.id, NEW.kind, NEW.org_id, NEW.mint) IS DISTINCT FROM (OLD.id, OLD.kind, OLD.org_id, OLD.mint)
+        OR NEW.last_seq <= OLD.last_seq
+        OR NOT EXISTS (SELECT 1 FROM ledger_transfers t
+                       WHERE t.debit_account = NEW.id AND t.debit_seq = NEW.last_seq AND t.debit_balance = NEW.balance
+                       UNION ALL
+                       SELECT 1 FROM ledger_transfers t
+                       WHERE t.credit_account = NEW.id AND t.credit_seq = NEW.last_seq AND t.credit_balance = NEW.balance)
+    THEN
+        RAISE EXCEPTION 'ledger account % changes only by posting', OLD.id
+            USING ERRCODE = 'restrict_violation', CONSTRAINT = 'ledger_immutable';
+    END IF;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER ledger_accounts_projection AFTER UPDATE OR DELETE ON ledger_accounts
+    FOR EACH ROW EXECUTE FUNCTION ledger_check_projection();
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION ledger_problems() RETURNS TABLE (account_id uuid, mint text, problem text) LANGUAGE sql STABLE AS $$
+    WITH postings AS (
+        SELECT t.debit_account AS account_id, t.debit_seq AS seq, t.debit_balance AS stored,
+               CASE WHEN a.kind LIKE 'chain\_%' THEN t.amount ELSE -t.amount END AS delta
+        FROM ledger_transfers t JOIN ledger_accounts a ON a.id = t.debit_account
+        UNION ALL
+        SELECT t.credit_account, t.credit_seq, t.credit_balance,
+               CASE WHEN a.kind LIKE 'chain\_%' THEN -t.amount ELSE t.amount END
+        FROM ledger_transfers t JOIN ledger_accounts a ON a.id = t.credit_account
+    ), replayed AS (
+        SELECT p.*, sum(p.delta) OVER w AS balance, row_number() OVER w AS place
+        FROM postings p WINDOW w AS (PARTITION BY p.account_id ORDER BY p.seq)
+    ), totals AS (
+        SELECT r.account_id, sum(r.delta) AS balance, max(r.seq) AS last_seq FROM replayed r GROUP BY r.account_id
+    )
+    SELECT r.account_id, a.mint,
+           format('transfer %s of %s leaves %s, its record says %s', r.seq, a.kind, r.balance, r.stored)
+    FROM replayed r JOIN ledger_accounts a ON a.id = r.account_id
+    WHERE r.balance <> r.stored OR r.place <> r.seq
+    UNION ALL
+    SELECT a.id, a.mint, format('%s has balance %s after %s transfers, replay gives %s after %s',
+                                a.kind, a.balance, a.last_seq, coalesce(t.balance, 0), coalesce(t.last_seq, 0))
+    FROM ledger_accounts a LEFT JOIN totals t ON t.account_id = a.id
+    WHERE a.balance <> coalesce(t.balance, 0) OR a.last_seq <> coalesce(t.last_seq, 0)
+    UNION ALL
+    SELECT NULL, a.mint, format('all accounts together come to %s instead of zero',
+                                sum(CASE WHEN a.kind LIKE 'chain\_%' THEN a.balance ELSE -a.balance END))
+    FROM ledger_accounts a GROUP BY a.mint
+    HAVING sum(CASE WHEN a.kind LIKE 'chain\_%' THEN a.balance ELSE -a.balance END) <> 0
+    UNION ALL
+    SELECT NULL, e.mint, format('entry %s (%s) has no transfers', e.id, e.key)
+    FROM ledger_entries e WHERE NOT EXISTS (SELECT 1 FROM ledger_transfers t WHERE t.entry_id = e.id)
+$$;
+-- +goose StatementEnd
+DROP FUNCTION ledger_is_asset;
