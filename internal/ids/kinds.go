@@ -191,3 +191,27 @@ type maintenanceKind struct{}
 
 // Prefix implements Kind.
 func (maintenanceKind) Prefix() string { return "mw" }
+
+// Sweep identifies the movement of a customer's deposit into the treasury.
+type Sweep = ID[sweepKind]
+
+type sweepKind struct{}
+
+// Prefix implements Kind.
+func (sweepKind) Prefix() string { return "swp" }
+
+// PayoutRun identifies one drafting of everything payable.
+type PayoutRun = ID[payoutRunKind]
+
+type payoutRunKind struct{}
+
+// Prefix implements Kind.
+func (payoutRunKind) Prefix() string { return "prun" }
+
+// Withdrawal identifies money on its way back to a customer's wallet.
+type Withdrawal = ID[withdrawalKind]
+
+type withdrawalKind struct{}
+
+// Prefix implements Kind.
+func (withdrawalKind) Prefix() string { return "wd" }

@@ -121,7 +121,7 @@ func (c *Chain) Policy() signer.Policy {
 	return signer.Policy{
 		Mint: c.Mint, TokenProgram: chain.TokenProgram, Decimals: Decimals, Nonces: c.Nonces,
 		MaxPayoutsPerBatch: policyMaxPayouts, MaxBaseUnitsPerBatch: policyBatchLimit, MaxBaseUnitsPerDay: policyDayLimit,
-		MaxPriorityFee: policyPriorityFee,
+		MaxPriorityFee: policyPriorityFee, MaxBaseUnitsPerSweep: policyBatchLimit, MaxBaseUnitsSweptPerDay: policyDayLimit,
 	}
 }
 

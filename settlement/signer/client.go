@@ -52,9 +52,47 @@ func (c *Client) DepositAddress(ctx context.Context, org ids.Org) (solana.Public
 
 // Sign returns the treasury's signature of a message that pays a batch. A *Refusal names the rule against it.
 func (c *Client) Sign(ctx context.Context, message []byte, batch Batch) (solana.Signature, error) {
+	signatures, err := c.one(ctx, request{Message: message, Batch: &batch}, 1)
+	if err != nil {
+		return solana.Signature{}, err
+	}
+	return signatures[0], nil
+}
+
+// Cancel returns the treasury's signature of a message that consumes the nonce value of a batch and moves nothing. It is given
+// whether or not the batch's own message was signed: at most one of the two lands. A *Refusal names the rule against it.
+func (c *Client) Cancel(ctx context.Context, message []byte, batch ids.Batch) (solana.Signature, error) {
+	signatures, err := c.one(ctx, request{Message: message, Cancel: batch}, 1)
+	if err != nil {
+		return solana.Signature{}, err
+	}
+	return signatures[0], nil
+}
+
+// Sweep returns the signatures of a message that moves a deposit to the treasury, in the order in which the transaction has them:
+// the treasury's, and the deposit wallet's. A *Refusal names the rule against it.
+func (c *Client) Sweep(ctx context.Context, message []byte, sweep Sweep) ([2]solana.Signature, error) {
+	signatures, err := c.one(ctx, request{Message: message, Sweep: &sweep}, 2)
+	if err != nil {
+		return [2]solana.Signature{}, err
+	}
+	return [2]solana.Signature(signatures), nil
+}
+
+func (c *Client) one(ctx context.Context, r request, signatures int) ([]solana.Signature, error) {
 	var answer signResponse
-	err := c.call(ctx, http.MethodPost, pathSign, signRequest{Message: message, Batch: batch}, &answer)
-	return answer.Signature, err
+	if err := c.call(ctx, http.MethodPost, pathSign, signRequest{Requests: []request{r}}, &answer); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(answer.Answers) != 1:
+		return nil, fmt.Errorf("%w: it gave %d answers to one request", ErrUnavailable, len(answer.Answers))
+	case answer.Answers[0].Refusal != nil:
+		return nil, answer.Answers[0].Refusal
+	case len(answer.Answers[0].Signatures) != signatures:
+		return nil, fmt.Errorf("%w: it gave %d signatures", ErrUnavailable, len(answer.Answers[0].Signatures))
+	}
+	return answer.Answers[0].Signatures, nil
 }
 
 func (c *Client) call(ctx context.Context, method, path string, body, answer any) error {
@@ -89,12 +127,6 @@ func decodeAnswer(status int, text []byte, answer any) error {
 			return fmt.Errorf("%w: its answer cannot be read: %w", ErrUnavailable, err)
 		}
 		return nil
-	case http.StatusUnprocessableEntity:
-		refusal := &Refusal{}
-		if err := json.Unmarshal(text, refusal); err != nil || refusal.Rule == "" {
-			return fmt.Errorf("%w: its refusal cannot be read", ErrUnavailable)
-		}
-		return refusal
 	default:
 		var problem failure
 		_ = json.Unmarshal(text, &problem) // an empty message is shown as such

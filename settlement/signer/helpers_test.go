@@ -30,7 +30,7 @@ func newBench(t *testing.T) *bench {
 		},
 		policy: Policy{
 			Mint: randomKey(t), TokenProgram: solana.TokenProgramID, Decimals: 6, Nonces: []solana.PublicKey{randomKey(t), randomKey(t)},
-			MaxPayoutsPerBatch: 56, MaxBaseUnitsPerBatch: 1_000_000, MaxBaseUnitsPerDay: 2_000_000, MaxPriorityFee: 1_000,
+			MaxPayoutsPerBatch: 56, MaxBaseUnitsPerBatch: 1_000_000, MaxBaseUnitsPerDay: 2_000_000, MaxPriorityFee: 1_000, MaxBaseUnitsPerSweep: 500_000, MaxBaseUnitsSweptPerDay: 1_000_000,
 		},
 		clock: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC),
 	}
@@ -148,4 +148,46 @@ func randomKey(t *testing.T) solana.PublicKey {
 		t.Fatal(err)
 	}
 	return key.PublicKey()
+}
+
+// ask asks a vault as the server does.
+func ask(t *testing.T, v *vault, r request) ([]solana.Signature, error) {
+	t.Helper()
+	answers, err := v.sign(t.Context(), []request{r})
+	switch {
+	case err != nil:
+		return nil, err
+	case answers[0].Refusal != nil:
+		return nil, answers[0].Refusal
+	default:
+		return answers[0].Signatures, nil
+	}
+}
+
+func signBatch(t *testing.T, v *vault, message []byte, batch Batch) (solana.Signature, error) {
+	t.Helper()
+	signatures, err := ask(t, v, request{Message: message, Batch: &batch})
+	if err != nil {
+		return solana.Signature{}, err
+	}
+	return signatures[0], nil
+}
+
+// advance begins a draft that only consumes a nonce value.
+func (b *bench) advance(t *testing.T) *draft {
+	t.Helper()
+	d := b.draft(t, b.batch(t))
+	d.instructions = d.instructions[:1]
+	return d
+}
+
+func (b *bench) sweep(t *testing.T, v *vault, amount uint64) (*draft, Sweep) {
+	t.Helper()
+	sweep := Sweep{ID: ids.New[ids.Sweep](), Org: ids.New[ids.Org](), Amount: amount}
+	wallet := v.keys.deposit(sweep.Org)
+	d := b.advance(t)
+	d.add(solana.TokenProgramID, append(binary.LittleEndian.AppendUint64([]byte{12}, amount), b.policy.Decimals),
+		solana.Meta(b.tokenAccount(t, wallet)).WRITE(), solana.Meta(b.policy.Mint), solana.Meta(b.tokenAccount(t, b.treasury)).WRITE(),
+		solana.Meta(wallet).SIGNER())
+	return d, sweep
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -25,21 +26,57 @@ const (
 	dayWindow      = 24 * time.Hour
 )
 
-// record is one signature that was given. Records are only ever appended.
+// Kinds of records. Batches came first, and have none.
+const (
+	kindBatch  = ""
+	kindCancel = "cancel"
+	kindSweep  = "sweep"
+)
+
+// record is one message that was allowed. Records are only ever appended, each before its message is signed.
 type record struct {
 	At           time.Time        `json:"at"`
-	Batch        ids.Batch        `json:"batch"`
+	Kind         string           `json:"kind,omitempty"`
+	Batch        ids.Batch        `json:"batch,omitzero"`
 	Request      []byte           `json:"request_sha256"`
 	NonceAccount solana.PublicKey `json:"nonce_account"`
 	NonceValue   solana.Hash      `json:"nonce_value"`
 	Total        uint64           `json:"total"`
-	Payouts      []Payout         `json:"payouts"`
-	Signature    solana.Signature `json:"signature"`
+	Payouts      []Payout         `json:"payouts,omitempty"`
+	Sweep        *Sweep           `json:"sweep,omitempty"`
+}
+
+func (r *record) nonce() nonceUse { return nonceUse{r.NonceAccount, r.NonceValue} }
+
+// owner is what the record's nonce value is used for.
+func (r *record) owner() string {
+	if r.Kind == kindSweep {
+		return r.Sweep.ID.String()
+	}
+	return r.Batch.String()
+}
+
+// valid asserts what remember relies on.
+func (r *record) valid() bool {
+	switch r.Kind {
+	case kindBatch, kindCancel:
+		return !r.Batch.IsZero()
+	case kindSweep:
+		return r.Sweep != nil
+	default:
+		return false
+	}
 }
 
 type nonceUse struct {
 	account solana.PublicKey
 	value   solana.Hash
+}
+
+// signed is what is known of a batch or sweep that was signed.
+type signed struct {
+	request []byte
+	nonce   nonceUse
 }
 
 // journal is the file of records and what they amount to. Its lines are "<sha256> <json>\n", where the hash covers the hash of
@@ -50,8 +87,10 @@ type journal struct {
 	last   [sha256.Size]byte // hash of the last line
 	broken error             // set when the file's end is uncertain: nothing is signed any more
 
-	batches  map[ids.Batch]*record
-	nonces   map[nonceUse]ids.Batch
+	batches  map[ids.Batch]signed
+	sweeps   map[ids.Sweep]signed
+	cancels  map[nonceUse][][]byte // requests
+	nonces   map[nonceUse]string   // the batch or sweep that may consume it
 	payouts  map[ids.Payout]ids.Batch
 	sequence map[ids.Org]uint64
 	recent   []*record // of the last 24 hours, oldest first
@@ -69,8 +108,8 @@ func openJournal(dir string) (*journal, error) {
 		return nil, fmt.Errorf("open signer journal: %w", err)
 	}
 	j := &journal{
-		file: file, batches: map[ids.Batch]*record{}, nonces: map[nonceUse]ids.Batch{},
-		payouts: map[ids.Payout]ids.Batch{}, sequence: map[ids.Org]uint64{},
+		file: file, batches: map[ids.Batch]signed{}, sweeps: map[ids.Sweep]signed{}, cancels: map[nonceUse][][]byte{},
+		nonces: map[nonceUse]string{}, payouts: map[ids.Payout]ids.Batch{}, sequence: map[ids.Org]uint64{},
 	}
 	if err := errors.Join(lockFile(file), syncDir(dir)); err != nil {
 		_ = file.Close()
@@ -125,7 +164,7 @@ func (j *journal) dropTail(tail int) error {
 
 func (j *journal) decode(line []byte) (*record, [sha256.Size]byte, error) {
 	sum, text, found := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
-	hash := j.hash(text)
+	hash := chain(j.last, text)
 	if !found || string(sum) != hex.EncodeToString(hash[:]) {
 		return nil, hash, errors.New("its hash does not match")
 	}
@@ -133,76 +172,161 @@ func (j *journal) decode(line []byte) (*record, [sha256.Size]byte, error) {
 	if err := json.Unmarshal(text, &entry); err != nil {
 		return nil, hash, err
 	}
+	if !entry.valid() {
+		return nil, hash, fmt.Errorf("it is of an unknown kind %q", entry.Kind)
+	}
 	return &entry, hash, nil
 }
 
-// hash chains a record's text to the line before.
-func (j *journal) hash(text []byte) [sha256.Size]byte {
-	return sha256.Sum256(append(j.last[:], text...))
+// chain hashes a record's text together with the hash of the line before.
+func chain(last [sha256.Size]byte, text []byte) [sha256.Size]byte {
+	return sha256.Sum256(append(last[:], text...))
 }
 
-// append writes a record and returns once it is on disk. If it cannot, the file is cut back to what it was; if that fails too,
-// the journal is broken.
-func (j *journal) append(entry *record) error {
-	if j.broken != nil {
-		return j.broken
+// append writes records, which remember was told of, and returns once they are on disk. If it cannot, the file is cut back to what
+// it was and the records are forgotten; if that fails too, the journal is broken.
+func (j *journal) append(entries []*record) error {
+	err := j.broken
+	var lines []byte
+	last := j.last
+	for _, entry := range entries {
+		if err == nil {
+			lines, last, err = appendLine(lines, last, entry)
+		}
 	}
-	text, err := json.Marshal(entry)
+	if err == nil {
+		err = j.write(lines)
+	}
 	if err != nil {
+		for _, entry := range slices.Backward(entries) {
+			j.forget(entry)
+		}
 		return fmt.Errorf("write signer journal: %w", err)
 	}
-	hash := j.hash(text)
-	line := append([]byte(hex.EncodeToString(hash[:])+" "), text...)
-	line = append(line, '\n')
-	if len(line) > maxRecordBytes {
-		return fmt.Errorf("write signer journal: a record of %d bytes is too long", len(line))
+	j.last = last
+	return nil
+}
+
+func appendLine(lines []byte, last [sha256.Size]byte, entry *record) ([]byte, [sha256.Size]byte, error) {
+	text, err := json.Marshal(entry)
+	if err != nil {
+		return lines, last, err
 	}
-	_, err = j.file.WriteAt(line, j.length)
-	if err == nil {
-		// After a failed sync the kernel may have dropped the pages: what the disk holds is not known, so that is final.
-		if err = j.file.Sync(); err != nil {
-			j.broken = fmt.Errorf("write signer journal: %w", err)
-			return j.broken
-		}
-		j.length += int64(len(line))
-		j.last = hash
-		j.remember(entry)
+	if n := hex.EncodedLen(sha256.Size) + len(text) + 2; n > maxRecordBytes {
+		return lines, last, fmt.Errorf("a record of %d bytes is too long", n)
+	}
+	hash := chain(last, text)
+	lines = append(hex.AppendEncode(lines, hash[:]), ' ')
+	return append(append(lines, text...), '\n'), hash, nil
+}
+
+func (j *journal) write(lines []byte) error {
+	if len(lines) == 0 {
 		return nil
 	}
-	if cut := errors.Join(j.file.Truncate(j.length), j.file.Sync()); cut != nil {
-		j.broken = fmt.Errorf("write signer journal: %w", errors.Join(err, cut))
+	if _, err := j.file.WriteAt(lines, j.length); err != nil {
+		if cut := errors.Join(j.file.Truncate(j.length), j.file.Sync()); cut != nil {
+			j.broken = errors.Join(err, cut)
+		}
+		return err
 	}
-	return fmt.Errorf("write signer journal: %w", err)
+	// After a failed sync the kernel may have dropped the pages: what the disk holds is not known, so that is final.
+	if err := j.file.Sync(); err != nil {
+		j.broken = err
+		return err
+	}
+	j.length += int64(len(lines))
+	return nil
 }
 
 func (j *journal) remember(entry *record) {
-	j.batches[entry.Batch] = entry
-	j.nonces[nonceUse{entry.NonceAccount, entry.NonceValue}] = entry.Batch
-	for _, payout := range entry.Payouts {
-		j.payouts[payout.ID] = entry.Batch
-		j.sequence[payout.Payee] = payout.Sequence
+	nonce := entry.nonce()
+	j.nonces[nonce] = entry.owner()
+	switch entry.Kind {
+	case kindCancel:
+		j.cancels[nonce] = append(j.cancels[nonce], entry.Request)
+		return
+	case kindSweep:
+		j.sweeps[entry.Sweep.ID] = signed{entry.Request, nonce}
+	default:
+		j.batches[entry.Batch] = signed{entry.Request, nonce}
+		for _, payout := range entry.Payouts {
+			j.payouts[payout.ID] = entry.Batch
+			j.sequence[payout.Payee] = payout.Sequence
+		}
 	}
 	j.recent = append(j.recent, entry)
 }
 
-// signedSince sums what was signed after a time. A clock that was set back does not free anything: records from its future count.
-func (j *journal) signedSince(start time.Time) uint64 {
+// forget undoes the last remember.
+func (j *journal) forget(entry *record) {
+	nonce := entry.nonce()
+	switch entry.Kind {
+	case kindCancel:
+		j.cancels[nonce] = j.cancels[nonce][:len(j.cancels[nonce])-1]
+	case kindSweep:
+		delete(j.sweeps, entry.Sweep.ID)
+	default:
+		delete(j.batches, entry.Batch)
+		for _, payout := range entry.Payouts {
+			delete(j.payouts, payout.ID)
+			j.sequence[payout.Payee] = payout.Sequence - 1
+		}
+	}
+	if entry.Kind != kindCancel {
+		j.recent = j.recent[:len(j.recent)-1]
+	}
+	if _, batch := j.batches[entry.Batch]; len(j.cancels[nonce]) == 0 && !batch {
+		delete(j.nonces, nonce)
+	}
+}
+
+// signedSince sums what was signed of a kind after a time. A clock that was set back does not free anything: records from its
+// future count.
+func (j *journal) signedSince(kind string, start time.Time) uint64 {
 	for len(j.recent) > 0 && !j.recent[0].At.After(start) {
 		j.recent = j.recent[1:]
 	}
 	var total uint64
 	for _, entry := range j.recent {
-		total += entry.Total
+		if entry.Kind == kind {
+			total += entry.Total
+		}
 	}
 	return total
 }
 
-// conflicts compares a new request with what was signed before.
-func (j *journal) conflicts(batch Batch, nonce nonceUse) *Refusal {
-	if other, used := j.nonces[nonce]; used {
-		return refuse(RuleNonceUsed, "the nonce %s with the value %s was signed for %s", nonce.account, nonce.value, other)
+// known reports whether exactly this was signed before.
+func (j *journal) known(entry *record) bool {
+	switch entry.Kind {
+	case kindCancel:
+		return slices.ContainsFunc(j.cancels[entry.nonce()], func(request []byte) bool { return bytes.Equal(request, entry.Request) })
+	case kindSweep:
+		return bytes.Equal(j.sweeps[entry.Sweep.ID].request, entry.Request)
+	default:
+		return bytes.Equal(j.batches[entry.Batch].request, entry.Request)
 	}
-	for _, payout := range batch.Payouts {
+}
+
+// conflicts compares a new record with what was signed before.
+func (j *journal) conflicts(entry *record) *Refusal {
+	nonce := entry.nonce()
+	if owner, used := j.nonces[nonce]; used && owner != entry.owner() {
+		return refuse(RuleNonceUsed, "the nonce %s with the value %s was signed for %s", nonce.account, nonce.value, owner)
+	}
+	switch entry.Kind {
+	case kindCancel:
+		return j.cancelConflicts(entry)
+	case kindSweep:
+		if _, swept := j.sweeps[entry.Sweep.ID]; swept {
+			return refuse(RuleBatchChanged, "%s was signed before with other content", entry.Sweep.ID)
+		}
+		return nil
+	}
+	if _, before := j.batches[entry.Batch]; before {
+		return refuse(RuleBatchChanged, "%s was signed before with other content", entry.Batch)
+	}
+	for _, payout := range entry.Payouts {
 		if other, signed := j.payouts[payout.ID]; signed {
 			return refuse(RulePayoutSigned, "%s was signed in %s", payout.ID, other)
 		}
@@ -212,4 +336,23 @@ func (j *journal) conflicts(batch Batch, nonce nonceUse) *Refusal {
 		}
 	}
 	return nil
+}
+
+// cancelConflicts lets a batch be cancelled on the nonce value that it was signed on, and on no other: of the two messages at most
+// one lands.
+func (j *journal) cancelConflicts(entry *record) *Refusal {
+	nonce := entry.nonce()
+	if batch, known := j.batches[entry.Batch]; known && batch.nonce != nonce {
+		return refuse(RuleNonceUsed, "%s was signed on the nonce %s with the value %s, and is cancelled there only", entry.Batch,
+			batch.nonce.account, batch.nonce.value)
+	}
+	if len(j.cancels[nonce]) >= maxCancelsPerNonceValue {
+		return refuse(RuleNonceUsed, "%s was cancelled %d times on this nonce value", entry.Batch, maxCancelsPerNonceValue)
+	}
+	return nil
+}
+
+func (j *journal) has(batch ids.Batch) bool {
+	_, signed := j.batches[batch]
+	return signed
 }

@@ -17,7 +17,7 @@ func (b *bench) signed(t *testing.T, v *vault, amounts ...uint64) ([]byte, Batch
 	t.Helper()
 	batch := b.batch(t, amounts...)
 	message := b.draft(t, batch).bytes(t)
-	if _, err := v.sign(message, batch); err != nil {
+	if _, err := signBatch(t, v, message, batch); err != nil {
 		t.Fatal(err)
 	}
 	return message, batch
@@ -30,7 +30,7 @@ func TestJournalRemembersAcrossRestarts(t *testing.T) {
 	b := newBench(t)
 	v := b.vault(t)
 	message, batch := b.signed(t, v, 5, 7)
-	before, err := v.sign(message, batch)
+	before, err := signBatch(t, v, message, batch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,12 +38,12 @@ func TestJournalRemembersAcrossRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	v = b.vault(t)
-	after, err := v.sign(message, batch)
+	after, err := signBatch(t, v, message, batch)
 	if err != nil || after != before {
 		t.Fatalf("after a restart: %v, %v; want %v", after, err, before)
 	}
 	repeat := Batch{ID: batch.ID, Payouts: batch.Payouts[:1]}
-	_, err = v.sign(message, repeat)
+	_, err = signBatch(t, v, message, repeat)
 	wantRule(t, err, RuleBatchChanged)
 }
 
@@ -69,7 +69,7 @@ func TestJournalDropsAnUnfinishedLastRecordAndNoOther(t *testing.T) {
 		if len(v.journal.batches) != 1 {
 			t.Fatalf("cut at %d: %d batches are known, want 1", cut, len(v.journal.batches))
 		}
-		if _, err := v.sign(message, batch); err != nil { // it was never answered, so it may be signed
+		if _, err := signBatch(t, v, message, batch); err != nil { // it was never answered, so it may be signed
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
 		if err := v.journal.close(); err != nil {
@@ -128,7 +128,7 @@ func TestNothingIsSignedWhenTheJournalCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	batch := b.batch(t, 1)
-	signature, err := v.sign(b.draft(t, batch).bytes(t), batch)
+	signature, err := signBatch(t, v, b.draft(t, batch).bytes(t), batch)
 	var refusal *Refusal
 	if err == nil || errors.As(err, &refusal) || !signature.IsZero() {
 		t.Fatalf("got %v, %v; want an error of the journal and no signature", signature, err)

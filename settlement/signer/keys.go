@@ -79,11 +79,14 @@ func (k *keys) address() solana.PublicKey {
 }
 
 func (k *keys) deposit(org ids.Org) solana.PublicKey {
+	return solana.PublicKeyFromBytes(k.depositKey(org)[ed25519.SeedSize:])
+}
+
+func (k *keys) depositKey(org ids.Org) ed25519.PrivateKey {
 	mac := hmac.New(sha512.New, k.depositSeed)
 	mac.Write([]byte(depositDomain))
 	mac.Write(org[:])
-	private := ed25519.NewKeyFromSeed(mac.Sum(nil)[:ed25519.SeedSize])
-	return solana.PublicKeyFromBytes(private[ed25519.SeedSize:])
+	return ed25519.NewKeyFromSeed(mac.Sum(nil)[:ed25519.SeedSize])
 }
 
 // readPrivate reads a small file that only its owner, the present user, may read.

@@ -23,6 +23,11 @@ type Policy struct {
 	MaxBaseUnitsPerBatch uint64 `json:"max_base_units_per_batch"`
 	MaxBaseUnitsPerDay   uint64 `json:"max_base_units_per_day"` // in any 24 hours
 	MaxPriorityFee       uint64 `json:"max_priority_fee_lamports"`
+
+	// What may be moved from customers' deposit wallets to the treasury. It is not part of the caps on payouts; without caps of its
+	// own nothing is swept.
+	MaxBaseUnitsPerSweep    uint64 `json:"max_base_units_per_sweep"`
+	MaxBaseUnitsSweptPerDay uint64 `json:"max_base_units_swept_per_day"` // in any 24 hours
 }
 
 // Validate names the first thing that is wrong.
@@ -40,6 +45,10 @@ func (p Policy) Validate() error {
 		return fmt.Errorf("max_base_units_per_batch and max_base_units_per_day must be 1 to %d", int64(math.MaxInt64))
 	case p.MaxBaseUnitsPerDay < p.MaxBaseUnitsPerBatch:
 		return fmt.Errorf("max_base_units_per_day must not be less than max_base_units_per_batch")
+	case p.MaxBaseUnitsSweptPerDay > math.MaxInt64:
+		return fmt.Errorf("max_base_units_swept_per_day must be at most %d", int64(math.MaxInt64))
+	case p.MaxBaseUnitsSweptPerDay < p.MaxBaseUnitsPerSweep:
+		return fmt.Errorf("max_base_units_swept_per_day must not be less than max_base_units_per_sweep")
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package signer
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -171,19 +170,32 @@ func (h *handler) sign(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusBadRequest, failure{"the request is not what the signer reads: " + err.Error()})
 		return
 	}
-	signature, err := h.vault.sign(request.Message, request.Batch)
-	var refusal *Refusal
-	switch {
-	case err == nil:
-		h.log.InfoContext(r.Context(), "signed", "batch_id", request.Batch.ID, "signature", signature)
-		reply(w, http.StatusOK, signResponse{Signature: signature})
-	case errors.As(err, &refusal):
-		h.log.WarnContext(r.Context(), "refused", "batch_id", request.Batch.ID, "rule", refusal.Rule, "reason", refusal.Message)
-		reply(w, http.StatusUnprocessableEntity, refusal)
-	default:
-		h.log.ErrorContext(r.Context(), "cannot sign", "batch_id", request.Batch.ID, "error", err)
-		reply(w, http.StatusInternalServerError, failure{"the signer cannot write its journal"})
+	if n := len(request.Requests); n == 0 || n > maxRequests {
+		reply(w, http.StatusBadRequest, failure{fmt.Sprintf("a call has 1 to %d requests, this has %d", maxRequests, n)})
+		return
 	}
+	answers, err := h.vault.sign(r.Context(), request.Requests)
+	if err != nil {
+		h.log.ErrorContext(r.Context(), "cannot sign", "requests", len(request.Requests), "error", err)
+		reply(w, http.StatusInternalServerError, failure{"the signer cannot write its journal, or reach its key"})
+		return
+	}
+	for i, answer := range answers {
+		h.report(r.Context(), &request.Requests[i], answer)
+	}
+	reply(w, http.StatusOK, signResponse{Answers: answers})
+}
+
+func (h *handler) report(ctx context.Context, r *request, answer Answer) {
+	log := h.log.With("kind", r.kind())
+	if id := r.id(); id != "" {
+		log = log.With("batch_id", id)
+	}
+	if answer.Refusal != nil {
+		log.WarnContext(ctx, "refused", "rule", answer.Refusal.Rule, "reason", answer.Refusal.Message)
+		return
+	}
+	log.InfoContext(ctx, "signed", "signature", answer.Signatures[0])
 }
 
 func reply(w http.ResponseWriter, status int, body any) {

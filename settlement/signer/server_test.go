@@ -107,9 +107,11 @@ func TestSocketIsPrivateAndBodiesAreBounded(t *testing.T) {
 	}}
 	defer transport.CloseIdleConnections()
 	for body, status := range map[string]int{
-		`{"message":"` + strings.Repeat("A", maxRequestBytes) + `"}`: http.StatusBadRequest,
-		`{"unknown":1}`: http.StatusBadRequest,
-		`{"message":"AA==","batch":{"id":"","payouts":[]}}`: http.StatusUnprocessableEntity,
+		`{"requests":[{"message":"` + strings.Repeat("A", maxRequestBytes) + `"}]}`: http.StatusBadRequest,
+		`{"unknown":1}`:   http.StatusBadRequest,
+		`{"requests":[]}`: http.StatusBadRequest,
+		`{"requests":[` + strings.Repeat(`{"message":"AA=="},`, maxRequests) + `{"message":"AA=="}]}`: http.StatusBadRequest,
+		`{"requests":[{"message":"AA==","batch":{"id":"","payouts":[]}}]}`:                            http.StatusOK, // and a refusal
 	} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://signer"+pathSign, strings.NewReader(body))
 		if err != nil {

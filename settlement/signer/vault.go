@@ -1,18 +1,20 @@
 package signer
 
 import (
-	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/gagliardetto/solana-go"
+	"golang.org/x/sync/errgroup"
 )
 
-// vault decides and signs. All decisions are taken one after another under its lock.
+// vault decides and signs. What depends on earlier signatures is decided under its lock, one request after another.
 type vault struct {
 	keys   *keys
 	policy Policy
@@ -31,51 +33,138 @@ func newVault(k *keys, policy Policy, j *journal, now func() time.Time) (*vault,
 	return &vault{keys: k, policy: policy, source: source, journal: j, now: now}, nil
 }
 
-// sign returns the treasury's signature of a message, a *Refusal, or an error of the journal. The signature is in the journal,
-// on disk, before it is returned.
-func (v *vault) sign(message []byte, batch Batch) (solana.Signature, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	request, err := hashRequest(message, batch)
-	if err != nil {
-		return solana.Signature{}, err
-	}
-	if before := v.journal.batches[batch.ID]; before != nil {
-		if !bytes.Equal(before.Request, request) {
-			return solana.Signature{}, refuse(RuleBatchChanged, "%s was signed before with other content", batch.ID)
-		}
-		return before.Signature, nil
-	}
-	parsed, refusal := parse(message)
-	if refusal != nil {
-		return solana.Signature{}, refusal
-	}
-	c := checker{policy: v.policy, treasury: v.keys.address(), source: v.source, batch: batch}
-	does, refusal := c.check(parsed)
-	if refusal != nil {
-		return solana.Signature{}, refusal
-	}
-	if refusal := v.journal.conflicts(batch, nonceUse{does.nonceAccount, does.nonceValue}); refusal != nil {
-		return solana.Signature{}, refusal
-	}
-	now := v.now().UTC()
-	if before := v.journal.signedSince(now.Add(-dayWindow)); before+does.total > v.policy.MaxBaseUnitsPerDay {
-		return solana.Signature{}, refuse(RuleDayCap, "%d base units were signed in 24 hours, and %d more would pass the cap of %d",
-			before, does.total, v.policy.MaxBaseUnitsPerDay)
-	}
-	signature := solana.SignatureFromBytes(ed25519.Sign(v.keys.treasury, message))
-	err = v.journal.append(&record{
-		At: now, Batch: batch.ID, Request: request, NonceAccount: does.nonceAccount, NonceValue: does.nonceValue,
-		Total: does.total, Payouts: batch.Payouts, Signature: signature,
-	})
-	if err != nil {
-		return solana.Signature{}, err
-	}
-	return signature, nil
+// judgement is what is known of a request without its history.
+type judgement struct {
+	entry   *record
+	refusal *Refusal
 }
 
-func hashRequest(message []byte, batch Batch) ([]byte, error) {
-	text, err := json.Marshal(signRequest{Message: message, Batch: batch})
+// sign answers requests, each with signatures or a refusal. They are in the journal, on disk, before anything is signed. An error
+// is one of the journal or of the keys; asking again is safe.
+func (v *vault) sign(ctx context.Context, requests []request) ([]Answer, error) {
+	judged := make([]judgement, len(requests))
+	if err := atOnce(ctx, len(requests), func(_ context.Context, i int) (err error) {
+		judged[i], err = v.judge(&requests[i])
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	answers, err := v.record(judged)
+	if err != nil {
+		return nil, err
+	}
+	err = atOnce(ctx, len(requests), func(_ context.Context, i int) (err error) {
+		if answers[i].Refusal == nil {
+			answers[i].Signatures, err = v.signatures(&requests[i])
+		}
+		return err
+	})
+	return answers, err
+}
+
+func atOnce(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range n {
+		group.Go(func() error { return do(groupCtx, i) })
+	}
+	return group.Wait()
+}
+
+// judge compares a message with the policy and with what it is said to do.
+func (v *vault) judge(r *request) (judgement, error) {
+	hash, err := r.hash()
+	if err != nil {
+		return judgement{}, err
+	}
+	entry := &record{Request: hash}
+	common := frame{rules: rules{policy: v.policy, treasury: v.keys.address(), source: v.source}}
+	var check func(*message) (checked, *Refusal)
+	switch {
+	case r.said() != 1:
+		return judgement{entry, refuse(RuleMalformed, "a request is for one of a batch, a cancellation and a sweep")}, nil
+	case r.Batch != nil:
+		entry.Batch, entry.Payouts = r.Batch.ID, r.Batch.Payouts
+		check = (&payoutChecker{frame: common, batch: *r.Batch}).check
+	case r.Sweep != nil:
+		entry.Kind, entry.Sweep = kindSweep, r.Sweep
+		check = (&sweepChecker{frame: common, sweep: *r.Sweep, deposit: v.keys.deposit(r.Sweep.Org)}).check
+	default:
+		entry.Kind, entry.Batch = kindCancel, r.Cancel
+		check = (&cancelChecker{frame: common, batch: r.Cancel}).check
+	}
+	parsed, refusal := parse(r.Message)
+	if refusal != nil {
+		return judgement{entry, refusal}, nil
+	}
+	does, refusal := check(parsed)
+	entry.NonceAccount, entry.NonceValue, entry.Total = does.nonce.account, does.nonce.value, does.total
+	return judgement{entry, refusal}, nil
+}
+
+// record decides by what was signed before, and puts what is new into the journal.
+func (v *vault) record(judged []judgement) ([]Answer, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	answers := make([]Answer, len(judged))
+	var fresh []*record
+	now := v.now().UTC()
+	for i, j := range judged {
+		if j.entry.valid() && v.journal.known(j.entry) {
+			continue
+		}
+		refusal := j.refusal
+		if refusal == nil {
+			refusal = v.journal.conflicts(j.entry)
+		} else if j.entry.Kind == kindBatch && v.journal.has(j.entry.Batch) {
+			refusal = refuse(RuleBatchChanged, "%s was signed before with other content", j.entry.Batch)
+		}
+		if refusal == nil {
+			j.entry.At = now
+			refusal = v.capped(j.entry)
+		}
+		if answers[i].Refusal = refusal; refusal == nil {
+			v.journal.remember(j.entry)
+			fresh = append(fresh, j.entry)
+		}
+	}
+	if err := v.journal.append(fresh); err != nil {
+		return nil, err
+	}
+	return answers, nil
+}
+
+func (v *vault) capped(entry *record) *Refusal {
+	limit, rule := v.policy.MaxBaseUnitsPerDay, RuleDayCap
+	if entry.Kind == kindSweep {
+		limit, rule = v.policy.MaxBaseUnitsSweptPerDay, RuleSweepCap
+	}
+	if before := v.journal.signedSince(entry.Kind, entry.At.Add(-dayWindow)); before+entry.Total > limit {
+		return refuse(rule, "%d base units were signed in 24 hours, and %d more would pass the cap of %d", before, entry.Total, limit)
+	}
+	return nil
+}
+
+// signatures are those that a message needs, in the order of its signers.
+func (v *vault) signatures(r *request) ([]solana.Signature, error) {
+	list := []solana.Signature{solana.SignatureFromBytes(ed25519.Sign(v.keys.treasury, r.Message))}
+	if r.Sweep != nil {
+		list = append(list, solana.SignatureFromBytes(ed25519.Sign(v.keys.depositKey(r.Sweep.Org), r.Message)))
+	}
+	return list, nil
+}
+
+func (r *request) said() (things int) {
+	for _, said := range []bool{r.Batch != nil, !r.Cancel.IsZero(), r.Sweep != nil} {
+		if said {
+			things++
+		}
+	}
+	return things
+}
+
+func (r *request) hash() ([]byte, error) {
+	text, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("hash request: %w", err)
 	}

@@ -1,8 +1,11 @@
 package signer
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,7 +31,7 @@ func TestSignsWhatABatchNeedsInEveryVersion(t *testing.T) {
 				d.add(solana.ComputeBudget, binary.LittleEndian.AppendUint32([]byte{4}, 1<<20))
 			}
 			message := d.bytes(t)
-			signature, err := b.vault(t).sign(message, batch)
+			signature, err := signBatch(t, b.vault(t), message, batch)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,6 +114,15 @@ func TestRefusesByRule(t *testing.T) {
 		"two memos": {RuleMemo, func(_ *testing.T, d *draft, _ *Batch) {
 			d.instructions = append(d.instructions, d.instructions[len(d.instructions)-1])
 		}},
+		"memo with a short root": {RuleMemo, func(_ *testing.T, d *draft, batch *Batch) {
+			d.memo(batch.ID.String() + " " + strings.Repeat("A", 42))
+		}},
+		"memo with a root that is spelled twice": {RuleMemo, func(_ *testing.T, d *draft, batch *Batch) {
+			d.memo(batch.ID.String() + " " + strings.Repeat("A", 42) + "B") // has bits beyond its 32 bytes
+		}},
+		"memo with more than a root": {RuleMemo, func(_ *testing.T, d *draft, batch *Batch) {
+			d.memo(batch.ID.String() + " " + strings.Repeat("A", 43) + " ")
+		}},
 		"memo of another batch":         {RuleMemo, func(_ *testing.T, _ *draft, batch *Batch) { batch.ID = ids.New[ids.Batch]() }},
 		"priority fee above the policy": {RuleFee, func(_ *testing.T, d *draft, _ *Batch) { d.priorityFee = 1_001 }},
 		"unknown compute budget": {RuleInstruction, func(_ *testing.T, d *draft, _ *Batch) {
@@ -141,12 +153,25 @@ func TestRefusesByRule(t *testing.T) {
 			d := b.draft(t, batch)
 			test.tamper(t, d, &batch)
 			v := b.vault(t)
-			_, err := v.sign(d.bytes(t), batch)
+			_, err := signBatch(t, v, d.bytes(t), batch)
 			wantRule(t, err, test.rule)
 			if len(v.journal.batches) != 0 {
 				t.Fatal("a refusal was put into the journal")
 			}
 		})
+	}
+}
+
+func (d *draft) memo(text string) { d.instructions[len(d.instructions)-1].DataBytes = []byte(text) }
+
+func TestMemoMayCarryTheManifestsRoot(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	batch := b.batch(t, 5)
+	d := b.draft(t, batch)
+	d.memo(batch.ID.String() + " " + base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xff}, 32)))
+	if _, err := signBatch(t, b.vault(t), d.bytes(t), batch); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -165,7 +190,7 @@ func TestRefusesMangledBytes(t *testing.T) {
 		"empty": nil, "trailing byte": append(append([]byte{}, good...), 0), "cut short": good[:len(good)-1],
 		"unknown version": append([]byte{0x82}, good[1:]...), "too long": make([]byte, maxMessageBytes+1),
 	} {
-		_, err := v.sign(message, batch)
+		_, err := signBatch(t, v, message, batch)
 		if err == nil {
 			t.Errorf("%s was signed", name)
 			continue
@@ -181,16 +206,16 @@ func TestSameRequestGetsTheSameSignatureAndAnotherIsRefused(t *testing.T) {
 	d := b.draft(t, batch)
 	v := b.vault(t)
 	message := d.bytes(t)
-	first, err := v.sign(message, batch)
+	first, err := signBatch(t, v, message, batch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := v.sign(message, batch)
+	again, err := signBatch(t, v, message, batch)
 	if err != nil || again != first {
 		t.Fatalf("asked again: %v, %v; want %v", again, err, first)
 	}
 	d.nonceValue = solana.Hash(randomKey(t))
-	_, err = v.sign(d.bytes(t), batch)
+	_, err = signBatch(t, v, d.bytes(t), batch)
 	wantRule(t, err, RuleBatchChanged)
 }
 
@@ -200,16 +225,16 @@ func TestSignsANonceValueForOneBatchOnly(t *testing.T) {
 	v := b.vault(t)
 	first := b.batch(t, 5)
 	d := b.draft(t, first)
-	if _, err := v.sign(d.bytes(t), first); err != nil {
+	if _, err := signBatch(t, v, d.bytes(t), first); err != nil {
 		t.Fatal(err)
 	}
 	second := b.batch(t, 5)
 	other := b.draft(t, second)
 	other.nonceValue = d.nonceValue
-	_, err := v.sign(other.bytes(t), second)
+	_, err := signBatch(t, v, other.bytes(t), second)
 	wantRule(t, err, RuleNonceUsed)
 	other.instructions[0].AccountValues[0].PublicKey = b.policy.Nonces[1] // the same value of another nonce is another pin
-	if _, err := v.sign(other.bytes(t), second); err != nil {
+	if _, err := signBatch(t, v, other.bytes(t), second); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -219,12 +244,12 @@ func TestSignsAPayoutOnceWhateverItsBatchNonceAndNumber(t *testing.T) {
 	b := newBench(t)
 	v := b.vault(t)
 	first := b.batch(t, 5)
-	if _, err := v.sign(b.draft(t, first).bytes(t), first); err != nil {
+	if _, err := signBatch(t, v, b.draft(t, first).bytes(t), first); err != nil {
 		t.Fatal(err)
 	}
 	repeat := Batch{ID: ids.New[ids.Batch](), Payouts: []Payout{first.Payouts[0]}}
 	repeat.Payouts[0].Sequence = 2
-	_, err := v.sign(b.draft(t, repeat).bytes(t), repeat)
+	_, err := signBatch(t, v, b.draft(t, repeat).bytes(t), repeat)
 	wantRule(t, err, RulePayoutSigned)
 
 	// What a database that lost the first payout asks for: fresh ids, the same number.
@@ -232,11 +257,11 @@ func TestSignsAPayoutOnceWhateverItsBatchNonceAndNumber(t *testing.T) {
 	rolledBack.Payouts[0].ID = ids.New[ids.Payout]()
 	for range 3 { // no number of retries gets past it
 		rolledBack.ID = ids.New[ids.Batch]()
-		_, err = v.sign(b.draft(t, rolledBack).bytes(t), rolledBack)
+		_, err = signBatch(t, v, b.draft(t, rolledBack).bytes(t), rolledBack)
 		wantRule(t, err, RuleSequence)
 	}
 	rolledBack.Payouts[0].Sequence = 2
-	if _, err := v.sign(b.draft(t, rolledBack).bytes(t), rolledBack); err != nil {
+	if _, err := signBatch(t, v, b.draft(t, rolledBack).bytes(t), rolledBack); err != nil {
 		t.Fatalf("the payee's next payout: %v", err)
 	}
 }
@@ -247,7 +272,7 @@ func TestDayCapCountsTheLast24Hours(t *testing.T) {
 	v := b.vault(t)
 	pay := func(amount uint64) error {
 		batch := b.batch(t, amount)
-		_, err := v.sign(b.draft(t, batch).bytes(t), batch)
+		_, err := signBatch(t, v, b.draft(t, batch).bytes(t), batch)
 		return err
 	}
 	for range 2 {

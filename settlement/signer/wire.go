@@ -1,6 +1,10 @@
 package signer
 
-import "github.com/gagliardetto/solana-go"
+import (
+	"github.com/gagliardetto/solana-go"
+
+	"github.com/muster-gpu/muster/internal/ids"
+)
 
 // Paths of the signer's HTTP interface.
 const (
@@ -8,8 +12,9 @@ const (
 	pathDeposit   = "/v1/deposit-addresses/" // and an organisation id
 	pathSign      = "/v1/signatures"
 
-	maxRequestBytes  = 64 << 10
-	maxResponseBytes = 64 << 10
+	maxRequests      = 128 // in one call
+	maxRequestBytes  = 4 << 20
+	maxResponseBytes = 256 << 10
 )
 
 // Addresses are the public side of the signer's keys and policy.
@@ -25,13 +30,26 @@ type Addresses struct {
 	MaxBaseUnitsPerBatch uint64             `json:"max_base_units_per_batch"`
 }
 
+// request is one message to sign, and what it is said to do: one of the three. Its JSON text is hashed into the journal.
+type request struct {
+	Message []byte    `json:"message"`
+	Batch   *Batch    `json:"batch,omitempty"`
+	Cancel  ids.Batch `json:"cancel,omitzero"`
+	Sweep   *Sweep    `json:"sweep,omitempty"`
+}
+
+// Answer is what the signer says to one of many requests: signatures in the order of the message's signers, or a refusal.
+type Answer struct {
+	Signatures []solana.Signature `json:"signatures,omitempty"`
+	Refusal    *Refusal           `json:"refusal,omitempty"`
+}
+
 type signRequest struct {
-	Message []byte `json:"message"`
-	Batch   Batch  `json:"batch"`
+	Requests []request `json:"requests"`
 }
 
 type signResponse struct {
-	Signature solana.Signature `json:"signature"`
+	Answers []Answer `json:"answers"`
 }
 
 type depositResponse struct {
@@ -40,4 +58,27 @@ type depositResponse struct {
 
 type failure struct {
 	Message string `json:"message"`
+}
+
+// kind and id say what a request is about, for logs.
+func (r *request) kind() string {
+	switch {
+	case r.Batch != nil:
+		return "batch"
+	case r.Sweep != nil:
+		return kindSweep
+	default:
+		return kindCancel
+	}
+}
+
+func (r *request) id() string {
+	switch {
+	case r.Batch != nil:
+		return r.Batch.ID.String()
+	case r.Sweep != nil:
+		return r.Sweep.ID.String()
+	default:
+		return r.Cancel.String()
+	}
 }
