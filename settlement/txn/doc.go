@@ -18,7 +18,7 @@
 // # Invariants
 //
 // The same input gives the same bytes, and they are those of solana-go's builder: accounts are ordered by what they may do and
-// then by address. @solana/kit orders by the address's text instead; where the two orders agree its bytes are the same too. A nonce
+// then by address. @solana/kit orders by the address's text instead; where the two orders agree, its bytes are the same too. A nonce
 // account is never looked up in a table, because the cluster would refuse it there. A message that pays one account twice, does
 // not fit, or has no budget, is an error and not a message.
 //
