@@ -111,6 +111,12 @@ var accessRules = map[string]accessRule{
 	"run-reconciliation":   platformFinance,
 	"get-reconciliation":   platformFinance,
 	"list-suspense":        platformFinance,
+
+	"get-statement":          {roles: engineerFinance, scope: identity.ScopeWallet},
+	"get-focus-export":       {roles: engineerFinance, scope: identity.ScopeWallet},
+	"get-earnings-statement": {roles: ownerFinance, scope: identity.ScopeRead},
+	"list-fees":              platformFinance,
+	"create-fee":             platformFinance,
 }
 
 func (r accessRule) security() []map[string][]string {

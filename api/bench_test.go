@@ -42,6 +42,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/payouts"
 	"github.com/muster-gpu/muster/settlement/reconcile"
 	"github.com/muster-gpu/muster/settlement/signer"
+	"github.com/muster-gpu/muster/settlement/statements"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -145,12 +146,13 @@ func (b *bench) options(log *slog.Logger) Options {
 		Log: log, Registry: prometheus.NewRegistry(), Pool: pool, Seal: box, PublicURL: b.url,
 		Limits:  Limits{SignIn: Limit{1000, 1000}, Address: Limit{10_000, 10_000}, Principal: Limit{10_000, 10_000}},
 		Network: apiv1.Network{Name: "local", Mint: currency.Mint, Symbol: currency.Symbol, Decimals: currency.Decimals}, Currency: currency,
-		Identity: b.identity, Market: market.New(pool, b.hub, census.New(pool, log), book, currency, 500, log), Clusters: cluster.NewService(pool),
+		Identity: b.identity, Market: market.New(pool, b.hub, census.New(pool, log), book, currency, market.FlatFee(500), log), Clusters: cluster.NewService(pool),
 		Fleet: fleet.NewRegistry(pool, currency), JoinTokens: fleet.NewTokens(pool, authority), Ray: proxy,
 		Meter: metering.New(pool, book, time.Hour, log), Deposits: incoming,
 		Payouts:         payouts.New(pool, book, away, keys, payouts.Options{Log: log}),
 		Reconciliations: reconcile.New(pool, book, away, reconcile.Config{Treasury: treasury, CatchUp: incoming.Poll, Interval: time.Hour}, log),
-		Notifications:   b.hub, Faucet: dryFaucet{}, GatewayAddress: "gateway.test:7443", Ready: pool.Ping,
+		Statements:      statements.New(pool, book, log), Fees: statements.NewFees(pool),
+		Notifications: b.hub, Faucet: dryFaucet{}, GatewayAddress: "gateway.test:7443", Ready: pool.Ping,
 		Console: fstest.MapFS{
 			"index.html":                  {Data: []byte("<!doctype html><title>Muster</title>")},
 			"assets/index-Ab3dEf9h.js":    {Data: []byte("console.log('plain')")},

@@ -37,6 +37,7 @@ func (s *Server) describe(local bool) (docsPage, []byte, error) {
 		s.registerLocal()
 	}
 	s.registerFinance()
+	s.registerStatements()
 	spec, err := json.MarshalIndent(s.huma.OpenAPI(), "", "  ")
 	if err != nil {
 		return nil, nil, fmt.Errorf("write the API's description: %w", err)

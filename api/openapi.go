@@ -154,6 +154,7 @@ func describeIDs(registry huma.Registry) {
 	describeID(registry, ids.Reconciliation{})
 	describeID(registry, ids.Bid{})
 	describeID(registry, ids.Maintenance{})
+	describeID(registry, ids.Lease{})
 }
 
 func describeID[K ids.Kind](registry huma.Registry, _ ids.ID[K]) {

@@ -57,6 +57,8 @@ type Options struct {
 	Deposits        Deposits
 	Payouts         Payouts
 	Reconciliations Reconciliations
+	Statements      Statements
+	Fees            Fees
 	Notifications   Notifications
 	Faucet          Faucet // optional: a local network's
 
@@ -121,7 +123,7 @@ func (o Options) check() error {
 		"Identity": o.Identity == nil, "Market": o.Market == nil, "Clusters": o.Clusters == nil, "Fleet": o.Fleet == nil,
 		"JoinTokens": o.JoinTokens == nil, "Ray": o.Ray == nil, "Meter": o.Meter == nil, "Deposits": o.Deposits == nil,
 		"Payouts": o.Payouts == nil, "Reconciliations": o.Reconciliations == nil, "Notifications": o.Notifications == nil,
-		"Ready": o.Ready == nil, "IsDashboard": o.Dashboards != nil && o.IsDashboard == nil,
+		"Statements": o.Statements == nil, "Fees": o.Fees == nil, "Ready": o.Ready == nil, "IsDashboard": o.Dashboards != nil && o.IsDashboard == nil,
 	} {
 		if absent {
 			missing = append(missing, name)

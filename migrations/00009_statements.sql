@@ -34,9 +34,6 @@ JOIN lease_charges lc ON lc.lease_id = m.lease_id
 JOIN leases l ON l.id = m.lease_id
 WINDOW w AS (PARTITION BY m.lease_id ORDER BY m.day);
 
--- Transfers are appended in the order of time, so that this is small and costs next to nothing to write.
-CREATE INDEX ledger_transfers_by_time ON ledger_transfers USING brin (posted_at);
-
 -- The platform's share of what customers pay. The row in force is the latest one of the organisation, or of all where it has none; what
 -- has been quoted and leased has frozen its own.
 CREATE TABLE fee_schedule (
@@ -83,5 +80,4 @@ $$;
 DROP FUNCTION platform_fee;
 DROP TABLE fee_schedule;
 DROP FUNCTION fee_schedule_check;
-DROP INDEX ledger_transfers_by_time;
 DROP TABLE lease_days;

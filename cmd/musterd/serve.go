@@ -38,6 +38,7 @@ import (
 	"github.com/muster-gpu/muster/scheduler/cluster"
 	"github.com/muster-gpu/muster/scheduler/fleet"
 	"github.com/muster-gpu/muster/scheduler/market"
+	"github.com/muster-gpu/muster/scheduler/schedulerdb"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/deposits"
 	"github.com/muster-gpu/muster/settlement/ledger"
@@ -46,6 +47,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/payouts"
 	"github.com/muster-gpu/muster/settlement/reconcile"
 	"github.com/muster-gpu/muster/settlement/signer"
+	"github.com/muster-gpu/muster/settlement/statements"
 	"github.com/muster-gpu/muster/web"
 )
 
@@ -118,6 +120,8 @@ type plane struct {
 	deposits        *deposits.Service
 	payouts         *payouts.Service
 	reconcile       *reconcile.Service
+	statements      *statements.Service
+	fees            *statements.Fees
 
 	parts *lifecycle.Group
 }
@@ -163,6 +167,10 @@ func newPlane(ctx context.Context, settings config.Config, log *slog.Logger) (*p
 	p.fleet = census.New(p.pool, log)
 	p.ledger = ledger.New(settings.Currency())
 	p.meter = metering.New(p.pool, p.ledger, meterInterval, log)
+	p.statements = statements.New(p.pool, p.ledger, log)
+	if err := p.beginFees(ctx); err != nil {
+		return nil, err
+	}
 	p.signer = signer.NewClient(settings.SignerSocket)
 	if p.chain, err = chain.New(chain.Config{URL: settings.Chain.RPCURL, WebsocketURL: settings.Chain.WebsocketURL}); err != nil {
 		return nil, err
@@ -172,6 +180,19 @@ func newPlane(ctx context.Context, settings config.Config, log *slog.Logger) (*p
 	}
 	p.showShared()
 	return p, nil
+}
+
+// beginFees makes the configured fee the first row of the schedule, which is changed by finance from then on.
+func (p *plane) beginFees(ctx context.Context) error {
+	p.fees = statements.NewFees(p.pool)
+	current, err := p.fees.Begin(ctx, p.config.Market.FeeBps)
+	if err != nil {
+		return err
+	}
+	if current != p.config.Market.FeeBps {
+		p.log.InfoContext(ctx, "the fee schedule is in force, market.fee_bps was only its beginning", "fee_bps", current, "market.fee_bps", p.config.Market.FeeBps)
+	}
+	return nil
 }
 
 func openPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
@@ -247,8 +268,15 @@ func (b balances) Available(ctx context.Context, org ids.Org) (money.Amount, err
 	return wallet.Available, err
 }
 
+// fees tells the market what the schedule says.
+type fees struct{ schedule *statements.Fees }
+
+func (f fees) FeeBps(ctx context.Context, db schedulerdb.DBTX, customer ids.Org) (int, error) {
+	return f.schedule.FeeBps(ctx, db, customer)
+}
+
 func (p *plane) market() *market.Service {
-	return market.New(p.pool, p.hub, p.fleet, p.ledger, p.config.Currency(), p.config.Market.FeeBps, p.log)
+	return market.New(p.pool, p.hub, p.fleet, p.ledger, p.config.Currency(), fees{p.fees}, p.log)
 }
 
 func (p *plane) addSettlement() {
@@ -374,7 +402,7 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 		PublicURL: p.config.API.PublicURL, HostNames: p.config.API.Hosts, Network: network, Currency: p.config.Currency(),
 		Identity: people, Market: p.market(),
 		Clusters: clusters, Fleet: fleet.NewRegistry(p.pool, p.config.Currency()), JoinTokens: fleet.NewTokens(p.pool, authority),
-		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Payouts: p.payouts, Reconciliations: p.reconcile, Notifications: p.hub,
+		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Payouts: p.payouts, Reconciliations: p.reconcile, Statements: p.statements, Fees: p.fees, Notifications: p.hub,
 		Faucet: faucet, GatewayAddress: p.config.Agents.PublicAddress, Console: p.console(),
 		RayProxy: proxy.Programs(), Dashboards: proxy.Dashboards(), IsDashboard: proxy.IsDashboard, Ready: p.pool.Ping,
 	}

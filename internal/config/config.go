@@ -97,7 +97,7 @@ type Chain struct {
 
 // Market sets the terms of trade.
 type Market struct {
-	FeeBps int `koanf:"fee_bps" help:"the platform's share of what customers pay, in basis points"`
+	FeeBps int `koanf:"fee_bps" help:"the platform's share of what customers pay, in basis points; the first row of the fee schedule, which finance changes from then on"`
 }
 
 // Payouts sets how owners are paid.

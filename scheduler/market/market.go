@@ -50,6 +50,17 @@ type Refunds interface {
 	Release(ctx context.Context, tx pgx.Tx, org ids.Org, booking ids.Booking, amount money.Amount) error
 }
 
+// Fees says which share of what a customer pays is the platform's, for bookings that are quoted now; settlement keeps the schedule.
+type Fees interface {
+	FeeBps(ctx context.Context, db schedulerdb.DBTX, customer ids.Org) (basisPoints int, err error)
+}
+
+// FlatFee is one fee for everybody, at all times.
+type FlatFee int
+
+// FeeBps implements Fees.
+func (f FlatFee) FeeBps(context.Context, schedulerdb.DBTX, ids.Org) (int, error) { return int(f), nil }
+
 // Service answers for the market. Make it with New.
 type Service struct {
 	pool     *pgxpool.Pool
@@ -58,17 +69,17 @@ type Service struct {
 	fleet    Fleet
 	refunds  Refunds
 	currency money.Currency
-	feeBps   int
+	fees     Fees
 	log      *slog.Logger
 	names    names
 }
 
-// New makes the market of one currency; feeBps is the platform's share of what customers pay, in basis points.
+// New makes the market of one currency.
 func New(
-	pool *pgxpool.Pool, hub *pgnotify.Hub, fleet Fleet, refunds Refunds, currency money.Currency, feeBps int, log *slog.Logger,
+	pool *pgxpool.Pool, hub *pgnotify.Hub, fleet Fleet, refunds Refunds, currency money.Currency, fees Fees, log *slog.Logger,
 ) *Service {
 	return &Service{
-		pool: pool, queries: schedulerdb.New(), hub: hub, fleet: fleet, refunds: refunds, currency: currency, feeBps: feeBps, log: log,
+		pool: pool, queries: schedulerdb.New(), hub: hub, fleet: fleet, refunds: refunds, currency: currency, fees: fees, log: log,
 	}
 }
 

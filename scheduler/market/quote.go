@@ -206,7 +206,11 @@ func quoteOf(spec Spec, request placement.Request, plan placement.Plan) Quote {
 
 // store writes a quote and fills in what the database says of it.
 func (s *Service) store(ctx context.Context, db schedulerdb.DBTX, who asker, quote Quote, lifetime time.Duration) (Quote, error) {
-	quote.ID, quote.FeeBps = ids.New[ids.Booking](), s.feeBps
+	fee, err := s.fees.FeeBps(ctx, db, who.org)
+	if err != nil {
+		return Quote{}, fmt.Errorf("read the platform's fee: %w", err)
+	}
+	quote.ID, quote.FeeBps = ids.New[ids.Booking](), fee
 	plan, requirements, err := quote.documents()
 	if err != nil {
 		return Quote{}, err

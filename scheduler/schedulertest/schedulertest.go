@@ -93,7 +93,7 @@ func New(t testing.TB) *World {
 	}
 	w := &World{TB: t, Pool: pool, Escrow: &Escrow{Balance: 1 << 60, Held: map[ids.Booking]money.Amount{}}}
 	w.Fleet = census.New(pool, log)
-	w.Market = market.New(pool, hub, w.Fleet, w.Escrow, money.Currency{Symbol: "USDC", Decimals: 6}, 250, log)
+	w.Market = market.New(pool, hub, w.Fleet, w.Escrow, money.Currency{Symbol: "USDC", Decimals: 6}, market.FlatFee(250), log)
 	w.Applier = applier.New(pool, hub, w.Fleet, w.Escrow, box, "2.60.0", log)
 	w.Lifecycle = cluster.NewLifecycle(pool, hub, w.Applier, w.Escrow, log)
 	w.Clusters = cluster.NewService(pool)

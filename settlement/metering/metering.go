@@ -228,7 +228,7 @@ func readMetered(ctx context.Context, tx pgx.Tx, clusterIDs []ids.Cluster) ([]*m
 	return clusters, nil
 }
 
-// recordCharges keeps what has been posted for each lease, in all and on this day of the ledger's.
+// recordCharges keeps what has been posted for each lease, in all and on the day that the ledger has it on.
 func recordCharges(ctx context.Context, tx pgx.Tx, c *metered, dues []due) error {
 	batch := &pgx.Batch{}
 	for _, d := range dues {
@@ -239,10 +239,11 @@ func recordCharges(ctx context.Context, tx pgx.Tx, c *metered, dues []due) error
 			d.lease, c.id, d.charged, d.feeTotal, d.billedMS)
 		batch.Queue(`
 			INSERT INTO lease_days AS d (lease_id, day, customer_org_id, owner_org_id, charged, fee, billed_ms)
-			VALUES ($1, (now() AT TIME ZONE 'UTC')::date, $2, $3, $4, $5, $6)
+			SELECT $1, (t.posted_at AT TIME ZONE 'UTC')::date, $2, $3, $4, $5, $6
+			FROM ledger_entries e JOIN ledger_transfers t ON t.entry_id = e.id AND t.ordinal = 0 WHERE e.key = $7
 			ON CONFLICT (lease_id, day) DO UPDATE
 			SET charged = d.charged + excluded.charged, fee = d.fee + excluded.fee, billed_ms = d.billed_ms + excluded.billed_ms`,
-			d.lease, c.customer, d.owner, d.charge, d.fee, d.addedMS)
+			d.lease, c.customer, d.owner, d.charge, d.fee, d.addedMS, chargeKey(d.lease, d.charged))
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("record charges: %w", err)

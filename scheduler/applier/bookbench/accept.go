@@ -40,7 +40,7 @@ func (w *world) measureAccepts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	handler, secret, err := w.api(ctx, hub, market.New(w.pool, hub, known, w.book, currency, feeBps, w.log))
+	handler, secret, err := w.api(ctx, hub, market.New(w.pool, hub, known, w.book, currency, market.FlatFee(feeBps), w.log))
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,8 @@ func (w *world) api(ctx context.Context, hub *pgnotify.Hub, offers *market.Servi
 		Currency: currency, Limits: api.Limits{Address: many, Principal: many},
 		Identity: people, Market: offers, Clusters: cluster.NewService(w.pool), Fleet: fleet.NewRegistry(w.pool, currency), Notifications: hub,
 		JoinTokens: struct{ api.JoinTokens }{}, Ray: struct{ api.Ray }{}, Meter: struct{ api.Meter }{}, Deposits: struct{ deposits }{},
-		Payouts: struct{ api.Payouts }{}, Reconciliations: struct{ api.Reconciliations }{}, Ready: w.pool.Ping,
+		Payouts: struct{ api.Payouts }{}, Reconciliations: struct{ api.Reconciliations }{}, Statements: struct{ api.Statements }{},
+		Fees: struct{ api.Fees }{}, Ready: w.pool.Ping,
 	})
 	if err != nil {
 		return nil, "", err

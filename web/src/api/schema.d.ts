@@ -397,6 +397,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/earnings/statement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What an owner earned in a period, and what was paid out
+         * @description JSON, or CSV for spreadsheets. What was owed before and all lines come to what is owed after, to the base unit.
+         */
+        get: operations["get-earnings-statement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/explain": {
         parameters: {
             query?: never;
@@ -463,6 +483,27 @@ export interface paths {
         put?: never;
         /** Approve a batch that somebody else drafted */
         post: operations["approve-batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/finance/fees": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The platform's fees, now, before and to come */
+        get: operations["list-fees"];
+        put?: never;
+        /**
+         * Change the platform's fee from now or a later time on
+         * @description For all customers, or for one. What has been quoted and booked keeps the fee that it was made with.
+         */
+        post: operations["create-fee"];
         delete?: never;
         options?: never;
         head?: never;
@@ -974,6 +1015,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/payouts/{payout}/proof": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Proof that a payout is in its batch's manifest
+         * @description The root is in the memo of the transaction.
+         */
+        get: operations["get-payout-proof"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/public/manifests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Manifests of payout batches, oldest first
+         * @description What `muster verify` compares with the chain. Needs no login.
+         */
+        get: operations["list-manifests"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/public/manifests/{batch}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A batch's manifest: usage, payees and amounts
+         * @description Public as soon as its transaction can be on the chain.
+         */
+        get: operations["get-manifest"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/quotes": {
         parameters: {
             query?: never;
@@ -1023,6 +1124,46 @@ export interface paths {
          * @description They are sealed until the window has closed: a conflict before.
          */
         get: operations["list-bids"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/statements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a customer was charged in a period, and why
+         * @description JSON, or CSV for spreadsheets. Opening balance and lines come to the closing balance, to the base unit.
+         */
+        get: operations["get-statement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/statements/focus": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A customer's costs for FinOps tools
+         * @description A FOCUS 1.4 cost export as CSV: a row for each lease and UTC day, and one for each credit. The same data gives the same bytes.
+         */
+        get: operations["get-focus-export"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1680,6 +1821,12 @@ export interface components {
             /** @description Earned and not yet in a payout */
             payable: components["schemas"]["Money"];
         };
+        EarningsBalance: {
+            /** @description In payouts that were not final */
+            in_flight: components["schemas"]["Money"];
+            payable: components["schemas"]["Money"];
+            total: components["schemas"]["Money"];
+        };
         EarningsDay: {
             /** @example 2026-11-22 */
             day: string;
@@ -1696,6 +1843,75 @@ export interface components {
             host_id: string;
             name: string;
         };
+        EarningsLease: {
+            fee: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description Frozen when the lease was made
+             */
+            fee_bps: number;
+            gpu_hours: string;
+            gpu_model: string;
+            /** Format: int64 */
+            gpu_ms: number;
+            gross: components["schemas"]["Money"];
+            lease_id: string;
+            net: components["schemas"]["Money"];
+            price_per_gpu_hour: components["schemas"]["Money"];
+        };
+        EarningsLineHost: {
+            /** @description Time that customers did not get from this host */
+            credits: components["schemas"]["StatementCredit"][];
+            fee: components["schemas"]["Money"];
+            gpu_hours: string;
+            /** Format: int64 */
+            gpu_ms: number;
+            gross: components["schemas"]["Money"];
+            host_id: string;
+            leases: components["schemas"]["EarningsLease"][];
+            name: string;
+            net: components["schemas"]["Money"];
+            not_earned: components["schemas"]["Money"];
+        };
+        EarningsPayout: {
+            amount: components["schemas"]["Money"];
+            /** Format: date-time */
+            at: string;
+            batch_id?: string;
+            /**
+             * @description Put into a payout, paid on chain, or taken back from one that did not happen
+             * @enum {string}
+             */
+            kind: "payout_reserve" | "payout_paid" | "payout_return";
+            signature?: string;
+        };
+        EarningsStatement: {
+            closing: components["schemas"]["EarningsBalance"];
+            /** Format: date-time */
+            from: string;
+            hosts: components["schemas"]["EarningsLineHost"][];
+            /**
+             * Format: date-time
+             * @description What was posted later is not in it
+             */
+            made_at: string;
+            /** @description Whatever else moved the balance */
+            movements: components["schemas"]["StatementMovement"][];
+            /** @description Of the organisation */
+            name: string;
+            /** @description The period had not ended when the statement was made */
+            open: boolean;
+            opening: components["schemas"]["EarningsBalance"];
+            org_id: string;
+            /** @description Those that moved money in the period */
+            payouts: components["schemas"]["EarningsPayout"][];
+            /**
+             * Format: date-time
+             * @description Exclusive
+             */
+            to: string;
+            totals: components["schemas"]["EarningsTotals"];
+        };
         EarningStep: {
             /** @description connected, verified, gates, maintenance, drain, gpus, ask, price, demand */
             check: string;
@@ -1710,6 +1926,22 @@ export interface components {
             since?: string;
             /** @enum {string} */
             state: "pass" | "fail" | "unknown";
+        };
+        EarningsTotals: {
+            /** @description The platform's part of it */
+            fee: components["schemas"]["Money"];
+            gpu_hours: string;
+            /** Format: int64 */
+            gpu_ms: number;
+            /** @description What customers were charged */
+            gross: components["schemas"]["Money"];
+            net: components["schemas"]["Money"];
+            /** @description What the time that was not delivered would have been charged */
+            not_earned: components["schemas"]["Money"];
+            /** @description Signed */
+            other: components["schemas"]["Money"];
+            /** @description Final on chain */
+            paid: components["schemas"]["Money"];
         };
         Explanation: {
             /**
@@ -1752,6 +1984,43 @@ export interface components {
         FaucetResult: {
             amount: components["schemas"]["Money"];
             signature: string;
+        };
+        FeeCreate: {
+            /**
+             * Format: int64
+             * @description Basis points of what the customer pays
+             */
+            fee_bps: number;
+            /** @description Why, for the next reader */
+            note?: string;
+            /** @description Only for the bookings of this customer */
+            org_id?: string;
+            /**
+             * Format: date-time
+             * @description Now when absent; never in the past
+             */
+            valid_from?: string;
+        };
+        FeeRate: {
+            /** Format: date-time */
+            created_at: string;
+            /** @description Name or wallet; absent for the configured first row */
+            created_by?: string;
+            /**
+             * Format: int64
+             * @description Basis points of what the customer pays
+             */
+            fee_bps: number;
+            note?: string;
+            /** @description For the bookings of one customer; absent: for everybody else's */
+            org_id?: string;
+            organisation?: string;
+            /** @example 2.50 */
+            percent: string;
+            /** @enum {string} */
+            state: "past" | "current" | "coming";
+            /** Format: date-time */
+            valid_from: string;
         };
         Gate: {
             /** @description Failing it closes the host to new bookings */
@@ -1984,6 +2253,11 @@ export interface components {
             /** @description Give it as cursor for the next page; absent on the last one */
             next_cursor?: string;
         };
+        ListFeeRate: {
+            items: components["schemas"]["FeeRate"][];
+            /** @description Give it as cursor for the next page; absent on the last one */
+            next_cursor?: string;
+        };
         ListHost: {
             items: components["schemas"]["Host"][];
             /** @description Give it as cursor for the next page; absent on the last one */
@@ -2006,6 +2280,11 @@ export interface components {
         };
         ListMaintenance: {
             items: components["schemas"]["Maintenance"][];
+            /** @description Give it as cursor for the next page; absent on the last one */
+            next_cursor?: string;
+        };
+        ListManifestSummary: {
+            items: components["schemas"]["ManifestSummary"][];
             /** @description Give it as cursor for the next page; absent on the last one */
             next_cursor?: string;
         };
@@ -2065,6 +2344,93 @@ export interface components {
             note?: string;
             /** Format: date-time */
             starts_at: string;
+        };
+        Manifest: {
+            batch: string;
+            mint: string;
+            /** @description The cluster's genesis hash */
+            network: string;
+            payouts: components["schemas"]["ManifestPayout"][];
+            previous: string;
+            /** Format: int64 */
+            sequence: number;
+            /** @description The token account that pays */
+            treasury: string;
+            /** Format: int64 */
+            version: number;
+        };
+        ManifestAdjustment: {
+            /** @description May be negative */
+            amount: string;
+            /** Format: date-time */
+            at: string;
+            memo: string;
+        };
+        ManifestPayout: {
+            /** @description Corrections by hand and credits */
+            adjustments: components["schemas"]["ManifestAdjustment"][];
+            /** @description Base units, like every amount here */
+            amount: string;
+            payout: string;
+            /** @description earnings, withdrawal, refund; only earnings have records */
+            purpose: string;
+            records: components["schemas"]["ManifestRecord"][];
+            token_account: string;
+            wallet: string;
+        };
+        ManifestRecord: {
+            /** @description The owner's: what is left of the charges' difference without the platform's share */
+            amount: string;
+            charged_after: string;
+            /** @description To the customer */
+            charged_before: string;
+            /**
+             * Format: int64
+             * @description The platform's share
+             */
+            fee_bps: number;
+            /**
+             * Format: date-time
+             * @description When the piece's first charge was posted
+             */
+            from: string;
+            /** Format: int64 */
+            from_ms: number;
+            lease: string;
+            price_per_gpu_hour: string;
+            /**
+             * Format: date-time
+             * @description And the last
+             */
+            to: string;
+            /** Format: int64 */
+            to_ms: number;
+        };
+        ManifestSummary: {
+            batch: string;
+            /**
+             * Format: date-time
+             * @description The block's time
+             */
+            paid_at?: string;
+            /** @description The root of the manifest before; empty in the first */
+            previous: string;
+            /** @description The Merkle root, as the transaction's memo has it */
+            root: string;
+            /** Format: date-time */
+            sealed_at: string;
+            /**
+             * Format: int64
+             * @description Counts manifests from 1, without a gap
+             */
+            sequence: number;
+            /** @description Of the transaction that paid it */
+            signature?: string;
+            /**
+             * @description void: nothing was paid, its records are in a later manifest
+             * @enum {string}
+             */
+            state: "pending" | "paid" | "void";
         };
         MarketHistory: {
             /** Format: date-time */
@@ -2267,6 +2633,26 @@ export interface components {
             /** @description A wallet, not a token account */
             address: string;
         };
+        PayoutProof: {
+            batch_id: string;
+            /** Format: int64 */
+            index: number;
+            /** @description The hashed text */
+            leaf: string;
+            memo: string;
+            /** @description The neighbours' hashes from the leaf up, base64url */
+            path: string[];
+            /** @description The leaf, read */
+            payout: components["schemas"]["ManifestPayout"];
+            payout_id: string;
+            root: string;
+            /** @description Of the transaction whose memo is this; absent until it is final */
+            signature?: string;
+            /** Format: int64 */
+            size: number;
+            /** @enum {string} */
+            state: "pending" | "paid" | "void";
+        };
         Phase: {
             /**
              * Format: int64
@@ -2305,6 +2691,17 @@ export interface components {
              * @description In a text with a grammar of its own, such as query.q: how many characters into it, from 0
              */
             position?: number;
+        };
+        PublishedManifest: {
+            manifest: components["schemas"]["Manifest"];
+            /** Format: date-time */
+            paid_at?: string;
+            root: string;
+            /** Format: date-time */
+            sealed_at: string;
+            signature?: string;
+            /** @enum {string} */
+            state: "pending" | "paid" | "void";
         };
         Quote: {
             /** @description The organisation's balance now */
@@ -2523,6 +2920,109 @@ export interface components {
             signature: string;
             /** @description Base64 of the signed bytes */
             signed_message: string;
+        };
+        Statement: {
+            /**
+             * Format: int64
+             * @description Rows that the FOCUS export of the period has for usage
+             */
+            charge_days: number;
+            closing: components["schemas"]["StatementBalance"];
+            /** @description What was charged, and what was not */
+            clusters: components["schemas"]["StatementCluster"][];
+            /** Format: date-time */
+            from: string;
+            /** @description Set aside for bookings, and given back: moves within the balance */
+            holds: components["schemas"]["StatementMovement"][];
+            /**
+             * Format: date-time
+             * @description What was posted later is not in it
+             */
+            made_at: string;
+            /** @description Deposits, withdrawals and whatever else moved into or out of the balance */
+            movements: components["schemas"]["StatementMovement"][];
+            /** @description Of the organisation */
+            name: string;
+            /** @description The period had not ended when the statement was made */
+            open: boolean;
+            opening: components["schemas"]["StatementBalance"];
+            org_id: string;
+            /**
+             * Format: date-time
+             * @description Exclusive
+             */
+            to: string;
+            totals: components["schemas"]["StatementTotals"];
+        };
+        StatementBalance: {
+            available: components["schemas"]["Money"];
+            held: components["schemas"]["Money"];
+            total: components["schemas"]["Money"];
+        };
+        StatementCluster: {
+            charged: components["schemas"]["Money"];
+            cluster_id: string;
+            /** @description Time that was not delivered and so not charged, with the party at fault */
+            credits: components["schemas"]["StatementCredit"][];
+            gpu_hours: string;
+            gpu_model: string;
+            /** Format: int64 */
+            gpu_ms: number;
+            leases: components["schemas"]["StatementLease"][];
+            name: string;
+            not_charged: components["schemas"]["Money"];
+        };
+        StatementCredit: {
+            /** @description What it would have cost */
+            amount: components["schemas"]["Money"];
+            /** @enum {string} */
+            fault_party: "owner" | "platform" | "customer" | "funds" | "preempted";
+            /** Format: date-time */
+            from: string;
+            /** Format: int64 */
+            gpu_ms: number;
+            lease_id: string;
+            reason: string;
+            /** Format: date-time */
+            to: string;
+        };
+        StatementLease: {
+            charged: components["schemas"]["Money"];
+            gpu_hours: string;
+            /** Format: int64 */
+            gpu_ms: number;
+            host_id: string;
+            lease_id: string;
+            price_per_gpu_hour: components["schemas"]["Money"];
+            region: string;
+        };
+        StatementMovement: {
+            /** @description Signed: negative leaves the balance; for holds what is set aside is positive */
+            amount: components["schemas"]["Money"];
+            /** Format: date-time */
+            at: string;
+            cluster_id?: string;
+            id: string;
+            /** @description deposit, withdrawal, credit, hold, release, payout, ... */
+            kind: string;
+            /** @description Of the chain transaction */
+            signature?: string;
+            text: string;
+        };
+        StatementTotals: {
+            charges: components["schemas"]["Money"];
+            /** @description Money given back by the platform or an owner */
+            credits: components["schemas"]["Money"];
+            deposits: components["schemas"]["Money"];
+            /** @description Decimal text */
+            gpu_hours: string;
+            /** Format: int64 */
+            gpu_ms: number;
+            /** @description What the time that was not delivered would have cost; it never left the balance */
+            not_charged: components["schemas"]["Money"];
+            /** @description Signed */
+            other: components["schemas"]["Money"];
+            withdrawals: components["schemas"]["Money"];
         };
         StreamEvent: {
             id: string;
@@ -4804,6 +5304,93 @@ export interface operations {
             };
         };
     };
+    "get-earnings-statement": {
+        parameters: {
+            query?: {
+                /** @description What to answer with; the Accept header decides when absent */
+                format?: "json" | "csv";
+                /** @description First UTC day; the first of this month when absent */
+                from?: string;
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+                /** @description The day after the last one; a month after from when absent */
+                to?: string;
+            };
+            header?: {
+                /** @description text/csv for a table */
+                Accept?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The statement */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EarningsStatement"];
+                    "text/csv": string;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     explain: {
         parameters: {
             query?: never;
@@ -5186,6 +5773,176 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-fees": {
+        parameters: {
+            query?: {
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListFeeRate"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-fee": {
+        parameters: {
+            query?: {
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+            };
+            header?: {
+                /** @description Any text of the caller's: the same key with the same request gives the same answer, with another request a conflict */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FeeCreate"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeeRate"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8154,6 +8911,199 @@ export interface operations {
             };
         };
     };
+    "get-payout-proof": {
+        parameters: {
+            query?: {
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+            };
+            header?: never;
+            path: {
+                payout: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PayoutProof"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-manifests": {
+        parameters: {
+            query?: {
+                /** @description next_cursor of the page before */
+                cursor?: string;
+                /** @description Only what was sealed at this time or later */
+                from?: string;
+                /** @description Most items of a page */
+                limit?: number;
+                /** @description Only what was sealed before this time */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListManifestSummary"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-manifest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                batch: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PublishedManifest"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "create-quote": {
         parameters: {
             query?: {
@@ -8391,6 +9341,174 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-statement": {
+        parameters: {
+            query?: {
+                /** @description What to answer with; the Accept header decides when absent */
+                format?: "json" | "csv";
+                /** @description First UTC day; the first of this month when absent */
+                from?: string;
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+                /** @description The day after the last one; a month after from when absent */
+                to?: string;
+            };
+            header?: {
+                /** @description text/csv for a table */
+                Accept?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The statement */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Statement"];
+                    "text/csv": string;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-focus-export": {
+        parameters: {
+            query?: {
+                /** @description First UTC day; the first of this month when absent */
+                from?: string;
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+                /** @description The day after the last one; a month after from when absent */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The table */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
