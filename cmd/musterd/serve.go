@@ -172,8 +172,14 @@ func newPlane(ctx context.Context, settings config.Config, log *slog.Logger) (*p
 		return nil, err
 	}
 	p.signer = signer.NewClient(settings.SignerSocket)
-	if p.chain, err = chain.New(chain.Config{URL: settings.Chain.RPCURL, WebsocketURL: settings.Chain.WebsocketURL}); err != nil {
+	if p.chain, err = chain.New(chain.Config{
+		URL: settings.Chain.RPCURL, URLs: settings.Chain.RPCURLs, WebsocketURL: settings.Chain.WebsocketURL,
+		RequestsPerSecond: float64(settings.Chain.RPCRate),
+	}); err != nil {
 		return nil, err
+	}
+	if !p.chain.Compares() {
+		log.InfoContext(ctx, "there is one RPC endpoint: what it says about money is compared with nobody's", "network", settings.Chain.Network)
 	}
 	if err := p.addChainServices(); err != nil {
 		return nil, err

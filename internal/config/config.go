@@ -85,14 +85,16 @@ type Agents struct {
 
 // Chain names the Solana network, its token and the treasury.
 type Chain struct {
-	Network      string `koanf:"network" help:"local, devnet or mainnet"`
-	RPCURL       string `koanf:"rpc_url" help:"JSON-RPC endpoint"`
-	WebsocketURL string `koanf:"websocket_url" help:"its websocket; empty: derived from rpc_url"`
-	Mint         string `koanf:"mint" help:"mint of the token that is paid with"`
-	Symbol       string `koanf:"symbol" help:"the token's symbol"`
-	Decimals     int    `koanf:"decimals" help:"decimals of the mint"`
-	Treasury     string `koanf:"treasury" help:"the treasury's wallet, as the signer tells it"`
-	Explorer     string `koanf:"explorer" help:"address of a transaction in an explorer, with {signature} in it"`
+	Network      string   `koanf:"network" help:"local, devnet or mainnet"`
+	RPCURL       string   `koanf:"rpc_url" help:"JSON-RPC endpoint; its answers are compared with nobody's"`
+	RPCURLs      []string `koanf:"rpc_urls" help:"JSON-RPC endpoints of different providers, instead of rpc_url: what money depends on, two must agree on; a third lets one fail"`
+	RPCRate      int      `koanf:"rpc_rate" help:"calls a second to each endpoint at most; 0: as many as it takes"`
+	WebsocketURL string   `koanf:"websocket_url" help:"websocket of the first endpoint; empty: derived from its URL"`
+	Mint         string   `koanf:"mint" help:"mint of the token that is paid with"`
+	Symbol       string   `koanf:"symbol" help:"the token's symbol"`
+	Decimals     int      `koanf:"decimals" help:"decimals of the mint"`
+	Treasury     string   `koanf:"treasury" help:"the treasury's wallet, as the signer tells it"`
+	Explorer     string   `koanf:"explorer" help:"address of a transaction in an explorer, with {signature} in it"`
 }
 
 // Market sets the terms of trade.
@@ -195,7 +197,7 @@ func fromEnv(known []string) func(key, value string) (string, any) {
 		if !slices.Contains(known, name) {
 			return "", nil
 		}
-		if name == "roles" || name == "api.hosts" {
+		if name == "roles" || name == "api.hosts" || name == "chain.rpc_urls" {
 			return name, strings.Split(value, ",")
 		}
 		return name, value
@@ -244,6 +246,8 @@ func (c Config) Validate() error {
 	public, err := url.Parse(c.API.PublicURL)
 	check(err == nil && public.Host != "" && public.Path == "" && (public.Scheme == "https" || public.Scheme == "http"), "api.public_url: %q is not of the form https://host", c.API.PublicURL)
 	check(slices.Contains([]string{NetworkLocal, "devnet", "mainnet"}, c.Chain.Network), "chain.network: %q is none of local, devnet, mainnet", c.Chain.Network)
+	check(c.Chain.Network != "mainnet" || len(c.Chain.RPCURLs) > 1, "chain.rpc_urls: on mainnet, name the endpoints of at least two providers, so that they can be compared")
+	check(c.Chain.RPCRate >= 0, "chain.rpc_rate: must not be negative")
 	check(c.Chain.Mint != "", "chain.mint: name the mint of the token")
 	check(c.Chain.Treasury != "", "chain.treasury: name the treasury's wallet; `musterd signer init` prints it")
 	check(c.Chain.Decimals >= 0 && c.Chain.Decimals <= money.MaxDecimals, "chain.decimals: must be between 0 and %d", money.MaxDecimals)

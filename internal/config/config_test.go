@@ -38,7 +38,7 @@ func TestSampleFileIsCommittedAndIsTheDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.Default()
-	want.API.Hosts = []string{}
+	want.API.Hosts, want.Chain.RPCURLs = []string{}, []string{}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the sample file reads as %+v", got)
 	}
@@ -54,6 +54,7 @@ func TestPrecedence(t *testing.T) {
 	t.Setenv("MUSTER_API__OPS_LISTEN", "env")
 	t.Setenv("MUSTER_API__PUBLIC_URL", "env")
 	t.Setenv("MUSTER_ROLES", "api,scheduler")
+	t.Setenv("MUSTER_CHAIN__RPC_URLS", "https://a.example,https://b.example")
 	t.Setenv("MUSTER_TOKEN", "another program's")
 	t.Setenv("DATABASE_URL", "postgres://somewhere")
 	got, err := load(t, "--api.public_url", "flag")
@@ -62,6 +63,9 @@ func TestPrecedence(t *testing.T) {
 	}
 	if got.API.Listen != "file" || got.API.OpsListen != "env" || got.API.PublicURL != "flag" || got.Agents.HeartbeatInterval != 3*time.Second {
 		t.Errorf("read %+v", got)
+	}
+	if len(got.Chain.RPCURLs) != 2 || got.Chain.RPCURLs[1] != "https://b.example" {
+		t.Errorf("read endpoints %v", got.Chain.RPCURLs)
 	}
 	if len(got.Roles) != 2 || got.DatabaseURL != "postgres://somewhere" {
 		t.Errorf("read roles %v and database %q", got.Roles, got.DatabaseURL)
@@ -82,9 +86,10 @@ func TestMisspeltSettingsAreNamed(t *testing.T) {
 func TestValidateNamesEverything(t *testing.T) {
 	t.Parallel()
 	c := config.Default()
+	c.Chain.Network, c.Chain.RPCRate = "mainnet", -1
 	c.Roles, c.Log.Level, c.Market.FeeBps, c.Payouts.Minimum, c.Agents.AllowSimulated = []string{"cook"}, "loud", 10_001, "0.0000001", true
 	err := c.Validate()
-	for _, want := range []string{"cook", "database_url", "log.level", "fee_bps", "payouts.minimum", "chain.mint", "chain.treasury", "allow_simulated"} {
+	for _, want := range []string{"cook", "database_url", "log.level", "fee_bps", "payouts.minimum", "chain.rpc_urls", "chain.rpc_rate", "chain.mint", "chain.treasury", "allow_simulated"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("nothing is said of %s in %v", want, err)
 		}

@@ -306,31 +306,43 @@ func against(t *testing.T, handler http.HandlerFunc) *chain.Client {
 func through(t *testing.T, change func(method string, answer []byte) []byte) *chain.Client {
 	t.Helper()
 	return against(t, func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
+		body := readAll(t, r)
 		var call struct{ Method string }
-		if err == nil {
-			err = json.Unmarshal(body, &call)
-		}
-		if err != nil {
+		if err := json.Unmarshal(body, &call); err != nil {
 			t.Error(err)
 			return
 		}
-		request, err := http.NewRequestWithContext(r.Context(), http.MethodPost, localchaintest.URL(), bytes.NewReader(body))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		request.Header.Set("Content-Type", "application/json")
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return // the caller has gone
-		}
-		defer response.Body.Close()
-		answer, err := io.ReadAll(response.Body)
-		if err == nil {
+		if answer, reached := ask(t, r.Context(), body); reached {
 			_, _ = w.Write(change(call.Method, answer))
 		}
 	})
+}
+
+func readAll(t *testing.T, r *http.Request) []byte {
+	t.Helper()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return body
+}
+
+// ask brings a request to the real chain; it reports false when the caller has gone.
+func ask(t *testing.T, ctx context.Context, body []byte) (answer []byte, reached bool) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, localchaintest.URL(), bytes.NewReader(body))
+	if err != nil {
+		t.Error(err)
+		return nil, false
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, false
+	}
+	defer response.Body.Close()
+	answer, err = io.ReadAll(response.Body)
+	return answer, err == nil
 }
 
 func receive(t *testing.T, wake <-chan struct{}) {

@@ -1,16 +1,19 @@
 package chain
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/url"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/gagliardetto/solana-go"
 	"github.com/gagliardetto/solana-go/rpc"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -27,65 +30,86 @@ const (
 	accountStateOffset  = 108
 	accountStateFrozen  = 2
 	accountStateNothing = 0
+
+	// sendGrace is how long a sending waits for the other endpoints once one has taken it.
+	sendGrace = 500 * time.Millisecond
 )
 
-// Config says which endpoint to use.
+// Config says which endpoints to use.
 type Config struct {
-	URL          string        // JSON-RPC over HTTP
-	WebsocketURL string        // empty: derived from URL as Solana's tools do
+	URL          string        // JSON-RPC over HTTP of the only endpoint
+	URLs         []string      // of several providers' endpoints, which are compared; URL is not used then
+	WebsocketURL string        // of the first endpoint; empty: derived from its URL as Solana's tools do
 	Timeout      time.Duration // of one exchange; 0 means DefaultTimeout
+
+	RequestsPerSecond float64 // to each endpoint; 0 means no limit but what the endpoint itself asks for
 }
 
-// Client talks to one RPC endpoint.
+// Client talks to one RPC endpoint, or compares several.
 type Client struct {
-	rpc          *rpc.Client
-	websocketURL string
-	pageSize     int // of an account's history
-	failures     *prometheus.CounterVec
+	endpoints     []*endpoint
+	seen          atomic.Uint64 // the newest finalized slot that was seen
+	pageSize      int           // of an account's history
+	failures      *prometheus.CounterVec
+	disagreements prometheus.Counter
 }
 
 // New makes a client. It does not connect; the error is about the configuration.
 func New(config Config) (*Client, error) {
-	endpoint, err := url.Parse(config.URL)
-	if err != nil || endpoint.Host == "" || (endpoint.Scheme != "http" && endpoint.Scheme != "https") {
-		return nil, errors.New("the Solana RPC endpoint must be an http or https URL")
-	}
-	if config.WebsocketURL == "" {
-		config.WebsocketURL = websocketURL(*endpoint)
-	}
 	if config.Timeout == 0 {
 		config.Timeout = DefaultTimeout
 	}
 	failures := newFailures()
-	return &Client{
-		failures:     failures,
-		rpc:          rpc.NewWithCustomRPCClient(newCaller(config.URL, config.Timeout, failures)),
-		websocketURL: config.WebsocketURL,
-		pageSize:     signaturesPerPage,
-	}, nil
+	endpoints, err := newEndpoints(config, failures)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{endpoints: endpoints, pageSize: signaturesPerPage, failures: failures, disagreements: newDisagreements()}, nil
 }
 
+// Compares reports whether there are two endpoints or more, whose answers are compared.
+func (c *Client) Compares() bool { return len(c.endpoints) > 1 }
+
 // Close closes idle connections.
-func (c *Client) Close() error { return c.rpc.Close() }
+func (c *Client) Close() error {
+	var failed error
+	for _, e := range c.endpoints {
+		failed = errors.Join(failed, e.rpc.Close())
+	}
+	return failed
+}
 
 // GenesisHash names the cluster.
-func (c *Client) GenesisHash(ctx context.Context) (Hash, error) { return c.rpc.GetGenesisHash(ctx) }
+func (c *Client) GenesisHash(ctx context.Context) (Hash, error) {
+	return first(ctx, c, func(e *endpoint) (Hash, error) { return e.rpc.GetGenesisHash(ctx) })
+}
 
 // Slot returns the newest slot at a commitment.
 func (c *Client) Slot(ctx context.Context, commitment Commitment) (Slot, error) {
-	slot, err := c.rpc.GetSlot(ctx, rpc.CommitmentType(commitment))
+	return first(ctx, c, func(e *endpoint) (Slot, error) {
+		slot, err := e.rpc.GetSlot(ctx, rpc.CommitmentType(commitment))
+		return Slot(slot), err
+	})
+}
+
+func (e *endpoint) finalizedSlot(ctx context.Context) (Slot, error) {
+	slot, err := e.rpc.GetSlot(ctx, rpc.CommitmentFinalized)
 	return Slot(slot), err
 }
 
 // BlockHeight returns how many blocks there are at a commitment.
 func (c *Client) BlockHeight(ctx context.Context, commitment Commitment) (Height, error) {
-	height, err := c.rpc.GetBlockHeight(ctx, rpc.CommitmentType(commitment))
-	return Height(height), err
+	return first(ctx, c, func(e *endpoint) (Height, error) {
+		height, err := e.rpc.GetBlockHeight(ctx, rpc.CommitmentType(commitment))
+		return Height(height), err
+	})
 }
 
 // LatestBlockhash returns a blockhash at a commitment and the last block height at which a transaction that names it can land.
 func (c *Client) LatestBlockhash(ctx context.Context, commitment Commitment) (Hash, Height, error) {
-	result, err := c.rpc.GetLatestBlockhash(ctx, rpc.CommitmentType(commitment))
+	result, err := first(ctx, c, func(e *endpoint) (*rpc.GetLatestBlockhashResult, error) {
+		return e.rpc.GetLatestBlockhash(ctx, rpc.CommitmentType(commitment))
+	})
 	if err != nil {
 		return Hash{}, 0, err
 	}
@@ -94,39 +118,81 @@ func (c *Client) LatestBlockhash(ctx context.Context, commitment Commitment) (Ha
 
 // RentExempt returns the lamports that an account of size bytes must hold. The cluster changes it: ask each time.
 func (c *Client) RentExempt(ctx context.Context, size uint64) (uint64, error) {
-	return c.rpc.GetMinimumBalanceForRentExemption(ctx, size, rpc.CommitmentFinalized)
+	return first(ctx, c, func(e *endpoint) (uint64, error) {
+		return e.rpc.GetMinimumBalanceForRentExemption(ctx, size, rpc.CommitmentFinalized)
+	})
 }
 
 // Lamports returns an address's SOL at finalized, 0 if there is no such account.
 func (c *Client) Lamports(ctx context.Context, address Address) (uint64, error) {
-	result, err := c.rpc.GetBalance(ctx, address, rpc.CommitmentFinalized)
-	if err != nil {
-		return 0, err
+	ask := func(ctx context.Context, e *endpoint, _ Slot) (uint64, Slot, error) {
+		result, err := e.rpc.GetBalance(ctx, address, rpc.CommitmentFinalized)
+		if err != nil {
+			return 0, 0, err
+		}
+		return result.Value, Slot(result.Context.Slot), nil
 	}
-	return result.Value, nil
+	lamports, _, err := agree(ctx, c, 0, ask, func(a, b uint64) string {
+		if a != b {
+			return "the balance of " + address.String()
+		}
+		return ""
+	})
+	return lamports, err
 }
 
 // Accounts reads accounts at one commitment from a state not older than minSlot. A missing account is nil in its place. Up to
-// 100 addresses are read from one state; more are read in several.
+// 100 addresses are read from one state; more are read in several, some of them at the same time. What is read at finalized, two
+// endpoints must agree on.
 func (c *Client) Accounts(ctx context.Context, commitment Commitment, minSlot Slot, addresses ...Address) ([]*Account, error) {
-	accounts := make([]*Account, 0, len(addresses))
-	for len(addresses) > 0 {
-		part := addresses[:min(len(addresses), maxAccountsPerRead)]
-		addresses = addresses[len(part):]
-		result, err := c.rpc.GetMultipleAccountsWithOpts(ctx, part, &rpc.GetMultipleAccountsOpts{
-			Encoding: solana.EncodingBase64, Commitment: rpc.CommitmentType(commitment), MinContextSlot: slotOption(minSlot),
+	accounts := make([]*Account, len(addresses))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(fetchers)
+	for begin := 0; begin < len(addresses); begin += maxAccountsPerRead {
+		end := min(begin+maxAccountsPerRead, len(addresses))
+		group.Go(func() error {
+			part, err := c.accounts(groupCtx, commitment, minSlot, addresses[begin:end])
+			copy(accounts[begin:], part)
+			return err
 		})
-		if err != nil {
-			return nil, err
-		}
-		if len(result.Value) != len(part) {
-			return nil, fmt.Errorf("getMultipleAccounts: asked for %d accounts, got %d", len(part), len(result.Value))
-		}
-		for i, value := range result.Value {
-			accounts = append(accounts, accountOf(part[i], value, result.Context.Slot))
-		}
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
 	}
 	return accounts, nil
+}
+
+// accounts is Accounts for what one call reads.
+func (c *Client) accounts(ctx context.Context, commitment Commitment, minSlot Slot, addresses []Address) ([]*Account, error) {
+	ask := func(ctx context.Context, e *endpoint, minSlot Slot) ([]*Account, Slot, error) {
+		return e.accounts(ctx, commitment, minSlot, addresses)
+	}
+	if commitment != Finalized {
+		minSlot = max(minSlot, c.seenSlot())
+		return first(ctx, c, func(e *endpoint) ([]*Account, error) {
+			accounts, _, err := ask(ctx, e, minSlot)
+			return accounts, err
+		})
+	}
+	accounts, _, err := agree(ctx, c, minSlot, ask, differentAccount(addresses))
+	return accounts, err
+}
+
+func (e *endpoint) accounts(ctx context.Context, commitment Commitment, minSlot Slot, addresses []Address) ([]*Account, Slot, error) {
+	result, err := e.rpc.GetMultipleAccountsWithOpts(ctx, addresses, &rpc.GetMultipleAccountsOpts{
+		Encoding: solana.EncodingBase64, Commitment: rpc.CommitmentType(commitment), MinContextSlot: slotOption(minSlot),
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(result.Value) != len(addresses) {
+		return nil, 0, fmt.Errorf("getMultipleAccounts: asked for %d accounts, got %d", len(addresses), len(result.Value))
+	}
+	accounts := make([]*Account, len(addresses))
+	for i, value := range result.Value {
+		accounts[i] = accountOf(addresses[i], value, result.Context.Slot)
+	}
+	return accounts, Slot(result.Context.Slot), nil
 }
 
 // Account reads one account, or returns ErrNotFound.
@@ -157,25 +223,51 @@ func (c *Client) TokenBalance(ctx context.Context, tokenAccount Address, minSlot
 
 // TokenAccounts lists a wallet's token accounts at finalized: of any mint and of both token programs.
 func (c *Client) TokenAccounts(ctx context.Context, owner Address) ([]TokenAccount, error) {
-	var accounts []TokenAccount
+	var all []TokenAccount
 	for _, program := range []Address{TokenProgram, Token2022Program} {
-		result, err := c.rpc.GetTokenAccountsByOwner(ctx, owner, &rpc.GetTokenAccountsConfig{ProgramId: &program},
-			&rpc.GetTokenAccountsOpts{Commitment: rpc.CommitmentFinalized, Encoding: solana.EncodingBase64})
+		ask := func(ctx context.Context, e *endpoint, minSlot Slot) ([]TokenAccount, Slot, error) {
+			return e.tokenAccounts(ctx, owner, program, minSlot)
+		}
+		accounts, _, err := agree(ctx, c, 0, ask, func(a, b []TokenAccount) string {
+			if !sameTokenAccounts(a, b) {
+				return "the token accounts of " + owner.String()
+			}
+			return ""
+		})
 		if err != nil {
 			return nil, err
 		}
-		if len(accounts)+len(result.Value) > maxTokenAccounts {
+		if len(all)+len(accounts) > maxTokenAccounts {
 			return nil, fmt.Errorf("wallet %s has more than %d token accounts", owner, maxTokenAccounts)
 		}
-		for _, value := range result.Value {
-			account, err := DecodeTokenAccount(accountOf(value.Pubkey, &value.Account, result.Context.Slot))
-			if err != nil {
-				return nil, err
-			}
-			accounts = append(accounts, account)
+		all = append(all, accounts...)
+	}
+	return all, nil
+}
+
+func (e *endpoint) tokenAccounts(ctx context.Context, owner, program Address, minSlot Slot) ([]TokenAccount, Slot, error) {
+	result, err := e.rpc.GetTokenAccountsByOwner(ctx, owner, &rpc.GetTokenAccountsConfig{ProgramId: &program}, &rpc.GetTokenAccountsOpts{
+		Commitment: rpc.CommitmentFinalized, Encoding: solana.EncodingBase64, MinContextSlot: slotOption(minSlot),
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	accounts := make([]TokenAccount, len(result.Value))
+	for i, value := range result.Value {
+		if accounts[i], err = DecodeTokenAccount(accountOf(value.Pubkey, &value.Account, result.Context.Slot)); err != nil {
+			return nil, 0, err
 		}
 	}
-	return accounts, nil
+	slices.SortFunc(accounts, func(a, b TokenAccount) int { return bytes.Compare(a.Address[:], b.Address[:]) })
+	return accounts, Slot(result.Context.Slot), nil
+}
+
+// sameTokenAccounts compares lists in the order of addresses, whatever slots they are from.
+func sameTokenAccounts(a, b []TokenAccount) bool {
+	return slices.EqualFunc(a, b, func(a, b TokenAccount) bool {
+		a.Slot = b.Slot
+		return a == b
+	})
 }
 
 // Mint describes a token at finalized.
@@ -199,10 +291,32 @@ func (c *Client) Nonce(ctx context.Context, commitment Commitment, minSlot Slot,
 	if err != nil {
 		return Nonce{}, err
 	}
+	return decodeNonce(account)
+}
+
+// Nonces reads many durable nonce accounts in few calls. What is no initialized nonce is absent from the answer.
+func (c *Client) Nonces(ctx context.Context, commitment Commitment, minSlot Slot, addresses ...Address) (map[Address]Nonce, error) {
+	accounts, err := c.Accounts(ctx, commitment, minSlot, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	nonces := make(map[Address]Nonce, len(accounts))
+	for _, account := range accounts {
+		if account == nil {
+			continue
+		}
+		if nonce, err := decodeNonce(account); err == nil {
+			nonces[account.Address] = nonce
+		}
+	}
+	return nonces, nil
+}
+
+func decodeNonce(account *Account) (Nonce, error) {
 	versions, err := solana.DecodeNonceVersions(account.Data)
 	if err != nil || account.Owner != solana.SystemProgramID || !versions.State.IsInitialized() ||
 		versions.Version != solana.NonceVersionCurrent {
-		return Nonce{}, fmt.Errorf("account %s is not an initialized durable nonce", address)
+		return Nonce{}, fmt.Errorf("account %s is not an initialized durable nonce", account.Address)
 	}
 	data := versions.State.Data
 	return Nonce{Authority: data.Authority, Value: data.Blockhash(), Slot: account.Slot}, nil
@@ -211,14 +325,18 @@ func (c *Client) Nonce(ctx context.Context, commitment Commitment, minSlot Slot,
 // Simulate runs a transaction without its signatures being checked, against a state not older than minSlot. A lifetime that is
 // a nonce is used as it stands.
 func (c *Client) Simulate(ctx context.Context, commitment Commitment, minSlot Slot, wire []byte) (Simulation, error) {
-	result, err := c.rpc.SimulateRawTransactionWithOpts(ctx, wire, &rpc.SimulateTransactionOpts{
-		Commitment: rpc.CommitmentType(commitment), MinContextSlot: slotOption(minSlot),
+	minSlot = max(minSlot, c.seenSlot())
+	result, err := first(ctx, c, func(e *endpoint) (*rpc.SimulateTransactionResponse, error) {
+		result, err := e.rpc.SimulateRawTransactionWithOpts(ctx, wire, &rpc.SimulateTransactionOpts{
+			Commitment: rpc.CommitmentType(commitment), MinContextSlot: slotOption(minSlot),
+		})
+		if err == nil && (result == nil || result.Value == nil) {
+			err = fmt.Errorf("simulateTransaction: %w: empty answer", ErrUnavailable)
+		}
+		return result, err
 	})
 	if err != nil {
 		return Simulation{}, err
-	}
-	if result == nil || result.Value == nil {
-		return Simulation{}, fmt.Errorf("simulateTransaction: %w: empty answer", ErrUnavailable)
 	}
 	simulation := Simulation{Err: jsonText(result.Value.Err), Logs: result.Value.Logs}
 	if result.Value.UnitsConsumed != nil {
@@ -230,17 +348,48 @@ func (c *Client) Simulate(ctx context.Context, commitment Commitment, minSlot Sl
 	return simulation, nil
 }
 
-// Send hands signed bytes to the cluster once, without a trial run: a transaction that would fail must land and consume its
-// nonce, so that its end is known. The endpoint is told not to rebroadcast; the caller does. An error does not mean that the
-// bytes were not accepted.
+// Send hands signed bytes to every endpoint once, without a trial run: a transaction that would fail must land and consume its
+// nonce, so that its end is known. Endpoints are told not to rebroadcast; the caller does. It succeeds when one endpoint takes
+// the bytes, and then gives the others a moment. An error does not mean that the bytes were not accepted.
 func (c *Client) Send(ctx context.Context, wire []byte) (Signature, error) {
-	var none uint
-	return c.rpc.SendRawTransactionWithOpts(ctx, wire, rpc.TransactionOpts{SkipPreflight: true, MaxRetries: &none})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sent := make(chan answer[Signature], len(c.endpoints))
+	for _, e := range c.endpoints {
+		go func() {
+			var none uint
+			signature, err := e.rpc.SendRawTransactionWithOpts(ctx, wire, rpc.TransactionOpts{SkipPreflight: true, MaxRetries: &none})
+			sent <- answer[Signature]{from: e, value: signature, err: err}
+		}()
+	}
+	var grace <-chan time.Time
+	var accepted *answer[Signature]
+	var failed error
+	for range c.endpoints {
+		select {
+		case got := <-sent:
+			switch {
+			case got.err != nil:
+				failed = errors.Join(failed, got.err)
+			case accepted == nil:
+				accepted = &got
+				grace = time.After(sendGrace)
+			case got.value != accepted.value:
+				return Signature{}, c.disagree("the signature of what was sent", accepted.from, got.from)
+			}
+		case <-grace:
+			return accepted.value, nil
+		}
+	}
+	if accepted == nil {
+		return Signature{}, failed
+	}
+	return accepted.value, nil
 }
 
 // Airdrop asks a development cluster for SOL. Public clusters refuse it.
 func (c *Client) Airdrop(ctx context.Context, address Address, lamports uint64) (Signature, error) {
-	return c.rpc.RequestAirdrop(ctx, address, lamports, rpc.CommitmentConfirmed)
+	return c.endpoints[0].rpc.RequestAirdrop(ctx, address, lamports, rpc.CommitmentConfirmed)
 }
 
 // DecodeTokenAccount reads an account of a token program.

@@ -8,11 +8,24 @@
 //     that answer is ErrUnsupportedVersion, an alarm and never "nothing happened".
 //   - Reads are repeated within a bounded budget when the endpoint is down, busy or behind; sending is never repeated here,
 //     because only the caller knows that the bytes are safe to send again.
+//   - No answer is from an older slot than what was seen finalized before.
 //   - Wakeups are a hint. Whoever uses them polls as well.
 //
-// Errors: ErrNotFound when the cluster has no such account or transaction, ErrUnsupportedVersion, ErrBehind when the endpoint has
-// not reached the wanted slot, ErrUnavailable when it could not be reached or is too busy, and *RPCError, which those but the
-// first wrap, for what it refused. No error carries the endpoint's URL, whose path or query often is a credential.
+// # Several endpoints
 //
-// A Client is safe for concurrent use and holds no state but its connections and its retry budget.
+// With two endpoints or more, what money depends on (accounts, balances and nonces at finalized, signature statuses, history,
+// transactions) is asked of two and compared. Two that are at different slots are no disagreement: the older is asked again from
+// the newer one's slot on. One that lacks what the other shows, and says itself that it has passed that slot, or that says
+// something else about the same slot, is ErrDisagree: an alarm, counted, and no answer. There is no vote among three.
+// When fewer than two can answer, the read fails with ErrUnavailable or ErrBehind: with two endpoints settlement waits for both,
+// with three it outlives the loss of one. What no money depends on is read from the first that answers. Sending goes to all.
+//
+// With one endpoint its word is taken, and Compares reports false.
+//
+// Errors: ErrNotFound when the cluster has no such account or transaction, ErrUnsupportedVersion, ErrDisagree, ErrBehind when an
+// endpoint has not reached the wanted slot, ErrUnavailable when it could not be reached or is too busy, and *RPCError, which those
+// but ErrNotFound and ErrDisagree may wrap, for what it refused. No error carries an endpoint's URL, whose path or query often is a
+// credential; endpoints are named by their place in the configuration.
+//
+// A Client is safe for concurrent use. It remembers nothing but the newest finalized slot and how its endpoints did lately.
 package chain

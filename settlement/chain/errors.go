@@ -22,6 +22,9 @@ var (
 	ErrBehind = errors.New("the RPC endpoint is behind")
 	// ErrUnavailable means that the endpoint could not be reached, or is too busy.
 	ErrUnavailable = errors.New("the RPC endpoint is unavailable")
+	// ErrDisagree means that two endpoints say different things about the same state, so that one of them is wrong. It is an alarm:
+	// nothing is concluded from either.
+	ErrDisagree = errors.New("the RPC endpoints disagree")
 	// ErrHistoryTooLong means that an account has more new history than one call reads.
 	ErrHistoryTooLong = errors.New("the account's new history is longer than one call reads")
 )
@@ -61,8 +64,10 @@ func (e *RPCError) Is(target error) bool {
 	}
 }
 
-// IsAlarm reports whether err means that this endpoint's answers cannot be trusted to be complete, so that a person must look.
-func IsAlarm(err error) bool { return errors.Is(err, ErrUnsupportedVersion) }
+// IsAlarm reports whether err means that an endpoint's answers cannot be trusted to be right and complete, so that a person must look.
+func IsAlarm(err error) bool {
+	return errors.Is(err, ErrUnsupportedVersion) || errors.Is(err, ErrDisagree)
+}
 
 // typed turns an error of solana-go into one of this package, without the endpoint's URL.
 func typed(ctx context.Context, method string, err error) error {

@@ -74,15 +74,12 @@ func (c *Client) Movements(ctx context.Context, tokenAccount Address, since Curs
 
 // SignaturesFor returns the newest entries of an address's finalized history, newest first, from a state not older than minSlot.
 func (c *Client) SignaturesFor(ctx context.Context, address Address, minSlot Slot, limit int) ([]SignatureInfo, error) {
-	limit = min(limit, signaturesPerPage)
-	page, err := c.rpc.GetSignaturesForAddressWithOpts(ctx, address, &rpc.GetSignaturesForAddressOpts{
-		Limit: &limit, Commitment: rpc.CommitmentFinalized, MinContextSlot: slotOption(minSlot),
-	})
+	page, err := c.page(ctx, address, Signature{}, min(limit, signaturesPerPage), minSlot)
 	if err != nil {
 		return nil, err
 	}
-	infos := make([]SignatureInfo, len(page))
-	for i, entry := range page {
+	infos := make([]SignatureInfo, len(page.entries))
+	for i, entry := range page.entries {
 		infos[i] = SignatureInfo{
 			Signature: entry.Signature, Slot: Slot(entry.Slot), Err: jsonText(entry.Err), Memo: historyMemo(entry.Memo),
 		}
@@ -106,24 +103,28 @@ func (c *Client) Transaction(ctx context.Context, signature Signature) (*Transac
 	return transaction, nil
 }
 
-// Finalized reports which signatures are finalized, searching the endpoint's whole history. The answer is the error text of
+// Finalized reports which signatures are finalized, searching the endpoints' whole history. The answer is the error text of
 // the transaction ("" for success) by signature; one that is unknown or not finalized yet is absent.
 func (c *Client) Finalized(ctx context.Context, signatures ...Signature) (map[Signature]string, error) {
+	parts := slices.Collect(slices.Chunk(signatures, maxStatusesPerRead))
+	found := make([][]*ending, len(parts))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(fetchers)
+	for i, part := range parts {
+		group.Go(func() (err error) {
+			found[i], err = confirmed(groupCtx, c, func(ctx context.Context, e *endpoint) ([]*ending, error) { return e.endings(ctx, part) },
+				func(a, b answer[[]*ending]) ([]*ending, error) { return mergeEndings(part, a, b) })
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
 	ended := make(map[Signature]string, len(signatures))
-	for part := range slices.Chunk(signatures, maxStatusesPerRead) {
-		result, err := c.rpc.GetSignatureStatuses(ctx, true, part...)
-		if errors.Is(err, ErrNotFound) || errors.Is(err, rpc.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(result.Value) != len(part) {
-			return nil, fmt.Errorf("getSignatureStatuses: asked for %d, got %d", len(part), len(result.Value))
-		}
-		for i, status := range result.Value {
-			if status != nil && status.ConfirmationStatus == rpc.ConfirmationStatusFinalized {
-				ended[part[i]] = jsonText(status.Err)
+	for i, part := range parts {
+		for j, end := range found[i] {
+			if end != nil {
+				ended[part[j]] = end.failure
 			}
 		}
 	}
@@ -138,15 +139,12 @@ func (c *Client) signaturesSince(ctx context.Context, account Address, since Cur
 	}
 	var all []*rpc.TransactionSignature
 	var before Signature
-	limit := c.pageSize
 	for {
-		page, err := c.rpc.GetSignaturesForAddressWithOpts(ctx, account, &rpc.GetSignaturesForAddressOpts{
-			Limit: &limit, Before: before, Commitment: rpc.CommitmentFinalized, MinContextSlot: slotOption(since.Slot),
-		})
+		page, err := c.page(ctx, account, before, c.pageSize, since.Slot)
 		if err != nil {
 			return nil, err
 		}
-		for _, entry := range page {
+		for _, entry := range page.entries {
 			if Slot(entry.Slot) >= floor {
 				all = append(all, entry)
 			}
@@ -154,11 +152,11 @@ func (c *Client) signaturesSince(ctx context.Context, account Address, since Cur
 		if len(all) > MaxHistory {
 			return nil, fmt.Errorf("account %s: %w", account, ErrHistoryTooLong)
 		}
-		if len(page) < limit || Slot(page[len(page)-1].Slot) < floor {
+		if page.last() || Slot(page.entries[len(page.entries)-1].Slot) < floor {
 			slices.Reverse(all)
 			return all, nil
 		}
-		before = page[len(page)-1].Signature
+		before = page.entries[len(page.entries)-1].Signature
 	}
 }
 
@@ -176,18 +174,16 @@ func (c *Client) movement(ctx context.Context, tokenAccount Address, info *rpc.T
 }
 
 func (c *Client) transaction(ctx context.Context, signature Signature) (*rpc.GetTransactionResult, *solana.Transaction, error) {
-	version := highestTransactionVersion
-	result, err := c.rpc.GetTransaction(ctx, signature, &rpc.GetTransactionOpts{
-		Encoding: solana.EncodingBase64, Commitment: rpc.CommitmentFinalized, MaxSupportedTransactionVersion: &version,
+	result, err := confirmed(ctx, c, func(ctx context.Context, e *endpoint) (*rpc.GetTransactionResult, error) {
+		return e.transaction(ctx, signature)
+	}, func(a, b answer[*rpc.GetTransactionResult]) (*rpc.GetTransactionResult, error) {
+		return mergeTransactions(signature, a, b)
 	})
-	if errors.Is(err, rpc.ErrNotFound) {
-		return nil, nil, fmt.Errorf("transaction %s: %w", signature, ErrNotFound)
-	}
 	if err != nil {
 		return nil, nil, err
 	}
-	if result.Transaction == nil || result.Meta == nil {
-		return nil, nil, fmt.Errorf("transaction %s: the endpoint keeps no metadata of it", signature)
+	if result == nil {
+		return nil, nil, fmt.Errorf("transaction %s: %w", signature, ErrNotFound)
 	}
 	decoded, err := solana.TransactionFromBytes(result.Transaction.GetBinary())
 	if err != nil {
@@ -223,9 +219,11 @@ func (c *Client) placeInBlocks(ctx context.Context, movements []Movement) error 
 
 func (c *Client) blockIndices(ctx context.Context, slot Slot) (map[Signature]int, error) {
 	version, rewards := highestTransactionVersion, false
-	block, err := c.rpc.GetBlockWithOpts(ctx, uint64(slot), &rpc.GetBlockOpts{
-		TransactionDetails: rpc.TransactionDetailsSignatures, Rewards: &rewards, Commitment: rpc.CommitmentFinalized,
-		MaxSupportedTransactionVersion: &version,
+	block, err := first(ctx, c, func(e *endpoint) (*rpc.GetBlockResult, error) {
+		return e.rpc.GetBlockWithOpts(ctx, uint64(slot), &rpc.GetBlockOpts{
+			TransactionDetails: rpc.TransactionDetailsSignatures, Rewards: &rewards, Commitment: rpc.CommitmentFinalized,
+			MaxSupportedTransactionVersion: &version,
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -14,8 +14,17 @@ func newFailures() *prometheus.CounterVec {
 	}, []string{"kind"})
 }
 
+func newDisagreements() prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "muster_chain_disagreements_total",
+		Help: "Times that two endpoints said different things about money; each is an alarm.",
+	})
+}
+
 // Collectors are the client's metrics, to be registered where they are shown.
-func (c *Client) Collectors() []prometheus.Collector { return []prometheus.Collector{c.failures} }
+func (c *Client) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{c.failures, c.disagreements}
+}
 
 // kindOf names a failure for the metric; "" is none: an absent account is an answer, and a caller that has gone is no failure.
 func kindOf(err error) string {

@@ -23,8 +23,10 @@ const (
 	maxResponseBytes = 32 << 20
 	maxConnections   = 16
 	maxAttempts      = 4
-	firstRetryDelay  = 100 * time.Millisecond
-	maxRetryDelay    = 3 * time.Second
+	// maxAttemptsOfSeveral is how often one of several endpoints is asked before another is.
+	maxAttemptsOfSeveral = 2
+	firstRetryDelay      = 100 * time.Millisecond
+	maxRetryDelay        = 3 * time.Second
 
 	// The retry budget: each call adds a share, each retry takes one, so that an endpoint in trouble sees at most 20 % more
 	// calls than it would without retries.
@@ -35,23 +37,28 @@ const (
 // writes are the methods that are never repeated here.
 var writes = map[string]bool{"sendTransaction": true, "requestAirdrop": true}
 
-// caller is the JSON-RPC transport under solana-go's client: it types errors and repeats reads within the budget.
+// caller is the JSON-RPC transport under solana-go's client: it types errors, keeps to the endpoint's limits and repeats reads
+// within the budget.
 type caller struct {
-	next   rpc.JSONRPCClient
-	budget *retryBudget
+	next     rpc.JSONRPCClient
+	budget   *retryBudget
+	pace     *pace
+	health   *health
+	attempts int
 
 	failures *prometheus.CounterVec
 }
 
-func newCaller(endpoint string, timeout time.Duration, failures *prometheus.CounterVec) *caller {
+func newCaller(endpoint string, config Config, attempts int, state *health, failures *prometheus.CounterVec) *caller {
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, MaxConnsPerHost: maxConnections, MaxIdleConnsPerHost: maxConnections,
-		IdleConnTimeout: time.Minute, TLSHandshakeTimeout: timeout, ForceAttemptHTTP2: true,
+		IdleConnTimeout: time.Minute, TLSHandshakeTimeout: config.Timeout, ForceAttemptHTTP2: true,
 	}
-	doer := &statusDoer{client: &http.Client{Timeout: timeout, Transport: transport}}
+	doer := &statusDoer{client: &http.Client{Timeout: config.Timeout, Transport: transport}}
 	return &caller{
 		next:   jsonrpc.NewClientWithOpts(endpoint, &jsonrpc.RPCClientOpts{HTTPClient: doer}),
-		budget: &retryBudget{tokens: retryBudgetMax}, failures: failures,
+		budget: &retryBudget{tokens: retryBudgetMax}, pace: newPace(config.RequestsPerSecond), health: state, attempts: attempts,
+		failures: failures,
 	}
 }
 
@@ -59,18 +66,34 @@ func newCaller(endpoint string, timeout time.Duration, failures *prometheus.Coun
 func (c *caller) CallForInto(ctx context.Context, out any, method string, params []any) error {
 	c.budget.earn()
 	for attempt := 1; ; attempt++ {
-		err := c.next.CallForInto(ctx, out, method, params)
-		typedErr := typed(ctx, method, err)
-		if kind := kindOf(typedErr); kind != "" {
-			c.failures.WithLabelValues(kind).Inc()
+		err := c.once(ctx, out, method, params)
+		if err == nil || writes[method] || attempt >= c.attempts || !failsOver(err) || c.pace.isPaused() || !c.budget.spend() {
+			return err
 		}
-		if typedErr == nil || writes[method] || attempt == maxAttempts || !worthRepeating(typedErr) || !c.budget.spend() {
-			return typedErr
-		}
-		if !sleep(ctx, retryDelay(attempt, err)) {
-			return typedErr
+		if !sleep(ctx, retryDelay(attempt)) {
+			return err
 		}
 	}
+}
+
+// once makes one attempt, after as much waiting as the endpoint has asked for.
+func (c *caller) once(ctx context.Context, out any, method string, params []any) error {
+	if err := c.pace.wait(ctx); err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	err := c.next.CallForInto(ctx, out, method, params)
+	var busy *statusError
+	if errors.As(err, &busy) {
+		c.pace.pause(busy.retryAfter)
+	}
+	err = typed(ctx, method, err)
+	if kind := kindOf(err); kind != "" {
+		c.failures.WithLabelValues(kind).Inc()
+	}
+	if ctx.Err() == nil { // a caller that has gone says nothing about the endpoint
+		c.health.note(err)
+	}
+	return err
 }
 
 // CallWithCallback implements rpc.JSONRPCClient; nothing in this package uses it.
@@ -94,18 +117,9 @@ func (c *caller) Close() error {
 	return nil
 }
 
-func worthRepeating(err error) bool {
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrBehind)
-}
-
-func retryDelay(attempt int, err error) time.Duration {
+func retryDelay(attempt int) time.Duration {
 	delay := firstRetryDelay << (attempt - 1)
-	delay = delay/2 + rand.N(delay) //nolint:gosec // jitter needs no secrecy
-	var busy *statusError
-	if errors.As(err, &busy) {
-		delay = max(delay, busy.retryAfter)
-	}
-	return min(delay, maxRetryDelay)
+	return min(delay/2+rand.N(delay), maxRetryDelay) //nolint:gosec // jitter needs no secrecy
 }
 
 func sleep(ctx context.Context, delay time.Duration) bool {
@@ -160,11 +174,21 @@ func (d *statusDoer) Do(request *http.Request) (*http.Response, error) {
 	switch response.StatusCode {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		response.Body.Close()
-		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After")) // absent or a date: the usual delay
-		return nil, &statusError{status: response.StatusCode, retryAfter: time.Duration(seconds) * time.Second}
+		return nil, &statusError{status: response.StatusCode, retryAfter: retryAfter(response.Header.Get("Retry-After"))}
 	}
 	response.Body = &boundedBody{Reader: io.LimitReader(response.Body, maxResponseBytes), Closer: response.Body}
 	return response, nil
+}
+
+// retryAfter reads the header's two forms, seconds and a date; 0 is neither.
+func retryAfter(header string) time.Duration {
+	if seconds, err := strconv.Atoi(header); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(header); err == nil {
+		return time.Until(date)
+	}
+	return 0
 }
 
 // CloseIdleConnections implements jsonrpc.HTTPClient.

@@ -18,7 +18,7 @@ const (
 )
 
 // Wakeups signals when one of the accounts may have changed at finalized. It is a hint: signals are merged, may be late, may be
-// missing and may be false, so whoever waits on it also polls. It reconnects by itself, signalling after each connection,
+// missing and may be false, so whoever waits on it also polls. It reconnects by itself, to the endpoints in turn, signalling after each connection,
 // watches at most 1,000 accounts, and closes the channel when ctx ends.
 func (c *Client) Wakeups(ctx context.Context, accounts []Address) <-chan struct{} {
 	wake := make(chan struct{}, 1)
@@ -26,9 +26,9 @@ func (c *Client) Wakeups(ctx context.Context, accounts []Address) <-chan struct{
 	go func() {
 		defer close(wake)
 		delay := firstReconnectDelay
-		for ctx.Err() == nil {
+		for turn := 0; ctx.Err() == nil; turn++ {
 			began := time.Now()
-			c.watch(ctx, accounts, wake)
+			watch(ctx, c.endpoints[turn%len(c.endpoints)].websocketURL, accounts, wake)
 			if time.Since(began) > maxReconnectDelay {
 				delay = firstReconnectDelay
 			}
@@ -42,8 +42,8 @@ func (c *Client) Wakeups(ctx context.Context, accounts []Address) <-chan struct{
 }
 
 // watch holds one connection until it breaks or ctx ends.
-func (c *Client) watch(ctx context.Context, accounts []Address, wake chan<- struct{}) {
-	connection, err := ws.Connect(ctx, c.websocketURL)
+func watch(ctx context.Context, url string, accounts []Address, wake chan<- struct{}) {
+	connection, err := ws.Connect(ctx, url)
 	if err != nil {
 		return
 	}
