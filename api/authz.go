@@ -117,6 +117,10 @@ var accessRules = map[string]accessRule{
 	"get-earnings-statement": {roles: ownerFinance, scope: identity.ScopeRead},
 	"list-fees":              platformFinance,
 	"create-fee":             platformFinance,
+
+	"list-manifests":   {public: true},
+	"get-manifest":     {public: true},
+	"get-payout-proof": {roles: ownerFinance, scope: identity.ScopeRead},
 }
 
 func (r accessRule) security() []map[string][]string {

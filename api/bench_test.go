@@ -40,6 +40,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/ledger"
 	"github.com/muster-gpu/muster/settlement/metering"
 	"github.com/muster-gpu/muster/settlement/payouts"
+	"github.com/muster-gpu/muster/settlement/proof/manifests"
 	"github.com/muster-gpu/muster/settlement/reconcile"
 	"github.com/muster-gpu/muster/settlement/signer"
 	"github.com/muster-gpu/muster/settlement/statements"
@@ -150,6 +151,7 @@ func (b *bench) options(log *slog.Logger) Options {
 		Fleet: fleet.NewRegistry(pool, currency), JoinTokens: fleet.NewTokens(pool, authority), Ray: proxy,
 		Meter: metering.New(pool, book, time.Hour, log), Deposits: incoming,
 		Payouts:         payouts.New(pool, book, away, keys, payouts.Options{Log: log}),
+		Manifests:       manifests.New(pool, manifests.Config{Network: "test", Mint: currency.Mint, Treasury: treasury.String()}),
 		Reconciliations: reconcile.New(pool, book, away, reconcile.Config{Treasury: treasury, CatchUp: incoming.Poll, Interval: time.Hour}, log),
 		Statements:      statements.New(pool, book, log), Fees: statements.NewFees(pool),
 		Notifications: b.hub, Faucet: dryFaucet{}, GatewayAddress: "gateway.test:7443", Ready: pool.Ping,

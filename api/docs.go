@@ -38,6 +38,7 @@ func (s *Server) describe(local bool) (docsPage, []byte, error) {
 	}
 	s.registerFinance()
 	s.registerStatements()
+	s.registerProof()
 	spec, err := json.MarshalIndent(s.huma.OpenAPI(), "", "  ")
 	if err != nil {
 		return nil, nil, fmt.Errorf("write the API's description: %w", err)

@@ -74,6 +74,7 @@ func newHuma(engine *gin.Engine) huma.API {
 				{Name: tagHosts, Description: "An owner's machines and earnings"},
 				{Name: tagWallet, Description: "The prepaid balance"},
 				{Name: tagFinance, Description: "Payouts and reconciliation, for the platform's finance"},
+				{Name: tagProof, Description: "What anybody can check payouts with"},
 			},
 		},
 		Formats:                      map[string]huma.Format{jsonType: huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
@@ -92,6 +93,7 @@ const (
 	tagHosts    = "Hosts"
 	tagWallet   = "Wallet"
 	tagFinance  = "Finance"
+	tagProof    = "Proof"
 )
 
 // register adds one operation: its authorisation, its repeatability and the mapping of its errors.

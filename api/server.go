@@ -56,6 +56,7 @@ type Options struct {
 	Meter           Meter
 	Deposits        Deposits
 	Payouts         Payouts
+	Manifests       Manifests
 	Reconciliations Reconciliations
 	Statements      Statements
 	Fees            Fees
@@ -122,7 +123,7 @@ func (o Options) check() error {
 		"Log": o.Log == nil, "Registry": o.Registry == nil, "Pool": o.Pool == nil, "Seal": o.Seal == nil,
 		"Identity": o.Identity == nil, "Market": o.Market == nil, "Clusters": o.Clusters == nil, "Fleet": o.Fleet == nil,
 		"JoinTokens": o.JoinTokens == nil, "Ray": o.Ray == nil, "Meter": o.Meter == nil, "Deposits": o.Deposits == nil,
-		"Payouts": o.Payouts == nil, "Reconciliations": o.Reconciliations == nil, "Notifications": o.Notifications == nil,
+		"Payouts": o.Payouts == nil, "Manifests": o.Manifests == nil, "Reconciliations": o.Reconciliations == nil, "Notifications": o.Notifications == nil,
 		"Statements": o.Statements == nil, "Fees": o.Fees == nil, "Ready": o.Ready == nil, "IsDashboard": o.Dashboards != nil && o.IsDashboard == nil,
 	} {
 		if absent {

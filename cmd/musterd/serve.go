@@ -45,6 +45,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/localchain"
 	"github.com/muster-gpu/muster/settlement/metering"
 	"github.com/muster-gpu/muster/settlement/payouts"
+	"github.com/muster-gpu/muster/settlement/proof/manifests"
 	"github.com/muster-gpu/muster/settlement/reconcile"
 	"github.com/muster-gpu/muster/settlement/signer"
 	"github.com/muster-gpu/muster/settlement/statements"
@@ -116,9 +117,11 @@ type plane struct {
 	chain  *chain.Client
 	signer *signer.Client
 
+	genesis         chain.Hash // names the cluster
 	treasuryAccount chain.Address
 	deposits        *deposits.Service
 	payouts         *payouts.Service
+	manifests       *manifests.Service
 	reconcile       *reconcile.Service
 	statements      *statements.Service
 	fees            *statements.Fees
@@ -181,7 +184,7 @@ func newPlane(ctx context.Context, settings config.Config, log *slog.Logger) (*p
 	if !p.chain.Compares() {
 		log.InfoContext(ctx, "there is one RPC endpoint: what it says about money is compared with nobody's", "network", settings.Chain.Network)
 	}
-	if err := p.addChainServices(); err != nil {
+	if err := p.addChainServices(ctx); err != nil {
 		return nil, err
 	}
 	p.showShared()
@@ -222,7 +225,7 @@ func openPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 }
 
 // addChainServices makes what settlement and its readers have to do with the chain.
-func (p *plane) addChainServices() error {
+func (p *plane) addChainServices(ctx context.Context) error {
 	treasury, err := chain.ParseAddress(p.config.Chain.Treasury)
 	if err != nil {
 		return fmt.Errorf("chain.treasury: %w", err)
@@ -234,11 +237,19 @@ func (p *plane) addChainServices() error {
 	if p.treasuryAccount, err = chain.AssociatedTokenAccount(treasury, mint, chain.TokenProgram); err != nil {
 		return err
 	}
+	if p.config.Has(config.RoleAPI) || p.config.Has(config.RoleSettlement) { // the scheduler needs no chain
+		if p.genesis, err = p.chain.GenesisHash(ctx); err != nil {
+			return fmt.Errorf("reach the chain at %s: %w", p.config.Chain.RPCURL, err)
+		}
+	}
 	if p.deposits, err = deposits.New(p.pool, p.ledger, p.chain, p.signer, deposits.Config{
 		TokenProgram: chain.TokenProgram, Treasury: treasury, Minimum: p.amount(p.config.Payouts.MinimumDeposit), Interval: depositInterval,
 	}, p.log); err != nil {
 		return err
 	}
+	p.manifests = manifests.New(p.pool, manifests.Config{
+		Network: p.genesis.String(), Mint: mint.String(), Treasury: p.treasuryAccount.String(),
+	})
 	wake, _ := p.hub.Subscribe(pgnotify.ChannelSettlement)
 	p.payouts = payouts.New(p.pool, p.ledger, p.chain, p.signer, payouts.Options{
 		Minimum: p.amount(p.config.Payouts.Minimum), SelfApproval: p.config.Payouts.SelfApproval, Wake: wake, Log: p.log,
@@ -408,7 +419,7 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 		PublicURL: p.config.API.PublicURL, HostNames: p.config.API.Hosts, Network: network, Currency: p.config.Currency(),
 		Identity: people, Market: p.market(),
 		Clusters: clusters, Fleet: fleet.NewRegistry(p.pool, p.config.Currency()), JoinTokens: fleet.NewTokens(p.pool, authority),
-		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Payouts: p.payouts, Reconciliations: p.reconcile, Statements: p.statements, Fees: p.fees, Notifications: p.hub,
+		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Payouts: p.payouts, Manifests: p.manifests, Reconciliations: p.reconcile, Statements: p.statements, Fees: p.fees, Notifications: p.hub,
 		Faucet: faucet, GatewayAddress: p.config.Agents.PublicAddress, Console: p.console(),
 		RayProxy: proxy.Programs(), Dashboards: proxy.Dashboards(), IsDashboard: proxy.IsDashboard, Ready: p.pool.Ping,
 	}
@@ -445,12 +456,8 @@ func (p *plane) signInChain() string {
 
 // network describes the chain, and on the local one offers its faucet and wallets.
 func (p *plane) network(ctx context.Context) (apiv1.Network, api.Faucet, error) {
-	genesis, err := p.chain.GenesisHash(ctx)
-	if err != nil {
-		return apiv1.Network{}, nil, fmt.Errorf("reach the chain at %s: %w", p.config.Chain.RPCURL, err)
-	}
 	network := apiv1.Network{
-		Name: p.config.Chain.Network, GenesisHash: genesis.String(), Mint: p.config.Chain.Mint, Symbol: p.config.Chain.Symbol,
+		Name: p.config.Chain.Network, GenesisHash: p.genesis.String(), Mint: p.config.Chain.Mint, Symbol: p.config.Chain.Symbol,
 		Decimals: p.config.Chain.Decimals, Treasury: p.treasuryAccount.String(), ExplorerTransaction: p.config.Chain.Explorer,
 		SignInDomain: p.signIn().Domain, SignInChain: p.signInChain(), Version: version,
 	}
