@@ -2,74 +2,144 @@ package payouts
 
 import (
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
-
-	"github.com/gagliardetto/solana-go"
+	"sync"
+	"time"
 
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/signer"
+	"github.com/muster-gpu/muster/settlement/txn"
 )
 
-// Instruction codes, and the generous budget of a trial run.
+// The generous budget of a first trial run, and what is added to what it used.
 const (
-	systemAdvanceNonce   = 4
-	tokenTransferChecked = 12
-	ataCreateIdempotent  = 1
-
 	trialUnits  uint32 = 1_400_000
 	trialLoaded uint32 = 64 << 20
 	spareUnits         = 1_000
 
 	minLoadedData uint32 = 2 << 20
+	maxBudgets           = 1_024 // shapes of batches whose budget is remembered
 )
 
-var memoProgram = solana.MustPublicKeyFromBase58("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
-
-// buildMessage makes the message that pays a batch. Its budget is taken from a first trial run, and a second one shows that the
-// message does with that budget. An error is what holds the batch up.
+// buildMessage makes the message that pays a batch, in the cheapest format that the chain accepts. A trial run shows that it does
+// with its budget. An error is what holds the batch up.
 func (s *Service) buildMessage(ctx context.Context, b *work, keys signer.Addresses) ([]byte, error) {
-	config := solana.TransactionConfig{}.WithPriorityFee(min(s.options.PriorityFee, keys.MaxPriorityFee))
-	used, _, err := s.try(ctx, b, keys, config.WithComputeUnitLimit(trialUnits).WithLoadedAccountsDataSizeLimit(trialLoaded))
-	if err != nil {
-		return nil, err
+	payees := make([]txn.Payee, len(b.payouts))
+	creates := 0
+	for i, p := range b.payouts {
+		payees[i] = txn.Payee{Account: p.tokenAccount, Wallet: p.wallet, Amount: uint64(p.amount), Create: p.createAccount}
+		if p.createAccount {
+			creates++
+		}
 	}
-	_, transaction, err := s.try(ctx, b, keys, config.
-		WithComputeUnitLimit(unitLimit(used.Units)).WithLoadedAccountsDataSizeLimit(loadedLimit(used.LoadedDataSize)))
-	if err != nil {
-		return nil, err
-	}
-	return transaction.Message.MarshalBinary()
+	payout := &txn.Payout{Nonce: txn.Nonce{Account: b.nonceAccount, Value: b.nonceValue}, Payees: payees, Memo: b.memoText()}
+	return s.compose(ctx, keys, shape{payees: len(payees), creates: creates, memo: len(payout.Memo)},
+		func(treasury *txn.Treasury, format txn.Format, budget txn.Budget) ([]byte, error) {
+			payout.Budget = budget
+			return treasury.Payout(format, payout)
+		})
 }
 
-// try runs a batch's transaction with a budget without sending it.
-func (s *Service) try(ctx context.Context, b *work, keys signer.Addresses, config solana.TransactionConfig,
-) (chain.Simulation, *solana.Transaction, error) {
-	transaction, err := solana.NewTransaction(b.instructions(keys), b.nonceValue, solana.TransactionPayer(keys.Treasury),
-		solana.TransactionV1Config(config))
+// buildCancel makes a message that consumes a batch's nonce and moves nothing.
+func (s *Service) buildCancel(ctx context.Context, b *work, keys signer.Addresses) ([]byte, error) {
+	cancel := &txn.Cancel{Nonce: txn.Nonce{Account: b.nonceAccount, Value: b.nonceValue}, Memo: b.id.String()}
+	return s.compose(ctx, keys, shape{memo: len(cancel.Memo)},
+		func(treasury *txn.Treasury, format txn.Format, budget txn.Budget) ([]byte, error) {
+			cancel.Budget = budget
+			return treasury.Cancel(format, cancel)
+		})
+}
+
+// layOut makes a message with a budget.
+type layOut func(treasury *txn.Treasury, format txn.Format, budget txn.Budget) ([]byte, error)
+
+// compose tries formats until the chain accepts one, and remembers which it refused.
+func (s *Service) compose(ctx context.Context, keys signer.Addresses, of shape, lay layOut) ([]byte, error) {
+	treasury, err := s.treasury(keys)
 	if err != nil {
-		return chain.Simulation{}, nil, fmt.Errorf("build the transaction: %w", err)
+		return nil, err
 	}
-	wire, err := transaction.MarshalBinary()
+	for _, format := range s.formats.usable(time.Now(), s.options.LookupTable != nil) {
+		of.format = format
+		var message []byte
+		message, err = s.fit(ctx, treasury, keys, of, lay)
+		if err == nil {
+			return message, nil
+		}
+		if !refusesFormat(format, err) {
+			break
+		}
+		s.formats.refuse(format, time.Now())
+		s.log.WarnContext(ctx, "the chain does not take this format of transactions", "format", format, "again_in", formatMemory, "error", err)
+	}
+	if errors.Is(err, txn.ErrTooLarge) {
+		return nil, &trialError{text: "the chain takes smaller transactions only, which cannot pay this batch: cancel it and draft again (" + err.Error() + ")"}
+	}
+	return nil, err
+}
+
+// fit gives a message the budget that it needs. What batches of a shape need is remembered, so that mostly one trial run is enough.
+func (s *Service) fit(ctx context.Context, treasury *txn.Treasury, keys signer.Addresses, of shape, lay layOut) ([]byte, error) {
+	fee := s.priorityFee(keys)
+	if known, found := s.budgets.of(of); found {
+		known.PriorityFee = fee
+		if message, err := lay(treasury, of.format, known); err == nil {
+			if _, err := s.try(ctx, message); err == nil {
+				return message, nil
+			}
+		}
+		s.budgets.forget(of)
+	}
+	message, err := lay(treasury, of.format, txn.Budget{Units: trialUnits, LoadedData: trialLoaded, PriorityFee: fee})
 	if err != nil {
-		return chain.Simulation{}, nil, fmt.Errorf("build the transaction: %w", err)
+		return nil, err
+	}
+	used, err := s.try(ctx, message)
+	if err != nil {
+		return nil, err
+	}
+	budget := txn.Budget{Units: unitLimit(used.Units), LoadedData: loadedLimit(used.LoadedDataSize), PriorityFee: fee}
+	if message, err = lay(treasury, of.format, budget); err != nil {
+		return nil, err
+	}
+	if _, err = s.try(ctx, message); err != nil {
+		return nil, err
+	}
+	s.budgets.remember(of, budget)
+	return message, nil
+}
+
+// priorityFee is what a transaction pays beside its base fee, in lamports. The signer refuses more than its policy allows.
+func (s *Service) priorityFee(keys signer.Addresses) uint64 {
+	return min(s.options.PriorityFee, keys.MaxPriorityFee)
+}
+
+// try runs a message without sending it.
+func (s *Service) try(ctx context.Context, message []byte) (chain.Simulation, error) {
+	wire, err := txn.Unsigned(message)
+	if err != nil {
+		return chain.Simulation{}, fmt.Errorf("try the transaction: %w", err)
 	}
 	simulation, err := s.chain.Simulate(ctx, chain.Confirmed, 0, wire)
 	if err != nil {
-		return chain.Simulation{}, nil, fmt.Errorf("try the transaction: %w", err)
+		return chain.Simulation{}, fmt.Errorf("try the transaction: %w", err)
 	}
 	if simulation.Err != "" {
-		return chain.Simulation{}, nil, &trialError{reason: simulation.Err}
+		return chain.Simulation{}, &trialError{reason: simulation.Err, text: wouldFail + simulation.Err}
 	}
-	return simulation, transaction, nil
+	return simulation, nil
 }
 
-// trialError says that the transaction would fail now.
-type trialError struct{ reason string }
-
-func (e *trialError) Error() string {
-	return "the transaction would fail on the chain now (is the treasury short of tokens or SOL?): " + e.reason
+// trialError says that the batch cannot be paid by a transaction now.
+type trialError struct {
+	reason string // the chain's; empty if it was not asked
+	text   string
 }
+
+const wouldFail = "the transaction would fail on the chain now (is the treasury short of tokens or SOL?): "
+
+func (e *trialError) Error() string { return e.text }
 
 // unitLimit leaves a fifth for accounts that change between the trial and the landing.
 func unitLimit(used uint64) uint32 { return uint32(min(used+used/5+spareUnits, uint64(trialUnits))) }
@@ -77,53 +147,49 @@ func unitLimit(used uint64) uint32 { return uint32(min(used+used/5+spareUnits, u
 // loadedLimit has a floor: endpoints count differently, some without the programs' own data, and a higher limit costs no fee.
 func loadedLimit(used uint32) uint32 { return min(max(used+used/5, minLoadedData), trialLoaded) }
 
-// instructions are nonce advance first, then per payee the creation of its account if needed and the transfer, and the memo.
-func (b *work) instructions(keys signer.Addresses) []solana.Instruction {
-	list := make([]solana.Instruction, 0, 2*len(b.payouts)+2)
-	list = append(list, solana.NewInstruction(solana.SystemProgramID, solana.AccountMetaSlice{
-		solana.Meta(b.nonceAccount).WRITE(),
-		solana.Meta(solana.SysVarRecentBlockHashesPubkey),
-		solana.Meta(keys.Treasury).SIGNER(),
-	}, binary.LittleEndian.AppendUint32(nil, systemAdvanceNonce)))
-	for _, p := range b.payouts {
-		if p.createAccount {
-			list = append(list, createIdempotent(p, keys))
-		}
-		list = append(list, transferChecked(p, keys))
+// shape is what decides how much a message uses.
+type shape struct {
+	format                txn.Format
+	payees, creates, memo int
+}
+
+// budgets remembers what shapes of messages need. It is safe for concurrent use.
+type budgets struct {
+	mu    sync.Mutex
+	known map[shape]txn.Budget
+}
+
+func (b *budgets) of(s shape) (txn.Budget, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	budget, found := b.known[s]
+	return budget, found
+}
+
+func (b *budgets) remember(s shape, budget txn.Budget) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.known == nil || len(b.known) >= maxBudgets {
+		b.known = map[shape]txn.Budget{}
 	}
-	return append(list, solana.NewInstruction(memoProgram, nil, []byte(b.id.String())))
+	b.known[s] = budget
 }
 
-func createIdempotent(p workPayout, keys signer.Addresses) solana.Instruction {
-	return solana.NewInstruction(solana.SPLAssociatedTokenAccountProgramID, solana.AccountMetaSlice{
-		solana.Meta(keys.Treasury).WRITE().SIGNER(),
-		solana.Meta(p.tokenAccount).WRITE(),
-		solana.Meta(p.wallet),
-		solana.Meta(keys.Mint),
-		solana.Meta(solana.SystemProgramID),
-		solana.Meta(keys.TokenProgram),
-	}, []byte{ataCreateIdempotent})
+func (b *budgets) forget(s shape) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.known, s)
 }
 
-func transferChecked(p workPayout, keys signer.Addresses) solana.Instruction {
-	data := binary.LittleEndian.AppendUint64([]byte{tokenTransferChecked}, uint64(p.amount))
-	return solana.NewInstruction(keys.TokenProgram, solana.AccountMetaSlice{
-		solana.Meta(keys.TreasuryTokenAccount).WRITE(),
-		solana.Meta(keys.Mint),
-		solana.Meta(p.tokenAccount).WRITE(),
-		solana.Meta(keys.Treasury).SIGNER(),
-	}, append(data, keys.Decimals))
+// memoText is what the batch's transaction says of itself.
+func (b *work) memoText() string {
+	if b.memo != "" {
+		return b.memo
+	}
+	return b.id.String()
 }
 
 // assemble joins a stored message and its signature to the bytes that are sent, and verifies them.
 func assemble(message []byte, signature chain.Signature) ([]byte, error) {
-	wire := append(append(make([]byte, 0, len(message)+len(signature)), message...), signature[:]...)
-	transaction, err := solana.TransactionFromBytes(wire)
-	if err != nil {
-		return nil, fmt.Errorf("decode the signed transaction: %w", err)
-	}
-	if err := transaction.VerifySignatures(); err != nil {
-		return nil, fmt.Errorf("the signer's signature does not verify: %w", err)
-	}
-	return wire, nil
+	return txn.Join(message, signature)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/localchain"
 	"github.com/muster-gpu/muster/settlement/localchain/localchaintest"
 	"github.com/muster-gpu/muster/settlement/signer"
+	"github.com/muster-gpu/muster/settlement/txn"
 )
 
 func TestMain(m *testing.M) { localchaintest.Main(m) }
@@ -304,15 +305,15 @@ func (b *bench) advanceNonce(t *testing.T, account chain.Address) {
 	key := b.treasuryKey(t)
 	before, err := b.cluster.Nonce(t.Context(), chain.Finalized, 0, account)
 	check(t, err)
-	lifetime, _, err := b.cluster.LatestBlockhash(t.Context(), chain.Confirmed)
+	treasury, err := txn.New(txn.Keys{
+		Treasury: key.PublicKey(), TokenAccount: b.local.TreasuryTokenAccount, Mint: b.local.Mint, TokenProgram: chain.TokenProgram,
+	}, nil)
 	check(t, err)
-	w := &work{nonceAccount: account}
-	advance := w.instructions(signer.Addresses{Treasury: key.PublicKey()})[:1]
-	transaction, err := solana.NewTransaction(advance, lifetime, solana.TransactionPayer(key.PublicKey()))
+	message, err := treasury.Cancel(txn.Legacy, &txn.Cancel{Nonce: txn.Nonce{Account: account, Value: before.Value}, Budget: txn.Budget{Units: 10_000}})
 	check(t, err)
-	_, err = transaction.Sign(func(solana.PublicKey) *solana.PrivateKey { return &key })
+	signature, err := key.Sign(message)
 	check(t, err)
-	wire, err := transaction.MarshalBinary()
+	wire, err := txn.Join(message, signature)
 	check(t, err)
 	_, err = b.cluster.Send(t.Context(), wire)
 	check(t, err)

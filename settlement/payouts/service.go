@@ -15,6 +15,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/ledger"
 	"github.com/muster-gpu/muster/settlement/signer"
+	"github.com/muster-gpu/muster/settlement/txn"
 )
 
 // ErrDeposed means that another process leads settlement now.
@@ -74,6 +75,7 @@ type Options struct {
 	FreezeAfter  time.Duration // how long a consumed nonce may lack its transaction in the endpoint's history
 	SelfApproval bool          // who drafted a batch may approve it: for local networks, where one person is everybody
 	Wake         <-chan string // signals that a batch may be due; may be nil
+	LookupTable  *txn.Table    // for version 0 transactions, as in the signer's policy; nil: there are none
 	Log          *slog.Logger
 
 	// Failpoint is called at each of Steps, in tests only: its error stops the worker as a kill would. May be nil.
@@ -91,6 +93,10 @@ type Service struct {
 	self    uuid.UUID // names this process in claims
 
 	failpoint func(step string) error // Options.Failpoint, never nil
+
+	formats formats
+	budgets budgets
+	layout  layout
 }
 
 // New makes a service.

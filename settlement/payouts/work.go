@@ -35,6 +35,7 @@ type work struct {
 	state        string
 	nonceAccount chain.Address
 	nonceValue   chain.Hash
+	memo         string // empty: the batch's id
 	message      []byte
 	payouts      []workPayout
 

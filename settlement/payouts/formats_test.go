@@ -1,0 +1,84 @@
+package payouts
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/muster-gpu/muster/settlement/chain"
+	"github.com/muster-gpu/muster/settlement/txn"
+)
+
+// oldFashioned is a cluster that does not know version 1 transactions, and otherwise delegates.
+type oldFashioned struct {
+	Chain
+	refused atomic.Int32
+}
+
+const firstByteV1 = 0x81
+
+func (o *oldFashioned) Simulate(ctx context.Context, commitment chain.Commitment, minSlot chain.Slot, wire []byte) (chain.Simulation, error) {
+	if wire[0] == firstByteV1 {
+		o.refused.Add(1)
+		return chain.Simulation{}, &chain.RPCError{Method: "simulateTransaction", Code: codeInvalidParams, Message: "failed to deserialize solana_transaction"}
+	}
+	return o.Chain.Simulate(ctx, commitment, minSlot, wire)
+}
+
+func TestAChainThatDoesNotKnowVersion1IsPaidInLegacyTransactions(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	cluster := &oldFashioned{Chain: b.cluster}
+	s := b.service(b.pool, cluster)
+	var owners []owner
+	for range 2 { // the second time without trying version 1
+		owners = append(owners, b.owners(t, 3, true)...)
+		batches := b.approved(t, s)
+		stop := run(t, s, term)
+		reach(t, s, batches[0], stateFinalized)
+		check(t, stop())
+		b.wantPaidOnce(t, owners...)
+		var wire []byte
+		check(t, b.pool.QueryRow(t.Context(), `SELECT wire FROM payout_transactions WHERE batch_id = $1`, batches[0]).Scan(&wire))
+		if wire[0] != 1 || wire[1+64] >= 0x80 {
+			t.Errorf("the transaction begins with %x, which is not legacy", wire[:1+64+1])
+		}
+	}
+	if tried := cluster.refused.Load(); tried != 1 {
+		t.Errorf("version 1 was tried %d times, want once", tried)
+	}
+}
+
+func TestABatchThatNoAcceptedFormatHoldsSaysSo(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	s := b.service(b.pool, &oldFashioned{Chain: b.cluster})
+	b.owners(t, 20, true)
+	batches := b.approved(t, s)
+	run(t, s, term)
+	var attention string
+	eventually(t, func() bool {
+		batch, err := s.Batch(t.Context(), batches[0])
+		check(t, err)
+		attention = batch.Attention
+		return attention != ""
+	}, func() string { return "nothing says why the batch is held up" })
+	if !strings.Contains(attention, "smaller transactions") {
+		t.Errorf("the batch says %q", attention)
+	}
+}
+
+func TestARefusedFormatIsTriedAgainAfterAWhile(t *testing.T) {
+	t.Parallel()
+	var f formats
+	start := time.Now()
+	f.refuse(txn.V1, start)
+	if got := f.usable(start.Add(formatMemory-1), false); len(got) != 1 || got[0] != txn.Legacy {
+		t.Errorf("within the time: %v", got)
+	}
+	if got := f.usable(start.Add(formatMemory), true); len(got) != 3 || got[0] != txn.V1 || got[1] != txn.V0 {
+		t.Errorf("after it: %v", got)
+	}
+}
