@@ -93,9 +93,12 @@ func (l leaseHistory) gaps(timeline []happening, now time.Time) []span {
 
 // fault says on whose account a gap is; no party where the customer ended or parked the cluster, or removed the node.
 func (l leaseHistory) fault(gap span, timeline []happening) (party, reason string) {
-	degraded := stateAt(timeline, gap.from) == "degraded"
+	degraded, since := stateAt(timeline, gap.from) == "degraded", gap.from
+	if degraded {
+		since = lastReady(timeline, gap.from) // what made it so came before
+	}
 	for _, h := range timeline {
-		if h.at.Before(gap.from) || h.at.After(gap.to) {
+		if h.at.Before(since) || h.at.After(gap.to) {
 			continue
 		}
 		switch {
@@ -111,10 +114,20 @@ func (l leaseHistory) fault(gap span, timeline []happening) (party, reason strin
 	if !degraded {
 		return "", ""
 	}
-	if reason == "" {
-		reason = "The cluster was being made whole again."
-	}
 	return partyPlatform, reason
+}
+
+// lastReady is when the cluster last became ready before a moment.
+func lastReady(timeline []happening, before time.Time) (at time.Time) {
+	for _, h := range timeline {
+		if h.at.After(before) {
+			break
+		}
+		if h.state == "ready" {
+			at = h.at
+		}
+	}
+	return at
 }
 
 // stateAt is the cluster's state at a moment; "" before its first event.
