@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"github.com/gagliardetto/solana-go"
@@ -43,6 +44,7 @@ type checked struct {
 type frame struct {
 	rules
 	budget map[byte]uint64
+	writes map[solana.PublicKey]bool // what the instructions change
 }
 
 // open checks a message's signers, of whom the treasury is the first, and its first instruction. It returns the instructions that
@@ -59,11 +61,11 @@ func (f *frame) open(m *message, others ...solana.PublicKey) ([]instruction, *Re
 	if len(m.instructions) == 0 {
 		return nil, refuse(RuleInstruction, "the message has no instructions")
 	}
-	f.budget = map[byte]uint64{}
-	return m.instructions[1:], f.advanceNonce(m.instructions[0])
+	f.budget, f.writes = map[byte]uint64{}, map[solana.PublicKey]bool{f.treasury: true}
+	return m.instructions[1:], f.advanceNonce(m, m.instructions[0])
 }
 
-func (f *frame) advanceNonce(first instruction) *Refusal {
+func (f *frame) advanceNonce(m *message, first instruction) *Refusal {
 	if first.program != solana.SystemProgramID || len(first.data) != 4 ||
 		binary.LittleEndian.Uint32(first.data) != systemAdvanceNonce || len(first.accounts) != 3 {
 		return refuse(RuleNonce, "the first instruction must advance a durable nonce")
@@ -71,12 +73,15 @@ func (f *frame) advanceNonce(first instruction) *Refusal {
 	if first.accounts[1] != solana.SysVarRecentBlockHashesPubkey || first.accounts[2] != f.treasury {
 		return refuse(RuleNonce, "the nonce must be advanced by the treasury")
 	}
-	for _, nonce := range f.policy.Nonces {
-		if nonce == first.accounts[0] {
-			return nil
-		}
+	nonce := first.accounts[0]
+	if !slices.Contains(f.policy.Nonces, nonce) {
+		return refuse(RuleNonce, "the nonce account %s is not on the policy's list", nonce)
 	}
-	return refuse(RuleNonce, "the nonce account %s is not on the policy's list", first.accounts[0])
+	if int(first.places[0]) >= m.statics {
+		return refuse(RuleNonce, "the nonce account %s is taken from a lookup table, where a cluster does not find it", nonce)
+	}
+	f.writes[nonce] = true
+	return nil
 }
 
 func (f *frame) computeBudget(m *message, place int, in instruction) *Refusal {
@@ -100,8 +105,14 @@ func (f *frame) computeBudget(m *message, place int, in instruction) *Refusal {
 	return nil
 }
 
-// close checks what the message pays for being taken early.
+// close checks what only the whole message shows: that it may change exactly the accounts that its instructions change, and what
+// it pays for being taken early.
 func (f *frame) close(m *message) *Refusal {
+	for i, key := range m.keys {
+		if m.writable[i] != f.writes[key] {
+			return refuse(RuleInstruction, "the account %s is marked as writable where it is only read, or the other way round", key)
+		}
+	}
 	fee := m.priorityFee
 	if price, priced := f.budget[budgetUnitPrice]; priced {
 		units, limited := f.budget[budgetUnitLimit]

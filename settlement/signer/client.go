@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gagliardetto/solana-go"
@@ -30,7 +31,7 @@ func NewClient(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}
-	return &Client{http: &http.Client{Timeout: clientTimeout, Transport: &http.Transport{DialContext: dial, MaxIdleConns: 4}}}
+	return &Client{http: &http.Client{Timeout: clientTimeout, Transport: &http.Transport{DialContext: dial, MaxIdleConns: 4, MaxIdleConnsPerHost: 4}}}
 }
 
 // Close closes idle connections.
@@ -52,7 +53,7 @@ func (c *Client) DepositAddress(ctx context.Context, org ids.Org) (solana.Public
 
 // Sign returns the treasury's signature of a message that pays a batch. A *Refusal names the rule against it.
 func (c *Client) Sign(ctx context.Context, message []byte, batch Batch) (solana.Signature, error) {
-	signatures, err := c.one(ctx, request{Message: message, Batch: &batch}, 1)
+	signatures, err := c.one(ctx, request{Message: message, Batch: &batch})
 	if err != nil {
 		return solana.Signature{}, err
 	}
@@ -62,7 +63,7 @@ func (c *Client) Sign(ctx context.Context, message []byte, batch Batch) (solana.
 // Cancel returns the treasury's signature of a message that consumes the nonce value of a batch and moves nothing. It is given
 // whether or not the batch's own message was signed: at most one of the two lands. A *Refusal names the rule against it.
 func (c *Client) Cancel(ctx context.Context, message []byte, batch ids.Batch) (solana.Signature, error) {
-	signatures, err := c.one(ctx, request{Message: message, Cancel: batch}, 1)
+	signatures, err := c.one(ctx, request{Message: message, Cancel: batch})
 	if err != nil {
 		return solana.Signature{}, err
 	}
@@ -72,27 +73,57 @@ func (c *Client) Cancel(ctx context.Context, message []byte, batch ids.Batch) (s
 // Sweep returns the signatures of a message that moves a deposit to the treasury, in the order in which the transaction has them:
 // the treasury's, and the deposit wallet's. A *Refusal names the rule against it.
 func (c *Client) Sweep(ctx context.Context, message []byte, sweep Sweep) ([2]solana.Signature, error) {
-	signatures, err := c.one(ctx, request{Message: message, Sweep: &sweep}, 2)
+	signatures, err := c.one(ctx, request{Message: message, Sweep: &sweep})
 	if err != nil {
 		return [2]solana.Signature{}, err
 	}
 	return [2]solana.Signature(signatures), nil
 }
 
-func (c *Client) one(ctx context.Context, r request, signatures int) ([]solana.Signature, error) {
-	var answer signResponse
-	if err := c.call(ctx, http.MethodPost, pathSign, signRequest{Requests: []request{r}}, &answer); err != nil {
+// SignAll asks for many batches at once, which share one sync of the journal for every 128 of them, and returns an answer to
+// each: a signature or a refusal. After an error some may have been signed; asking again is safe, and gets the same signatures.
+func (c *Client) SignAll(ctx context.Context, orders []Order) ([]Answer, error) {
+	answers := make([]Answer, 0, len(orders))
+	for part := range slices.Chunk(orders, maxRequests) {
+		requests := make([]request, len(part))
+		for i := range part {
+			requests[i] = request{Message: part[i].Message, Batch: &part[i].Batch}
+		}
+		signed, err := c.ask(ctx, requests)
+		if err != nil {
+			return nil, err
+		}
+		answers = append(answers, signed...)
+	}
+	return answers, nil
+}
+
+func (c *Client) one(ctx context.Context, r request) ([]solana.Signature, error) {
+	answers, err := c.ask(ctx, []request{r})
+	if err != nil {
 		return nil, err
 	}
-	switch {
-	case len(answer.Answers) != 1:
-		return nil, fmt.Errorf("%w: it gave %d answers to one request", ErrUnavailable, len(answer.Answers))
-	case answer.Answers[0].Refusal != nil:
-		return nil, answer.Answers[0].Refusal
-	case len(answer.Answers[0].Signatures) != signatures:
-		return nil, fmt.Errorf("%w: it gave %d signatures", ErrUnavailable, len(answer.Answers[0].Signatures))
+	if answers[0].Refusal != nil {
+		return nil, answers[0].Refusal
 	}
-	return answer.Answers[0].Signatures, nil
+	return answers[0].Signatures, nil
+}
+
+// ask returns an answer to each request, and each with all its signatures or a refusal.
+func (c *Client) ask(ctx context.Context, requests []request) ([]Answer, error) {
+	var response signResponse
+	if err := c.call(ctx, http.MethodPost, pathSign, signRequest{Requests: requests}, &response); err != nil {
+		return nil, err
+	}
+	if len(response.Answers) != len(requests) {
+		return nil, fmt.Errorf("%w: it gave %d answers to %d requests", ErrUnavailable, len(response.Answers), len(requests))
+	}
+	for i, answer := range response.Answers {
+		if n := len(answer.Signatures); answer.Refusal == nil && n != requests[i].signers() {
+			return nil, fmt.Errorf("%w: it gave %d signatures instead of %d", ErrUnavailable, n, requests[i].signers())
+		}
+	}
+	return response.Answers, nil
 }
 
 func (c *Client) call(ctx context.Context, method, path string, body, answer any) error {

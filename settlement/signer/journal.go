@@ -245,7 +245,6 @@ func (j *journal) remember(entry *record) {
 	switch entry.Kind {
 	case kindCancel:
 		j.cancels[nonce] = append(j.cancels[nonce], entry.Request)
-		return
 	case kindSweep:
 		j.sweeps[entry.Sweep.ID] = signed{entry.Request, nonce}
 	default:
@@ -273,27 +272,24 @@ func (j *journal) forget(entry *record) {
 			j.sequence[payout.Payee] = payout.Sequence - 1
 		}
 	}
-	if entry.Kind != kindCancel {
-		j.recent = j.recent[:len(j.recent)-1]
-	}
+	j.recent = j.recent[:len(j.recent)-1]
 	if _, batch := j.batches[entry.Batch]; len(j.cancels[nonce]) == 0 && !batch {
 		delete(j.nonces, nonce)
 	}
 }
 
-// signedSince sums what was signed of a kind after a time. A clock that was set back does not free anything: records from its
-// future count.
-func (j *journal) signedSince(kind string, start time.Time) uint64 {
+// signedSince sums what was signed of a kind after a time, and counts the messages of all kinds. A clock that was set back does not
+// free anything: records from its future count.
+func (j *journal) signedSince(kind string, start time.Time) (total uint64, messages int) {
 	for len(j.recent) > 0 && !j.recent[0].At.After(start) {
 		j.recent = j.recent[1:]
 	}
-	var total uint64
 	for _, entry := range j.recent {
 		if entry.Kind == kind {
 			total += entry.Total
 		}
 	}
-	return total
+	return total, len(j.recent)
 }
 
 // known reports whether exactly this was signed before.

@@ -13,6 +13,7 @@ const (
 	maxLegacyBytes    = 1232 - 65
 	maxAccounts       = 64
 	maxInstructions   = 64
+	maxTableAddresses = 256
 	versionBit        = 0x80
 	version0          = 0x80
 	version1          = 0x81
@@ -27,7 +28,9 @@ const (
 type message struct {
 	version      int // -1 is legacy
 	signatures   int
+	statics      int // how many of the keys the message itself lists; the others are from lookup tables
 	keys         []solana.PublicKey
+	writable     []bool // of each key
 	lifetime     solana.Hash
 	priorityFee  uint64 // version 1 only
 	instructions []instruction
@@ -36,12 +39,16 @@ type message struct {
 type instruction struct {
 	program  solana.PublicKey
 	accounts []solana.PublicKey
+	places   []byte // of the accounts among the message's keys
 	data     []byte
 }
 
+// tables are the contents of lookup tables, by address.
+type tables map[solana.PublicKey][]solana.PublicKey
+
 // parse reads a message of any version, to its last byte. What a cluster would refuse is refused here, and so is everything
-// that has two spellings.
-func parse(bytes []byte) (*message, *Refusal) {
+// that has two spellings. Lookup tables are read from known, and never fetched: a cluster only ever appends to them.
+func parse(bytes []byte, known tables) (*message, *Refusal) {
 	if len(bytes) == 0 || len(bytes) > maxMessageBytes {
 		return nil, refuse(RuleMalformed, "a message has 1 to %d bytes, this has %d", maxMessageBytes, len(bytes))
 	}
@@ -54,17 +61,20 @@ func parse(bytes []byte) (*message, *Refusal) {
 		if len(bytes) > maxLegacyBytes {
 			return nil, refuse(RuleMalformed, "a message of this version has at most %d bytes, this has %d", maxLegacyBytes, len(bytes))
 		}
-		m = parseLegacy(r)
+		m = parseLegacy(r, known)
 	default:
 		return nil, refuse(RuleMalformed, "messages of version %d are unknown", first&^byte(versionBit))
 	}
 	switch {
-	case r.lookups:
-		return nil, refuse(RuleLookupTable, "accounts in lookup tables cannot be checked")
+	case r.lookup != "":
+		return nil, refuse(RuleLookupTable, "%s", r.lookup)
 	case r.problem != "":
 		return nil, refuse(RuleMalformed, "%s", r.problem)
 	case len(r.rest) > 0:
 		return nil, refuse(RuleMalformed, "%d bytes follow the message", len(r.rest))
+	}
+	if refusal := m.resolve(); refusal != nil {
+		return nil, refusal
 	}
 	return m, nil
 }
@@ -73,7 +83,7 @@ func parse(bytes []byte) (*message, *Refusal) {
 type reader struct {
 	rest    []byte
 	problem string
-	lookups bool
+	lookup  string // a problem with lookup tables
 }
 
 func (r *reader) fail(problem string) {
@@ -125,15 +135,14 @@ func (r *reader) count(limit int, what string) int {
 	return n
 }
 
-func parseLegacy(r *reader) *message {
+func parseLegacy(r *reader, known tables) *message {
 	m := &message{version: -1}
 	if r.rest[0] == version0 {
 		m.version = 0
 		r.byte()
 	}
-	m.signatures = r.header()
-	m.keys = r.keys(r.count(maxAccounts, "accounts"))
-	m.checkHeader(r)
+	head := r.header()
+	m.listed(r, head, r.keys(r.count(maxAccounts, "accounts")))
 	m.lifetime = r.key()
 	for range r.count(maxInstructions, "instructions") {
 		program := r.byte()
@@ -141,16 +150,69 @@ func parseLegacy(r *reader) *message {
 		data := r.take(r.count(len(r.rest), "bytes of an instruction"))
 		m.add(r, program, accounts, data)
 	}
-	if m.version == 0 && r.problem == "" && r.length() > 0 {
-		r.lookups = true
+	if m.version == 0 {
+		m.lookUp(r, known)
 	}
 	return m
+}
+
+// lookUp appends the accounts that the message takes from lookup tables: those of all tables that it may write come first.
+func (m *message) lookUp(r *reader, known tables) {
+	var writable, readonly []solana.PublicKey
+	used := map[solana.PublicKey]bool{}
+	for range r.count(maxAccounts, "lookup tables") {
+		table := solana.PublicKey(r.key())
+		writes := r.take(r.count(maxTableAddresses, "accounts of a lookup table"))
+		reads := r.take(r.count(maxTableAddresses, "accounts of a lookup table"))
+		addresses, listed := known[table]
+		switch {
+		case r.problem != "":
+			return
+		case !listed:
+			r.refuseLookup("the lookup table " + table.String() + " is not on the policy's list")
+			return
+		case used[table] || len(writes)+len(reads) == 0:
+			r.fail("a lookup table is listed twice, or for nothing")
+			return
+		}
+		used[table] = true
+		writable = pick(r, writable, addresses, writes)
+		readonly = pick(r, readonly, addresses, reads)
+	}
+	if len(m.keys)+len(writable)+len(readonly) > maxAccounts {
+		r.fail("too many accounts")
+		return
+	}
+	for _, key := range writable {
+		m.keys, m.writable = append(m.keys, key), append(m.writable, true)
+	}
+	for _, key := range readonly {
+		m.keys, m.writable = append(m.keys, key), append(m.writable, false)
+	}
+}
+
+func pick(r *reader, to, addresses []solana.PublicKey, places []byte) []solana.PublicKey {
+	for _, place := range places {
+		if int(place) >= len(addresses) {
+			r.refuseLookup("the message takes an account from a lookup table that the policy's list of its contents lacks")
+			return to
+		}
+		to = append(to, addresses[place])
+	}
+	return to
+}
+
+func (r *reader) refuseLookup(why string) {
+	if r.problem == "" {
+		r.lookup = why
+		r.fail(why)
+	}
 }
 
 func parseV1(r *reader) *message {
 	m := &message{version: 1}
 	r.byte()
-	m.signatures = r.header()
+	head := r.header()
 	mask := binary.LittleEndian.Uint32(r.take(4))
 	if fee := mask & configPriorityFee; mask&^uint32(configKnown) != 0 || (fee != 0 && fee != configPriorityFee) {
 		r.fail("the configuration mask is unknown")
@@ -161,8 +223,7 @@ func parseV1(r *reader) *message {
 		r.fail("too many accounts or instructions")
 		return m
 	}
-	m.keys = r.keys(accounts)
-	m.checkHeader(r)
+	m.listed(r, head, r.keys(accounts))
 	m.readConfig(r, mask)
 	heads := r.take(4 * instructions)
 	for i := range instructions {
@@ -191,49 +252,71 @@ func (m *message) readConfig(r *reader, mask uint32) {
 	}
 }
 
-// header reads the counts of signers; which of them are read-only is left to the cluster.
-func (r *reader) header() (signatures int) {
+// header is how many accounts sign, and how many of those that do and those that do not are only read.
+type header struct{ signers, readonlySigners, readonlyOthers int }
+
+func (r *reader) header() header {
 	head := r.take(3)
 	if head[1] >= head[0] {
 		r.fail("no signer can pay the fee")
 	}
-	return int(head[0])
+	return header{int(head[0]), int(head[1]), int(head[2])}
+}
+
+// listed takes over the accounts that the message itself lists.
+func (m *message) listed(r *reader, head header, keys []solana.PublicKey) {
+	m.signatures, m.statics, m.keys = head.signers, len(keys), keys
+	if head.signers+head.readonlyOthers > len(keys) {
+		r.fail("more signers and readers than accounts")
+		return
+	}
+	for i := range keys {
+		signer := i < head.signers
+		m.writable = append(m.writable, (signer && i < head.signers-head.readonlySigners) || (!signer && i < len(keys)-head.readonlyOthers))
+	}
 }
 
 func (r *reader) keys(n int) []solana.PublicKey {
 	keys := make([]solana.PublicKey, 0, n)
 	for range n {
-		key := solana.PublicKey(r.key())
-		if r.problem == "" && slices.Contains(keys, key) {
-			r.fail("an account is listed twice")
-		}
-		keys = append(keys, key)
+		keys = append(keys, solana.PublicKey(r.key()))
 	}
 	return keys
-}
-
-func (m *message) checkHeader(r *reader) {
-	if m.signatures > len(m.keys) {
-		r.fail("more signers than accounts")
-	}
 }
 
 func (m *message) add(r *reader, program int, accounts, data []byte) {
 	if r.problem != "" {
 		return
 	}
-	if program == 0 || program >= len(m.keys) {
+	if program == 0 || program >= m.statics {
 		r.fail("an instruction names a program that the message does not list")
 		return
 	}
-	built := instruction{program: m.keys[program], data: data}
-	for _, index := range accounts {
-		if int(index) >= len(m.keys) {
-			r.lookups = m.version == 0 // only a lookup table could hold it
-			r.fail("an instruction names an account that the message does not list")
-			return
+	m.instructions = append(m.instructions, instruction{program: m.keys[program], places: accounts, data: data})
+}
+
+// resolve finds the accounts of the instructions, once all are known. An account that is listed twice, or for nothing, is refused.
+func (m *message) resolve() *Refusal {
+	used := make([]bool, len(m.keys))
+	used[0] = true // pays the fee
+	for i := range m.instructions {
+		in := &m.instructions[i]
+		used[slices.Index(m.keys, in.program)] = true
+		for _, place := range in.places {
+			if int(place) >= len(m.keys) {
+				return refuse(RuleMalformed, "an instruction names an account that the message does not list")
+			}
+			used[place] = true
+			in.accounts = append(in.accounts, m.keys[place])
 		}
-		built.accounts = append(built.accounts, m.keys[index])
 	}
-	m.instructions = append(m.instructions, built)
+	for i, key := range m.keys {
+		if slices.Contains(m.keys[:i], key) {
+			return refuse(RuleMalformed, "the account %s is listed twice", key)
+		}
+		if !used[i] {
+			return refuse(RuleMalformed, "the account %s is listed for nothing", key)
+		}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package signer
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	bin "github.com/gagliardetto/binary"
@@ -15,7 +16,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, refusal := parse(data)
+		m, refusal := parse(data, fuzzTables)
 		if refusal != nil {
 			return
 		}
@@ -26,7 +27,13 @@ func FuzzParse(f *testing.F) {
 		if back, err := theirs.MarshalBinary(); err != nil || !bytes.Equal(back, data) {
 			t.Fatalf("solana-go writes it differently: %v", err)
 		}
-		if m.lifetime != theirs.RecentBlockhash || len(m.keys) != len(theirs.AccountKeys) ||
+		if m.version == 0 {
+			if err := errors.Join(theirs.SetAddressTables(theirTables()), theirs.ResolveLookups()); err != nil {
+				t.Fatalf("solana-go cannot look up what was: %v", err)
+			}
+		}
+		compareAccounts(t, m, &theirs)
+		if m.lifetime != theirs.RecentBlockhash ||
 			m.signatures != int(theirs.Header.NumRequiredSignatures) || len(m.instructions) != len(theirs.Instructions) {
 			t.Fatal("the messages differ")
 		}
@@ -41,6 +48,30 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("priority fee %d, solana-go reads %d", m.priorityFee, fee)
 		}
 	})
+}
+
+// fuzzTables are what the parser knows of lookup tables.
+var fuzzTables = tables{{7}: {{1}, {3}, {4}, {5}}, {8}: {{6}, {2}}}
+
+func theirTables() map[solana.PublicKey]solana.PublicKeySlice {
+	known := map[solana.PublicKey]solana.PublicKeySlice{}
+	for address, addresses := range fuzzTables {
+		known[address] = addresses
+	}
+	return known
+}
+
+func compareAccounts(t *testing.T, m *message, theirs *solana.Message) {
+	t.Helper()
+	metas, err := theirs.AccountMetaList()
+	if err != nil || len(metas) != len(m.keys) {
+		t.Fatalf("solana-go reads %d accounts, not %d: %v", len(metas), len(m.keys), err)
+	}
+	for i, meta := range metas {
+		if meta.PublicKey != m.keys[i] || meta.IsWritable != m.writable[i] || meta.IsSigner != (i < m.signatures) {
+			t.Fatalf("account %d: %+v, not %s, writable %t", i, meta, m.keys[i], m.writable[i])
+		}
+	}
 }
 
 func compareInstruction(t *testing.T, ours instruction, theirs solana.CompiledInstruction, keys solana.PublicKeySlice) {
@@ -77,5 +108,17 @@ func seeds(f *testing.F) [][]byte {
 		}
 		all = append(all, message)
 	}
-	return all
+	looking := solana.NewInstruction(program, solana.AccountMetaSlice{
+		solana.Meta(solana.PublicKey{3}), solana.Meta(solana.PublicKey{4}).WRITE(), solana.Meta(solana.PublicKey{6}).WRITE(),
+	}, nil)
+	transaction, err := solana.NewTransaction([]solana.Instruction{looking}, solana.Hash{9}, solana.TransactionPayer(payer),
+		solana.TransactionAddressTables(theirTables()))
+	if err != nil {
+		f.Fatal(err)
+	}
+	message, err := transaction.Message.MarshalBinary()
+	if err != nil {
+		f.Fatal(err)
+	}
+	return append(all, message)
 }

@@ -117,6 +117,7 @@ func (c *payoutChecker) createIdempotent(place int, in instruction) *Refusal {
 		return refuse(RulePayee, "instruction %d creates a token account for %s, which the batch does not call for", place, wallet)
 	}
 	owed.created = true
+	c.writes[account] = true
 	return nil
 }
 
@@ -141,6 +142,7 @@ func (c *payoutChecker) transferChecked(place int, in instruction) *Refusal {
 			owed.payout.Amount)
 	}
 	owed.paid = true
+	c.writes[source], c.writes[destination] = true, true
 	return nil
 }
 

@@ -9,7 +9,7 @@ type Rule string
 const (
 	RuleMalformed   Rule = "malformed"    // the bytes are not a message that a cluster would take
 	RuleInstruction Rule = "instruction"  // an instruction that no payout needs, or in the wrong place
-	RuleLookupTable Rule = "lookup_table" // the message hides accounts in a lookup table
+	RuleLookupTable Rule = "lookup_table" // the message uses a lookup table that the policy does not list
 	RuleSigner      Rule = "signer"       // the treasury is not the fee payer, or others sign than should
 	RuleNonce       Rule = "nonce"        // no durable nonce of the policy
 	RuleMint        Rule = "mint"         // another token, token program or decimals

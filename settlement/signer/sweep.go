@@ -94,5 +94,6 @@ func (c *sweepChecker) transfer(place int, in instruction) *Refusal {
 		return refuse(RuleAmount, "instruction %d moves %d base units, %s is of %d", place, amount, c.sweep.ID, c.sweep.Amount)
 	}
 	c.moved = true
+	c.writes[source], c.writes[destination] = true, true
 	return nil
 }

@@ -19,6 +19,7 @@ type vault struct {
 	keys   *keys
 	policy Policy
 	source solana.PublicKey
+	tables tables
 	now    func() time.Time
 
 	mu      sync.Mutex
@@ -26,11 +27,14 @@ type vault struct {
 }
 
 func newVault(k *keys, policy Policy, j *journal, now func() time.Time) (*vault, error) {
+	if !policy.Treasury.IsZero() && policy.Treasury != k.address() {
+		return nil, fmt.Errorf("the key is that of %s, the policy is for the treasury %s", k.address(), policy.Treasury)
+	}
 	source, _, err := solana.FindAssociatedTokenAddressWithProgram(k.address(), policy.Mint, policy.TokenProgram)
 	if err != nil {
 		return nil, fmt.Errorf("derive the treasury's token account: %w", err)
 	}
-	return &vault{keys: k, policy: policy, source: source, journal: j, now: now}, nil
+	return &vault{keys: k, policy: policy, source: source, tables: policy.tables(), journal: j, now: now}, nil
 }
 
 // judgement is what is known of a request without its history.
@@ -93,7 +97,7 @@ func (v *vault) judge(r *request) (judgement, error) {
 		entry.Kind, entry.Batch = kindCancel, r.Cancel
 		check = (&cancelChecker{frame: common, batch: r.Cancel}).check
 	}
-	parsed, refusal := parse(r.Message)
+	parsed, refusal := parse(r.Message, v.tables)
 	if refusal != nil {
 		return judgement{entry, refusal}, nil
 	}
@@ -135,11 +139,15 @@ func (v *vault) record(judged []judgement) ([]Answer, error) {
 }
 
 func (v *vault) capped(entry *record) *Refusal {
+	before, messages := v.journal.signedSince(entry.Kind, entry.At.Add(-dayWindow))
+	if most := v.policy.messagesPerDay(); messages >= most {
+		return refuse(RuleDayCap, "%d messages were signed in 24 hours, which is the cap", most)
+	}
 	limit, rule := v.policy.MaxBaseUnitsPerDay, RuleDayCap
 	if entry.Kind == kindSweep {
 		limit, rule = v.policy.MaxBaseUnitsSweptPerDay, RuleSweepCap
 	}
-	if before := v.journal.signedSince(entry.Kind, entry.At.Add(-dayWindow)); before+entry.Total > limit {
+	if entry.Kind != kindCancel && before+entry.Total > limit {
 		return refuse(rule, "%d base units were signed in 24 hours, and %d more would pass the cap of %d", before, entry.Total, limit)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,9 +139,16 @@ func TestRefusesByRule(t *testing.T) {
 			d.budget(1_400_000, 1<<63)
 		}},
 		"priority fee above, by price": {RuleFee, func(_ *testing.T, d *draft, _ *Batch) { d.version = solana.MessageVersionV0; d.budget(20_000, 50_050) }},
-		"lookup table": {RuleLookupTable, func(t *testing.T, d *draft, _ *Batch) {
+		"lookup table that the policy does not list": {RuleLookupTable, func(t *testing.T, d *draft, _ *Batch) {
 			d.version = solana.MessageVersionV0
 			d.tables = map[solana.PublicKey]solana.PublicKeySlice{randomKey(t): {d.instructions[transfer].AccountValues[2].PublicKey}}
+		}},
+		"payee that is only read": {RuleInstruction, func(_ *testing.T, d *draft, _ *Batch) {
+			d.instructions = slices.Delete(d.instructions, creation, creation+1)
+			d.instructions[creation].AccountValues[2].IsWritable = false
+		}},
+		"mint that may be written": {RuleInstruction, func(_ *testing.T, d *draft, _ *Batch) {
+			d.instructions[transfer].AccountValues[1].IsWritable = true
 		}},
 		"number out of order": {RuleSequence, func(_ *testing.T, _ *draft, batch *Batch) { batch.Payouts[0].Sequence = 2 }},
 		"number zero":         {RuleSequence, func(_ *testing.T, _ *draft, batch *Batch) { batch.Payouts[0].Sequence = 0 }},

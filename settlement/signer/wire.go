@@ -38,6 +38,12 @@ type request struct {
 	Sweep   *Sweep    `json:"sweep,omitempty"`
 }
 
+// Order is a message that pays a batch, one of many to sign.
+type Order struct {
+	Message []byte
+	Batch   Batch
+}
+
 // Answer is what the signer says to one of many requests: signatures in the order of the message's signers, or a refusal.
 type Answer struct {
 	Signatures []solana.Signature `json:"signatures,omitempty"`
@@ -70,6 +76,14 @@ func (r *request) kind() string {
 	default:
 		return kindCancel
 	}
+}
+
+// signers is how many sign the request's message.
+func (r *request) signers() int {
+	if r.Sweep != nil {
+		return 2
+	}
+	return 1
 }
 
 func (r *request) id() string {
