@@ -24,6 +24,7 @@ import (
 const (
 	timeout     = 30 * time.Second
 	maxResponse = 16 << 20
+	maxDownload = 256 << 20
 )
 
 // Client talks to one Muster with one API key. Make it with New.
@@ -116,6 +117,34 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	reflect.ValueOf(out).Elem().SetZero() // of an answer read before, what this one leaves out must not stay
 	if err := json.Unmarshal(body, out); err != nil {
 		return fmt.Errorf("%s %s: the answer is not what this version expects: %w", method, path, err)
+	}
+	return nil
+}
+
+// Download copies the file at path to out. A problem document comes back as *Error, and nothing is written then.
+func (c *Client) Download(ctx context.Context, path string, query url.Values, out io.Writer) error {
+	request, err := c.Request(ctx, http.MethodGet, path, query, nil)
+	if err != nil {
+		return err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return fmt.Errorf("cannot reach Muster at %s: %w", c.base, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode >= http.StatusBadRequest {
+		body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
+		if err != nil {
+			return fmt.Errorf("GET %s: read the answer: %w", path, err)
+		}
+		return problem(response, body)
+	}
+	n, err := io.Copy(out, io.LimitReader(response.Body, maxDownload+1))
+	if err != nil {
+		return fmt.Errorf("GET %s: read the file: %w", path, err)
+	}
+	if n > maxDownload {
+		return fmt.Errorf("GET %s: the file is longer than %d MiB", path, maxDownload>>20)
 	}
 	return nil
 }

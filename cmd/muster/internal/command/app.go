@@ -100,8 +100,8 @@ func (a *App) root() *cobra.Command {
 		&cobra.Group{ID: groupCustomer, Title: "For customers:"}, &cobra.Group{ID: groupOwner, Title: "For owners of GPUs:"},
 		&cobra.Group{ID: groupFinance, Title: "For the platform's finance:"}, &cobra.Group{ID: groupSetup, Title: "Set-up:"},
 	)
-	root.AddCommand(a.offer(), a.market(), a.quote(), a.book(), a.booking(), a.cluster(), a.job(), a.wallet(), a.runway(), a.node(), a.payout(),
-		a.reconcile(), a.login(), a.context(), a.api(), a.version())
+	root.AddCommand(a.offer(), a.market(), a.quote(), a.book(), a.booking(), a.cluster(), a.job(), a.wallet(), a.statement(), a.runway(), a.node(), a.payout(),
+		a.reconcile(), a.fee(), a.login(), a.context(), a.api(), a.version())
 	root.SetHelpCommandGroupID(groupSetup)
 	root.SetCompletionCommandGroupID(groupSetup)
 	root.InitDefaultHelpCmd()
