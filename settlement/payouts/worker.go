@@ -126,6 +126,8 @@ func inWords(err error) string {
 	switch {
 	case errors.As(err, &trial):
 		return trial.Error()
+	case errors.Is(err, chain.ErrDisagree):
+		return chain.ErrDisagree.Error() + " about this batch: nothing is concluded until they agree"
 	case errors.As(err, &refused):
 		return "the chain's endpoint refused: " + refused.Error()
 	case errors.Is(err, signer.ErrUnavailable):
