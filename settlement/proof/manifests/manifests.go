@@ -48,7 +48,7 @@ type Inclusion struct {
 
 // A batch ends with its payouts: from then on none is live.
 const selectManifest = `
-	SELECT m.batch_id, m.sequence, m.root, m.previous, m.sealed_at, coalesce(t.signature, ''), t.block_time, b.state = 'finalized',
+	SELECT m.batch_id, m.sequence, m.root, m.previous, m.sealed_at, coalesce(b.paid_by, t.signature, ''), t.block_time, b.state = 'finalized',
 	       NOT EXISTS (SELECT 1 FROM payouts p WHERE p.batch_id = b.id AND p.live), t.signature IS NOT NULL
 	FROM manifests m JOIN payout_batches b ON b.id = m.batch_id LEFT JOIN payout_transactions t ON t.batch_id = m.batch_id`
 

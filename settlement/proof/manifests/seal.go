@@ -101,11 +101,9 @@ func (s *Service) compose(ctx context.Context, tx pgx.Tx, batch ids.Batch) (*pro
 func (s *Service) stretches(ctx context.Context, tx pgx.Tx, batch ids.Batch) ([]*stretch, error) {
 	rows, err := tx.Query(ctx, `
 		WITH paid AS (
-			SELECT p.id, p.payee_org_id, p.wallet, p.token_account, p.amount, a.id AS account,
-			       coalesce(to_jsonb(p) ->> 'purpose', 'earnings') AS purpose
+			SELECT p.id, p.payee_org_id, p.wallet, p.token_account, p.amount, p.purpose, a.id AS account
 			FROM payouts p
-			LEFT JOIN ledger_accounts a ON a.kind = $2 AND a.org_id = p.payee_org_id AND a.mint = $3
-			     AND coalesce(to_jsonb(p) ->> 'purpose', 'earnings') = 'earnings'
+			LEFT JOIN ledger_accounts a ON a.kind = $2 AND a.org_id = p.payee_org_id AND a.mint = $3 AND p.purpose = 'earnings'
 			WHERE p.batch_id = $1
 		), begun AS (
 			SELECT paid.*, coalesce(sealed.through_seq, older.debit_seq, 0) AS after, coalesce(sealed.carried, older.debit_balance, 0) AS brought
@@ -119,7 +117,7 @@ func (s *Service) stretches(ctx context.Context, tx pgx.Tx, batch ids.Batch) ([]
 				SELECT t.debit_seq, t.debit_balance
 				FROM payouts p JOIN payout_batches b ON b.id = p.batch_id JOIN ledger_entries e ON e.batch_id = b.id AND e.kind = $4
 				JOIN ledger_transfers t ON t.entry_id = e.id AND t.debit_account = paid.account
-				WHERE p.payee_org_id = paid.payee_org_id AND p.batch_id <> $1 AND (p.live OR b.state = 'finalized')
+				WHERE p.payee_org_id = paid.payee_org_id AND p.purpose = 'earnings' AND p.batch_id <> $1 AND (p.live OR b.state = 'finalized')
 				  AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.batch_id = b.id)
 				ORDER BY t.debit_seq DESC LIMIT 1
 			) older ON sealed.through_seq IS NULL
