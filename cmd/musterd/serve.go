@@ -49,6 +49,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/reconcile"
 	"github.com/muster-gpu/muster/settlement/signer"
 	"github.com/muster-gpu/muster/settlement/statements"
+	"github.com/muster-gpu/muster/settlement/sweeps"
 	"github.com/muster-gpu/muster/web"
 )
 
@@ -120,6 +121,7 @@ type plane struct {
 	genesis         chain.Hash // names the cluster
 	treasuryAccount chain.Address
 	deposits        *deposits.Service
+	sweeps          *sweeps.Service
 	payouts         *payouts.Service
 	manifests       *manifests.Service
 	reconcile       *reconcile.Service
@@ -247,6 +249,9 @@ func (p *plane) addChainServices(ctx context.Context) error {
 	}, p.log); err != nil {
 		return err
 	}
+	if p.sweeps, err = sweeps.New(p.pool, p.ledger, p.chain, p.signer, sweeps.Options{Minimum: p.amount(p.config.Payouts.SweepMinimum), Log: p.log}); err != nil {
+		return err
+	}
 	p.manifests = manifests.New(p.pool, manifests.Config{
 		Network: p.genesis.String(), Mint: mint.String(), Treasury: p.treasuryAccount.String(),
 	})
@@ -298,7 +303,7 @@ func (p *plane) market() *market.Service {
 
 func (p *plane) addSettlement() {
 	p.showSettlement()
-	p.addLed(leader.RoleSettlement, p.meter.Run, p.deposits.Run, p.payouts.Run, p.reconcile.Run)
+	p.addLed(leader.RoleSettlement, p.meter.Run, p.deposits.Run, p.sweeps.Run, p.payouts.Run, p.reconcile.Run)
 }
 
 // addLed adds parts that one process at a time runs, under a term.

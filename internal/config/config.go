@@ -106,6 +106,7 @@ type Market struct {
 type Payouts struct {
 	Minimum        string        `koanf:"minimum" help:"smallest payout, in tokens"`
 	MinimumDeposit string        `koanf:"minimum_deposit" help:"smaller deposits go to suspense, in tokens"`
+	SweepMinimum   string        `koanf:"sweep_minimum" help:"deposits are moved to the treasury from here on, in tokens"`
 	SelfApproval   bool          `koanf:"self_approval" help:"who drafted a batch may approve it; only on the local network"`
 	Reconcile      time.Duration `koanf:"reconcile" help:"how often ledger and chain are compared unasked"`
 }
@@ -130,7 +131,7 @@ func Default() Config {
 		},
 		Chain:   Chain{Network: "devnet", RPCURL: "https://api.devnet.solana.com", Symbol: "USDC", Decimals: 6},
 		Market:  Market{FeeBps: 250},
-		Payouts: Payouts{Minimum: "1", MinimumDeposit: "0.01", Reconcile: time.Hour},
+		Payouts: Payouts{Minimum: "1", MinimumDeposit: "0.01", SweepMinimum: "100", Reconcile: time.Hour},
 	}
 }
 
@@ -253,7 +254,9 @@ func (c Config) Validate() error {
 	check(c.Chain.Decimals >= 0 && c.Chain.Decimals <= money.MaxDecimals, "chain.decimals: must be between 0 and %d", money.MaxDecimals)
 	check(c.FirstSlot >= 0 && c.FirstSlot < rayaddr.Slots, "first_slot: must be between 0 and %d", rayaddr.Slots-1)
 	check(c.Market.FeeBps >= 0 && c.Market.FeeBps <= 10_000, "market.fee_bps: must be between 0 and 10000")
-	for name, amount := range map[string]string{"payouts.minimum": c.Payouts.Minimum, "payouts.minimum_deposit": c.Payouts.MinimumDeposit} {
+	for name, amount := range map[string]string{
+		"payouts.minimum": c.Payouts.Minimum, "payouts.minimum_deposit": c.Payouts.MinimumDeposit, "payouts.sweep_minimum": c.Payouts.SweepMinimum,
+	} {
 		value, err := c.Currency().Parse(amount)
 		check(err == nil && value > 0, "%s: %q is not an amount above zero", name, amount)
 	}

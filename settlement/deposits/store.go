@@ -130,13 +130,15 @@ func watch(ctx context.Context, tx pgx.Tx, w watched) error {
 	return nil
 }
 
-// known are the signatures among movements that are recorded already.
+// known are the signatures among movements that are recorded already, here or as our own sweeps.
 func (s *Service) known(ctx context.Context, w watched, movements []chain.Movement) (map[string]bool, error) {
 	signatures := make([]string, len(movements))
 	for i, m := range movements {
 		signatures[i] = m.Signature.String()
 	}
-	rows, err := s.pool.Query(ctx, `SELECT signature FROM deposits WHERE token_account = $1 AND signature = ANY ($2)`, w.account.String(), signatures)
+	rows, err := s.pool.Query(ctx, `
+		SELECT signature FROM deposits WHERE token_account = $1 AND signature = ANY ($2)
+		UNION ALL SELECT signature FROM deposit_sweeps WHERE signature = ANY ($2)`, w.account.String(), signatures)
 	if err != nil {
 		return nil, fmt.Errorf("look for recorded deposits: %w", err)
 	}
