@@ -32,6 +32,10 @@ test: setup ## everything: Go with the race detector, local chain, console, brow
 test-%: setup ## one suite: test-go, test-localnet, test-console, test-pages, test-stack, test-e2e
 	@scripts/test.sh $*
 
+.PHONY: chaos
+chaos: setup ## crashes at every step of settlement, through faulty RPC providers; prints its seed (MUSTER_SEED=n runs it again)
+	@scripts/chaos.sh
+
 .PHONY: lint
 lint: setup ## static checks, and that generated code is up to date
 	@scripts/lint.sh

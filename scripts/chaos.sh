@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Kills settlement at every step, through faulty providers, on PostgreSQL and the local chain, and prints the seeds and one logfmt
+# line a figure.
+#
+#   CHAOS_SEEDS    runs for each step, 20 by default
+#   MUSTER_SEED    the first seed; without it a random one
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$root"
+
+seeds=${CHAOS_SEEDS:-20}
+export MUSTER_SEED=${MUSTER_SEED:-$((RANDOM << 15 | RANDOM))}
+at_once=6 # runs mostly wait for the chain
+timeout=60m
+
+if [[ -z ${MUSTER_TEST_DATABASE_URL:-} ]]; then
+    [[ $(scripts/testdb.sh start) == running ]] || trap 'scripts/testdb.sh stop' EXIT
+fi
+mkdir -p "$cache"
+MUSTER_FIGURES=$cache/chaos.figures
+export MUSTER_FIGURES
+rm -f "$MUSTER_FIGURES"
+say "chaos: $seeds seeds for each step, from MUSTER_SEED=$MUSTER_SEED"
+status=0
+go test -race -count=1 -timeout "$timeout" -parallel "$at_once" ./settlement/chaos -args -chaos.seeds="$seeds" >&2 || status=$?
+[[ ! -f $MUSTER_FIGURES ]] || cat "$MUSTER_FIGURES"
+((status == 0)) || say "chaos: the same again with MUSTER_SEED=$MUSTER_SEED"
+exit "$status"
