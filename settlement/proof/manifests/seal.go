@@ -66,17 +66,6 @@ func (s *Service) compose(ctx context.Context, tx pgx.Tx, batch ids.Batch) (*pro
 	manifest := &proof.Manifest{Head: proof.Head{
 		Version: proof.Version, Network: s.config.Network, Mint: s.config.Mint, Treasury: s.config.Treasury, Batch: batch, Sequence: 1,
 	}}
-	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, sealLock); err != nil {
-		return nil, nil, err
-	}
-	var last []byte
-	err := tx.QueryRow(ctx, `SELECT sequence + 1, root FROM manifests ORDER BY sequence DESC LIMIT 1`).Scan(&manifest.Sequence, &last)
-	switch {
-	case err == nil:
-		manifest.Previous = proof.Root(last).String()
-	case !errors.Is(err, pgx.ErrNoRows):
-		return nil, nil, err
-	}
 	stretches, err := s.stretches(ctx, tx, batch)
 	if err != nil {
 		return nil, nil, err
@@ -93,7 +82,23 @@ func (s *Service) compose(ctx context.Context, tx pgx.Tx, batch ids.Batch) (*pro
 		}
 		manifest.Payouts = append(manifest.Payouts, one.payout)
 	}
-	return manifest, stretches, nil
+	return manifest, stretches, number(ctx, tx, &manifest.Head)
+}
+
+// number gives a manifest its place in the chain. The lock comes last, so that drafts wait for each other's commits alone.
+func number(ctx context.Context, tx pgx.Tx, head *proof.Head) error {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, sealLock); err != nil {
+		return err
+	}
+	var last []byte
+	err := tx.QueryRow(ctx, `SELECT sequence + 1, root FROM manifests ORDER BY sequence DESC LIMIT 1`).Scan(&head.Sequence, &last)
+	switch {
+	case err == nil:
+		head.Previous = proof.Root(last).String()
+	case !errors.Is(err, pgx.ErrNoRows):
+		return err
+	}
+	return nil
 }
 
 // stretches finds what each payout of a batch pays. A payee's history begins behind its last payout that paid or still may: that of the
@@ -278,7 +283,7 @@ func store(ctx context.Context, tx pgx.Tx, manifest *proof.Manifest, root proof.
 	batch := &pgx.Batch{}
 	batch.Queue(`
 		INSERT INTO manifests (batch_id, sequence, root, previous, document)
-		VALUES ($1, $2, $3, (SELECT root FROM manifests WHERE sequence = $2 - 1), $4)`,
+		VALUES ($1, $2::bigint, $3, (SELECT root FROM manifests WHERE sequence = $2::bigint - 1), $4)`,
 		manifest.Batch, manifest.Sequence, root[:], string(document))
 	for i, one := range stretches {
 		batch.Queue(`
