@@ -9,6 +9,7 @@ ignore (
 )
 
 require (
+	filippo.io/age v1.3.1
 	github.com/NVIDIA/go-nvml v0.13.3-1
 	github.com/danielgtaylor/huma/v2 v2.37.2
 	github.com/gagliardetto/binary v0.8.0
@@ -44,6 +45,7 @@ require (
 )
 
 require (
+	filippo.io/hpke v0.4.0 // indirect
 	github.com/benbjohnson/clock v1.3.5 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/blendle/zapdriver v1.3.1 // indirect

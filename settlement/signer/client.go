@@ -17,7 +17,7 @@ import (
 	"github.com/muster-gpu/muster/internal/ids"
 )
 
-const clientTimeout = 15 * time.Second
+const clientTimeout = 35 * time.Second // longer than the signer takes
 
 // ErrUnavailable means that the signer did not answer, or could not write its journal. Whether it signed is not known; asking
 // again with the same request is safe.

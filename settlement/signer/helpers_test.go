@@ -48,7 +48,7 @@ func newBench(t *testing.T) *bench {
 // vault opens the signer's files as Serve does.
 func (b *bench) vault(t *testing.T) *vault {
 	t.Helper()
-	handler, journal, err := load(b.options)
+	handler, journal, err := load(t.Context(), b.options)
 	if err != nil {
 		t.Fatal(err)
 	}

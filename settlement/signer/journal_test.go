@@ -113,7 +113,7 @@ func TestJournalRefusesDamage(t *testing.T) {
 			if err := os.WriteFile(b.journalFile(), bytes.Join(lines, nil), privateMode); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := load(b.options); err == nil || !strings.Contains(err.Error(), "damaged") {
+			if _, _, err := load(t.Context(), b.options); err == nil || !strings.Contains(err.Error(), "damaged") {
 				t.Fatalf("the damaged journal was opened: %v", err)
 			}
 		})
@@ -139,7 +139,7 @@ func TestOneSignerAtATime(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.vault(t)
-	if _, _, err := load(b.options); err == nil || !strings.Contains(err.Error(), "another signer") {
+	if _, _, err := load(t.Context(), b.options); err == nil || !strings.Contains(err.Error(), "another signer") {
 		t.Fatalf("a second signer opened the journal: %v", err)
 	}
 }
@@ -151,7 +151,7 @@ func TestRefusesFilesThatOthersCanRead(t *testing.T) {
 		if err := os.Chmod(path, 0o640); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := load(b.options); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		if _, _, err := load(t.Context(), b.options); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 			t.Errorf("%s with mode 640: %v", filepath.Base(path), err)
 		}
 		if err := os.Chmod(path, privateMode); err != nil {

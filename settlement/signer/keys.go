@@ -1,6 +1,8 @@
 package signer
 
 import (
+	"cmp"
+	"context"
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
@@ -11,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/gagliardetto/solana-go"
 
@@ -20,46 +23,80 @@ import (
 const (
 	privateMode     = 0o600
 	privateDirMode  = 0o700
-	maxKeyFileBytes = 4 << 10
+	maxKeyFileBytes = 16 << 10
 	depositDomain   = "muster deposit wallet v1\x00"
 )
 
-// keys are the signer's secrets.
+// Key is the treasury's key, wherever it is kept.
+type Key interface {
+	Address() solana.PublicKey
+	// Sign returns a signature that verifies. For the same message it is the same one: Ed25519 has no randomness.
+	Sign(ctx context.Context, message []byte) (solana.Signature, error)
+	// AtOnce is how many messages it pays to sign at the same time.
+	AtOnce() int
+}
+
+// keys are the signer's secrets. The seed of the deposit wallets is always in the key file: there is a wallet per customer, more than
+// remote services have keys, and what arrives there is swept to the treasury soon.
 type keys struct {
-	treasury    ed25519.PrivateKey
+	treasury    Key
 	depositSeed []byte
 }
 
 type keyFile struct {
-	Treasury []byte `json:"treasury_seed"`
+	Treasury []byte `json:"treasury_seed,omitempty"` // absent where the treasury's key is remote
 	Deposits []byte `json:"deposit_seed"`
 }
 
-// Init makes a key file with fresh keys and returns the treasury's address. It never replaces a file.
-func Init(path string) (solana.PublicKey, error) {
-	content := keyFile{Treasury: make([]byte, ed25519.SeedSize), Deposits: make([]byte, ed25519.SeedSize)}
-	rand.Read(content.Treasury) // crypto/rand.Read never fails
-	rand.Read(content.Deposits)
+// KeyFile says how a key file is made.
+type KeyFile struct {
+	Passphrase   string // encrypts the file; empty leaves it as it is
+	DepositsOnly bool   // the treasury's key is remote
+
+	work int // of scrypt, as a power of two; 0 means workFactor
+}
+
+// Init makes a key file with fresh keys, not encrypted, and returns the treasury's address. It never replaces a file.
+func Init(path string) (solana.PublicKey, error) { return KeyFile{}.Init(path) }
+
+// Treasury returns the treasury's address from a key file that is not encrypted.
+func Treasury(path string) (solana.PublicKey, error) {
+	loaded, err := readKeys(path, "")
+	if err != nil {
+		return solana.PublicKey{}, err
+	}
+	return loaded.treasury.Address(), nil
+}
+
+// Init makes a key file with fresh keys and returns the treasury's address, if its key is among them. It never replaces a file.
+func (f KeyFile) Init(path string) (solana.PublicKey, error) {
+	content := keyFile{Deposits: make([]byte, ed25519.SeedSize)}
+	rand.Read(content.Deposits) // crypto/rand.Read never fails
+	if !f.DepositsOnly {
+		content.Treasury = make([]byte, ed25519.SeedSize)
+		rand.Read(content.Treasury)
+	}
 	text, err := json.Marshal(content)
 	if err != nil {
 		return solana.PublicKey{}, fmt.Errorf("make signer keys: %w", err)
 	}
-	if err := writeNew(path, append(text, '\n')); err != nil {
+	text = append(text, '\n')
+	if f.Passphrase != "" {
+		if text, err = seal(text, f.Passphrase, cmp.Or(f.work, workFactor)); err != nil {
+			return solana.PublicKey{}, fmt.Errorf("make signer keys: %w", err)
+		}
+	}
+	if err := writeNew(path, text); err != nil {
 		return solana.PublicKey{}, fmt.Errorf("make signer keys: %w", err)
 	}
-	return Treasury(path)
-}
-
-// Treasury returns the treasury's address from a key file.
-func Treasury(path string) (solana.PublicKey, error) {
-	loaded, err := readKeys(path)
-	if err != nil {
-		return solana.PublicKey{}, err
+	if f.DepositsOnly {
+		return solana.PublicKey{}, nil
 	}
-	return loaded.address(), nil
+	return newLocalKey(content.Treasury).Address(), nil
 }
 
-func readKeys(path string) (*keys, error) {
+// readKeys reads a key file. Its treasury is nil if the file is for deposit wallets only.
+func readKeys(path, passphrase string) (*keys, error) {
 	text, err := readPrivate(path, maxKeyFileBytes)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("there is no signer key at %s: make one with `musterd signer init`: %w", path, err)
@@ -67,26 +104,64 @@ func readKeys(path string) (*keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signer key: %w", err)
 	}
+	if isSealed(text) {
+		if text, err = unseal(text, passphrase); err != nil {
+			return nil, fmt.Errorf("signer key %s: %w", path, err)
+		}
+	}
 	var content keyFile
-	if json.Unmarshal(text, &content) != nil || len(content.Treasury) != ed25519.SeedSize || len(content.Deposits) != ed25519.SeedSize {
+	if json.Unmarshal(text, &content) != nil || len(content.Deposits) != ed25519.SeedSize ||
+		(content.Treasury != nil && len(content.Treasury) != ed25519.SeedSize) {
 		return nil, fmt.Errorf("%s is not a signer key file", path) // the cause could quote a secret
 	}
-	return &keys{treasury: ed25519.NewKeyFromSeed(content.Treasury), depositSeed: content.Deposits}, nil
+	loaded := &keys{depositSeed: content.Deposits}
+	if content.Treasury != nil {
+		loaded.treasury = newLocalKey(content.Treasury)
+	}
+	return loaded, nil
 }
 
-func (k *keys) address() solana.PublicKey {
-	return solana.PublicKeyFromBytes(k.treasury[ed25519.SeedSize:])
+// loadKeys reads the key file and, where the treasury's key is remote, finds it.
+func loadKeys(ctx context.Context, options Options) (*keys, error) {
+	loaded, err := readKeys(options.KeyFile, options.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case options.RemoteKeyFile == "" && loaded.treasury == nil:
+		return nil, fmt.Errorf("%s holds no treasury key: name the file that says where it is", options.KeyFile)
+	case options.RemoteKeyFile == "":
+		return loaded, nil
+	case loaded.treasury != nil:
+		return nil, fmt.Errorf("%s holds a treasury key, and %s names a remote one: which of them is meant?", options.KeyFile, options.RemoteKeyFile)
+	}
+	loaded.treasury, err = openRemote(ctx, options.RemoteKeyFile)
+	return loaded, err
 }
 
-func (k *keys) deposit(org ids.Org) solana.PublicKey {
-	return solana.PublicKeyFromBytes(k.depositKey(org)[ed25519.SeedSize:])
+// localKey is a key in this process's memory.
+type localKey ed25519.PrivateKey
+
+func newLocalKey(seed []byte) localKey { return localKey(ed25519.NewKeyFromSeed(seed)) }
+
+// Address implements Key.
+func (k localKey) Address() solana.PublicKey { return solana.PublicKeyFromBytes(k[ed25519.SeedSize:]) }
+
+// Sign implements Key.
+func (k localKey) Sign(_ context.Context, message []byte) (solana.Signature, error) {
+	return solana.SignatureFromBytes(ed25519.Sign(ed25519.PrivateKey(k), message)), nil
 }
 
-func (k *keys) depositKey(org ids.Org) ed25519.PrivateKey {
+// AtOnce implements Key.
+func (k localKey) AtOnce() int { return runtime.GOMAXPROCS(0) }
+
+func (k *keys) deposit(org ids.Org) solana.PublicKey { return k.depositKey(org).Address() }
+
+func (k *keys) depositKey(org ids.Org) localKey {
 	mac := hmac.New(sha512.New, k.depositSeed)
 	mac.Write([]byte(depositDomain))
 	mac.Write(org[:])
-	return ed25519.NewKeyFromSeed(mac.Sum(nil)[:ed25519.SeedSize])
+	return newLocalKey(mac.Sum(nil)[:ed25519.SeedSize])
 }
 
 // readPrivate reads a small file that only its owner, the present user, may read.

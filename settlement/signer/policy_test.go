@@ -93,7 +93,7 @@ func TestAPolicyIsForOneTreasury(t *testing.T) {
 		if err := b.policy.WriteFile(b.options.PolicyFile); err != nil {
 			t.Fatal(err)
 		}
-		_, journal, err := load(b.options)
+		_, journal, err := load(t.Context(), b.options)
 		if starts != (err == nil) {
 			t.Errorf("treasury %s: %v", treasury, err)
 		}

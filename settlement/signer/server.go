@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	requestTimeout  = 10 * time.Second
+	requestTimeout  = 30 * time.Second
 	shutdownTimeout = 5 * time.Second
 	maxHeaderBytes  = 8 << 10
 )
@@ -24,8 +24,11 @@ const (
 type Options struct {
 	Socket     string // unix socket to serve on
 	KeyFile    string // made by Init
-	JournalDir string // of the signer alone; losing it means that nothing more is signed until a person has set it right
-	PolicyFile string
+	Passphrase string // of the key file; empty if it is not encrypted
+	// RemoteKeyFile says where the treasury's key is if it is not in the key file; see RemoteKey.
+	RemoteKeyFile string
+	JournalDir    string // of the signer alone; losing it means that nothing more is signed until a person has set it right
+	PolicyFile    string
 
 	Log   *slog.Logger
 	Ready func()           // called once requests are served; may be nil
@@ -34,7 +37,7 @@ type Options struct {
 
 // Serve runs the signer until ctx ends. Only one process can serve a journal.
 func Serve(ctx context.Context, options Options) error {
-	handler, journal, err := load(options)
+	handler, journal, err := load(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -49,7 +52,7 @@ func Serve(ctx context.Context, options Options) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	options.Log.InfoContext(ctx, "signer ready", "treasury", handler.vault.keys.address(), "batches_signed", len(journal.batches))
+	options.Log.InfoContext(ctx, "signer ready", "treasury", handler.vault.keys.treasury.Address(), "batches_signed", len(journal.batches))
 	if options.Ready != nil {
 		options.Ready()
 	}
@@ -66,8 +69,8 @@ func Serve(ctx context.Context, options Options) error {
 	return nil
 }
 
-func load(options Options) (*handler, *journal, error) {
-	loaded, err := readKeys(options.KeyFile)
+func load(ctx context.Context, options Options) (*handler, *journal, error) {
+	loaded, err := loadKeys(ctx, options)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,7 +143,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodGet && r.URL.Path == pathAddresses:
 		policy := h.vault.policy
 		reply(w, http.StatusOK, Addresses{
-			Treasury: h.vault.keys.address(), TreasuryTokenAccount: h.vault.source, Mint: policy.Mint,
+			Treasury: h.vault.keys.treasury.Address(), TreasuryTokenAccount: h.vault.source, Mint: policy.Mint,
 			TokenProgram: policy.TokenProgram, Decimals: policy.Decimals, Nonces: policy.Nonces, MaxPriorityFee: policy.MaxPriorityFee,
 			MaxPayoutsPerBatch: policy.MaxPayoutsPerBatch, MaxBaseUnitsPerBatch: policy.MaxBaseUnitsPerBatch,
 		})

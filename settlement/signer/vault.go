@@ -2,7 +2,6 @@ package signer
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -27,10 +26,10 @@ type vault struct {
 }
 
 func newVault(k *keys, policy Policy, j *journal, now func() time.Time) (*vault, error) {
-	if !policy.Treasury.IsZero() && policy.Treasury != k.address() {
-		return nil, fmt.Errorf("the key is that of %s, the policy is for the treasury %s", k.address(), policy.Treasury)
+	if !policy.Treasury.IsZero() && policy.Treasury != k.treasury.Address() {
+		return nil, fmt.Errorf("the key is that of %s, the policy is for the treasury %s", k.treasury.Address(), policy.Treasury)
 	}
-	source, _, err := solana.FindAssociatedTokenAddressWithProgram(k.address(), policy.Mint, policy.TokenProgram)
+	source, _, err := solana.FindAssociatedTokenAddressWithProgram(k.treasury.Address(), policy.Mint, policy.TokenProgram)
 	if err != nil {
 		return nil, fmt.Errorf("derive the treasury's token account: %w", err)
 	}
@@ -47,7 +46,7 @@ type judgement struct {
 // is one of the journal or of the keys; asking again is safe.
 func (v *vault) sign(ctx context.Context, requests []request) ([]Answer, error) {
 	judged := make([]judgement, len(requests))
-	if err := atOnce(ctx, len(requests), func(_ context.Context, i int) (err error) {
+	if err := atOnce(ctx, runtime.GOMAXPROCS(0), len(requests), func(_ context.Context, i int) (err error) {
 		judged[i], err = v.judge(&requests[i])
 		return err
 	}); err != nil {
@@ -57,18 +56,21 @@ func (v *vault) sign(ctx context.Context, requests []request) ([]Answer, error) 
 	if err != nil {
 		return nil, err
 	}
-	err = atOnce(ctx, len(requests), func(_ context.Context, i int) (err error) {
+	err = atOnce(ctx, v.keys.treasury.AtOnce(), len(requests), func(ctx context.Context, i int) (err error) {
 		if answers[i].Refusal == nil {
-			answers[i].Signatures, err = v.signatures(&requests[i])
+			answers[i].Signatures, err = v.signatures(ctx, &requests[i])
 		}
 		return err
 	})
-	return answers, err
+	if err != nil {
+		return nil, err
+	}
+	return answers, nil
 }
 
-func atOnce(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+func atOnce(ctx context.Context, limit, n int, do func(ctx context.Context, i int) error) error {
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
+	group.SetLimit(limit)
 	for i := range n {
 		group.Go(func() error { return do(groupCtx, i) })
 	}
@@ -82,7 +84,7 @@ func (v *vault) judge(r *request) (judgement, error) {
 		return judgement{}, err
 	}
 	entry := &record{Request: hash}
-	common := frame{rules: rules{policy: v.policy, treasury: v.keys.address(), source: v.source}}
+	common := frame{rules: rules{policy: v.policy, treasury: v.keys.treasury.Address(), source: v.source}}
 	var check func(*message) (checked, *Refusal)
 	switch {
 	case r.said() != 1:
@@ -154,12 +156,13 @@ func (v *vault) capped(entry *record) *Refusal {
 }
 
 // signatures are those that a message needs, in the order of its signers.
-func (v *vault) signatures(r *request) ([]solana.Signature, error) {
-	list := []solana.Signature{solana.SignatureFromBytes(ed25519.Sign(v.keys.treasury, r.Message))}
-	if r.Sweep != nil {
-		list = append(list, solana.SignatureFromBytes(ed25519.Sign(v.keys.depositKey(r.Sweep.Org), r.Message)))
+func (v *vault) signatures(ctx context.Context, r *request) ([]solana.Signature, error) {
+	signature, err := v.keys.treasury.Sign(ctx, r.Message)
+	if err != nil || r.Sweep == nil {
+		return []solana.Signature{signature}, err
 	}
-	return list, nil
+	second, err := v.keys.depositKey(r.Sweep.Org).Sign(ctx, r.Message)
+	return []solana.Signature{signature, second}, err
 }
 
 func (r *request) said() (things int) {
