@@ -15,11 +15,53 @@ export const U64_MAX = 0xffff_ffff_ffff_ffffn;
 /** Malformed bytes or text from outside. */
 export class DecodeError extends Error {}
 
+/** Addresses in both forms: the same few thousand are asked for over and over. */
+const KNOWN_ADDRESSES = 65_536;
+/** @type {Map<string, string>} by their bytes as latin1 */
+const texts = new Map();
+/** @type {Map<string, Uint8Array>} by their text */
+const keys = new Map();
+
+/**
+ * @template V
+ * @param {Map<string, V>} known
+ * @param {string} key
+ * @param {V} value
+ * @returns {V}
+ */
+function remember(known, key, value) {
+  if (known.size >= KNOWN_ADDRESSES) known.clear();
+  known.set(key, value);
+  return value;
+}
+
 /**
  * @param {Uint8Array} bytes
  * @returns {string}
  */
 export function encodeBase58(bytes) {
+  if (bytes.length !== PUBKEY_BYTES) return toBase58(bytes);
+  const key = Buffer.from(bytes.buffer, bytes.byteOffset, PUBKEY_BYTES).toString("latin1");
+  return texts.get(key) ?? remember(texts, key, toBase58(bytes));
+}
+
+/**
+ * @param {string} text
+ * @returns {Uint8Array} of which the caller is the only owner
+ */
+export function decodeBase58(text) {
+  const known = keys.get(text);
+  if (known) return known.slice();
+  const bytes = fromBase58(text);
+  if (bytes.length === PUBKEY_BYTES) remember(keys, text, bytes.slice());
+  return bytes;
+}
+
+/**
+ * @param {Uint8Array} bytes
+ * @returns {string}
+ */
+function toBase58(bytes) {
   let zeros = 0;
   while (zeros < bytes.length && bytes[zeros] === 0) zeros++;
   const digits = new Uint8Array(Math.ceil((bytes.length - zeros) * 1.37) + 1);
@@ -45,7 +87,7 @@ export function encodeBase58(bytes) {
  * @param {string} text
  * @returns {Uint8Array}
  */
-export function decodeBase58(text) {
+function fromBase58(text) {
   let zeros = 0;
   while (zeros < text.length && text[zeros] === "1") zeros++;
   const bytes = new Uint8Array(text.length - zeros);

@@ -18,14 +18,20 @@ export class RawJson {
  * @returns {string}
  */
 export function stringify(value) {
+  if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "bigint") return value.toString();
   if (value === undefined) return "null";
   if (value === null || typeof value !== "object") return JSON.stringify(value);
   if (value instanceof RawJson) return value.text;
-  if (Array.isArray(value)) return `[${value.map(stringify).join(",")}]`;
-  const fields = [];
-  for (const [key, field] of Object.entries(value)) {
-    if (field !== undefined) fields.push(`${JSON.stringify(key)}:${stringify(field)}`);
+  let text = "";
+  if (Array.isArray(value)) {
+    for (const item of value) text += text === "" ? stringify(item) : `,${stringify(item)}`;
+    return `[${text}]`;
   }
-  return `{${fields.join(",")}}`;
+  const object = /** @type {{[key: string]: unknown}} */ (value);
+  for (const key of Object.keys(object)) {
+    const field = object[key];
+    if (field !== undefined) text += `${text === "" ? "" : ","}${JSON.stringify(key)}:${stringify(field)}`;
+  }
+  return `{${text}}`;
 }

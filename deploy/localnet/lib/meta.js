@@ -25,10 +25,14 @@ const MICROLAMPORTS = 1_000_000n;
 export function tokenBalances(accounts, lookup) {
   /** @type {TokenBalance[]} */
   const balances = [];
+  /** Mostly all accounts are of one mint. @type {Map<string, ReturnType<typeof decodeMint>>} */
+  const mints = new Map();
   accounts.forEach((account, accountIndex) => {
     const token = decodeTokenAccount(account);
-    const mint = token && decodeMint(lookup(token.mint));
-    if (!account || !token || !mint) return;
+    if (!account || !token) return;
+    if (!mints.has(token.mint)) mints.set(token.mint, decodeMint(lookup(token.mint)));
+    const mint = mints.get(token.mint);
+    if (!mint) return;
     balances.push({
       accountIndex,
       mint: token.mint,

@@ -305,6 +305,25 @@ export function wireWithBlockhash(transaction, blockhash) {
   return wire;
 }
 
+/** Making a key object takes longer than using it. */
+const KNOWN_SIGNERS = 1024;
+/** @type {Map<string, import("node:crypto").KeyObject>} */
+const signers = new Map();
+
+/**
+ * @param {Uint8Array} bytes
+ * @returns {import("node:crypto").KeyObject}
+ */
+function publicKey(bytes) {
+  const name = encodeBase58(bytes);
+  const known = signers.get(name);
+  if (known) return known;
+  const made = createPublicKey({ key: Buffer.concat([SPKI_PREFIX, bytes]), format: "der", type: "spki" });
+  if (signers.size >= KNOWN_SIGNERS) signers.clear();
+  signers.set(name, made);
+  return made;
+}
+
 /**
  * @param {Transaction} transaction
  * @returns {boolean}
@@ -314,10 +333,8 @@ export function verifySignatures(transaction) {
   const keyOffset = message.version === 1 ? message.blockhashOffset + PUBKEY_BYTES + 2 : message.blockhashOffset - PUBKEY_BYTES * message.keys.length;
   return signatures.every((signature, i) => {
     const start = messageOffset + keyOffset + i * PUBKEY_BYTES;
-    const der = Buffer.concat([SPKI_PREFIX, wire.subarray(start, start + PUBKEY_BYTES)]);
     try {
-      const key = createPublicKey({ key: der, format: "der", type: "spki" });
-      return verify(null, message.bytes, key, signature);
+      return verify(null, message.bytes, publicKey(wire.subarray(start, start + PUBKEY_BYTES)), signature);
     } catch {
       return false;
     }
