@@ -141,9 +141,8 @@ func (c *Client) Lamports(ctx context.Context, address Address) (uint64, error) 
 	return lamports, err
 }
 
-// Accounts reads accounts at one commitment from a state not older than minSlot. A missing account is nil in its place. Up to
-// 100 addresses are read from one state; more are read in several, some of them at the same time. What is read at finalized, two
-// endpoints must agree on.
+// Accounts reads accounts at one commitment from states not older than minSlot; each says which slot it is from. A missing account
+// is nil in its place. A call reads 100 at a time, and some calls run at once. What is read at finalized, two endpoints must agree on.
 func (c *Client) Accounts(ctx context.Context, commitment Commitment, minSlot Slot, addresses ...Address) ([]*Account, error) {
 	accounts := make([]*Account, len(addresses))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -174,8 +173,46 @@ func (c *Client) accounts(ctx context.Context, commitment Commitment, minSlot Sl
 			return accounts, err
 		})
 	}
-	accounts, _, err := agree(ctx, c, minSlot, ask, differentAccount(addresses))
-	return accounts, err
+	if !c.Compares() || len(addresses) == 1 {
+		accounts, _, err := agree(ctx, c, minSlot, ask, differentAccount(addresses))
+		return accounts, err
+	}
+	return c.accountsOneByOne(ctx, minSlot, addresses)
+}
+
+// accountsOneByOne compares two answers account by account. Of many accounts some always change between two readings; those alone
+// are asked for anew.
+func (c *Client) accountsOneByOne(ctx context.Context, minSlot Slot, addresses []Address) ([]*Account, error) {
+	minSlot = max(minSlot, c.seenSlot())
+	older, newer, err := pairOf(ctx, c, func(ctx context.Context, e *endpoint) ([]*Account, Slot, error) {
+		return e.accounts(ctx, Finalized, minSlot, addresses)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if older.slot > newer.slot {
+		older, newer = newer, older
+	}
+	accounts := newer.value
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(fetchers)
+	for i, address := range addresses {
+		if sameAccount(older.value[i], accounts[i]) {
+			continue
+		}
+		group.Go(func() error {
+			again, err := c.accounts(groupCtx, Finalized, newer.slot, []Address{address})
+			if err == nil {
+				accounts[i] = again[0]
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	c.saw(older.slot, newer.slot)
+	return accounts, nil
 }
 
 func (e *endpoint) accounts(ctx context.Context, commitment Commitment, minSlot Slot, addresses []Address) ([]*Account, Slot, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -115,6 +116,13 @@ func TestALyingProviderIsADisagreementAndNoAnswer(t *testing.T) {
 			_, err := s.Lamports(ctx, s.local.Treasury)
 			return err
 		}},
+		"one of many accounts": {proxy.WrongBalance, func(ctx context.Context, s *several) error {
+			_, err := s.Accounts(ctx, chain.Finalized, 0, s.local.Mint, s.account)
+			if err != nil && !strings.Contains(err.Error(), s.account.String()) {
+				return errors.New("the error does not name the account: " + err.Error())
+			}
+			return err
+		}},
 		"nonce": {proxy.WrongNonce, func(ctx context.Context, s *several) error {
 			_, err := s.Nonce(ctx, chain.Finalized, 0, s.local.Nonces[0])
 			return err
@@ -189,11 +197,12 @@ func TestALaggingProviderDelaysAnswersAndIsNoAlarm(t *testing.T) {
 	}
 }
 
-func TestTheOlderOfTwoAnswersIsAskedForAnew(t *testing.T) {
+func TestWhatChangedBetweenTwoAnswersIsAskedForAnew(t *testing.T) {
 	t.Parallel()
 	s := newSeveral(t, 2)
 	past, _ := ask(t, t.Context(), fmt.Appendf(nil,
-		`{"jsonrpc":"2.0","id":1,"method":"getMultipleAccounts","params":[[%q],{"commitment":"finalized","encoding":"base64"}]}`, s.account))
+		`{"jsonrpc":"2.0","id":1,"method":"getMultipleAccounts","params":[[%q,%q],{"commitment":"finalized","encoding":"base64"}]}`,
+		s.account, s.local.TreasuryTokenAccount))
 	_, err := s.local.MintTo(t.Context(), s.wallet.PublicKey(), 9)
 	check(t, err)
 	now, err := s.local.Client().TokenBalance(t.Context(), s.account, 0)
@@ -213,9 +222,15 @@ func TestTheOlderOfTwoAnswersIsAskedForAnew(t *testing.T) {
 	client, err := chain.New(chain.Config{URLs: []string{server.URL, s.providers[0].URL()}})
 	check(t, err)
 	t.Cleanup(func() { check(t, client.Close()) })
-	balance, err := client.TokenBalance(t.Context(), s.account, 0)
-	if err != nil || balance.Amount != now.Amount || balance.Slot < now.Slot || stale.Load() != 2 {
-		t.Errorf("balance %+v after %d questions, want %+v: %v", balance, stale.Load(), now, err)
+	accounts, err := client.Accounts(t.Context(), chain.Finalized, 0, s.account, s.local.TreasuryTokenAccount)
+	check(t, err)
+	changed, err := chain.DecodeTokenAccount(accounts[0])
+	if err != nil || changed.Amount != now.Amount || changed.Slot < now.Slot || stale.Load() != 2 {
+		t.Errorf("the account is %+v after %d questions, want %+v: %v", changed, stale.Load(), now, err)
+	}
+	unchanged, err := chain.DecodeTokenAccount(accounts[1])
+	if err != nil || unchanged.Amount != 1_000 {
+		t.Errorf("the treasury's account is %+v: %v", unchanged, err)
 	}
 }
 
