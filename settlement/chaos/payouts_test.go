@@ -217,7 +217,7 @@ func TestPayoutsSurviveACrashAtEveryStep(t *testing.T) {
 			}
 		}
 	})
-	total.figures(t, "", seeds(seed), len(payouts.Steps())**seedsPerStep)
+	total.figures(t, "", seeds(seed, *seedsPerStep), len(payouts.Steps())**seedsPerStep)
 	if total.double != 0 || total.lost != 0 {
 		t.Errorf("%d payments were made twice, %d are lost", total.double, total.lost)
 	}
@@ -251,8 +251,8 @@ func crashPayouts(t *testing.T, step string, seed uint64) (payees, double, lost 
 	return len(w.payees), double, lost + stuck
 }
 
-func seeds(first uint64) string {
-	return fmt.Sprintf("%d..%d", first, first+uint64(*seedsPerStep)-1)
+func seeds(first uint64, count int) string {
+	return fmt.Sprintf("%d..%d", first, first+uint64(count)-1)
 }
 
 // attention is what the batches say holds them up.

@@ -37,7 +37,7 @@ func Start(tb testing.TB) *Chain {
 	return &Chain{
 		Chain:       localchaintest.New(tb, treasury.PublicKey(), Capital),
 		TreasuryKey: treasury,
-		Wallets:     &Wallets{keys: map[ids.Org]solana.PrivateKey{}, tb: tb},
+		Wallets:     NewWallets(tb),
 	}
 }
 
@@ -89,6 +89,11 @@ type Wallets struct {
 	keys  map[ids.Org]solana.PrivateKey
 	asked atomic.Int64
 	tb    testing.TB
+}
+
+// NewWallets makes an empty set.
+func NewWallets(tb testing.TB) *Wallets {
+	return &Wallets{keys: map[ids.Org]solana.PrivateKey{}, tb: tb}
 }
 
 // Key is the private key of an organisation's wallet. Add the organisation first.
