@@ -9,6 +9,7 @@ import { SkeletonRows } from "./design/parts";
 import { marketSearch } from "./market/search";
 import { sectionsOf } from "./session/sections";
 import { meQuery } from "./session/session";
+import { statementsSearch } from "./statements/month";
 import { Shell } from "./shell/Shell";
 
 interface Context {
@@ -79,6 +80,7 @@ const hosts = createRoute({ getParentRoute: () => org, path: "hosts" }).lazy(() 
 const newHost = createRoute({ getParentRoute: () => org, path: "hosts/new" }).lazy(() => import("./hosts/route").then((page) => page.newHostRoute));
 const host = createRoute({ getParentRoute: () => org, path: "hosts/$id" }).lazy(() => import("./hosts/route").then((page) => page.hostRoute));
 const earnings = createRoute({ getParentRoute: () => org, path: "earnings" }).lazy(() => import("./earnings/route").then((page) => page.earningsRoute));
+const statements = createRoute({ getParentRoute: () => org, path: "statements", validateSearch: statementsSearch }).lazy(() => import("./statements/route").then((page) => page.statementsRoute));
 const payouts = createRoute({ getParentRoute: () => org, path: "finance/payouts" }).lazy(() => import("./payouts/route").then((page) => page.payoutsRoute));
 const batch = createRoute({ getParentRoute: () => org, path: "finance/payouts/$id" }).lazy(() => import("./payouts/route").then((page) => page.batchRoute));
 const reconcile = createRoute({ getParentRoute: () => org, path: "finance/reconcile" }).lazy(() => import("./reconcile/route").then((page) => page.reconcileRoute));
@@ -87,7 +89,7 @@ const reconciliation = createRoute({ getParentRoute: () => org, path: "finance/r
 const tree = root.addChildren([
   home,
   welcome,
-  org.addChildren([orgHome, book, market, clusters, cluster, wallet, keys, hosts, newHost, host, earnings, payouts, batch, reconcile, reconciliation]),
+  org.addChildren([orgHome, book, market, clusters, cluster, wallet, keys, hosts, newHost, host, earnings, statements, payouts, batch, reconcile, reconciliation]),
 ]);
 
 function PageFailure({ error, reset }: ErrorComponentProps) {

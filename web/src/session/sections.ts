@@ -10,6 +10,7 @@ export type SectionPath =
   | "/o/$org/keys"
   | "/o/$org/hosts"
   | "/o/$org/earnings"
+  | "/o/$org/statements"
   | "/o/$org/finance/payouts"
   | "/o/$org/finance/reconcile";
 
@@ -32,6 +33,7 @@ export function sectionsOf(membership: Membership): Section[] {
     (engineer || owner) && { to: "/o/$org/market", word: "Market" },
     finance && !engineer && { to: "/o/$org/clusters", word: "Clusters" },
     (engineer || finance) && { to: "/o/$org/wallet", word: "Wallet" },
+    (engineer || owner || finance) && { to: "/o/$org/statements", word: "Statements" },
     { to: "/o/$org/keys", word: "API keys" },
   ];
   return sections.filter((section) => section !== false);

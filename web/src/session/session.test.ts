@@ -7,8 +7,8 @@ const words = (membership: Membership) => sectionsOf(membership).map((section) =
 
 describe("sectionsOf", () => {
   it("gives each person what is theirs, the first being home", () => {
-    expect(words(member(false, "engineer"))).toEqual(["Find and book", "Clusters", "Market", "Wallet", "API keys"]);
-    expect(words(member(false, "owner"))).toEqual(["Hosts", "Earnings", "Market", "API keys"]);
+    expect(words(member(false, "engineer"))).toEqual(["Find and book", "Clusters", "Market", "Wallet", "Statements", "API keys"]);
+    expect(words(member(false, "owner"))).toEqual(["Hosts", "Earnings", "Market", "Statements", "API keys"]);
     expect(words(member(false, "owner", "finance"))[0]).toBe("Hosts");
     expect(words(member(true, "finance"))[0]).toBe("Payouts");
   });

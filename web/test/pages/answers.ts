@@ -275,6 +275,85 @@ export const earnings: api.Earnings = {
   ],
 };
 
+const credit: api.StatementCredit = {
+  lease_id: id("lse", 2),
+  from: "2026-10-12T09:31:04Z",
+  to: "2026-10-12T09:33:10Z",
+  gpu_ms: 126_000,
+  amount: usdc("0.071750"),
+  fault_party: "owner",
+  reason: "Node 2 failed. Its host is lost.",
+};
+
+const october = { org_id: ORG, name: "Lovelace Lab", from: "2026-10-01T00:00:00Z", to: "2026-11-01T00:00:00Z", made_at: ago(1), open: false };
+
+export const statement: api.Statement = {
+  ...october,
+  opening: { available: usdc("20"), held: usdc("0"), total: usdc("20") },
+  closing: { available: usdc("108.184511"), held: usdc("3.8"), total: usdc("111.984511") },
+  totals: {
+    deposits: usdc("100"),
+    withdrawals: usdc("0"),
+    charges: usdc("8.015489"),
+    credits: usdc("0"),
+    other: usdc("0"),
+    not_charged: usdc("0.071750"),
+    gpu_ms: 15_187_242,
+    gpu_hours: "4.218678333",
+  },
+  clusters: [
+    {
+      cluster_id: CLUSTER,
+      name: "brisk-heron",
+      gpu_model: "H100",
+      gpu_ms: 15_187_242,
+      gpu_hours: "4.218678333",
+      charged: usdc("8.015489"),
+      not_charged: usdc("0.071750"),
+      leases: [{ lease_id: id("lse", 1), host_id: HOST, region: "eu-west", price_per_gpu_hour: usdc("1.90"), gpu_ms: 15_187_242, gpu_hours: "4.218678333", charged: usdc("8.015489") }],
+      credits: [credit],
+    },
+  ],
+  movements: [{ id: id("tr", 1), at: "2026-10-10T08:00:00Z", kind: "deposit", text: "Deposit received", amount: usdc("100"), signature: SIGNATURE }],
+  holds: [{ id: id("tr", 2), at: "2026-10-12T08:00:00Z", kind: "hold", text: "Set aside for a booking", amount: usdc("11.815489"), cluster_id: CLUSTER }],
+  charge_days: 2,
+};
+
+export const earningsStatement: api.EarningsStatement = {
+  ...october,
+  opening: { payable: usdc("31.25"), in_flight: usdc("0"), total: usdc("31.25") },
+  closing: { payable: usdc("7.815102"), in_flight: usdc("0"), total: usdc("7.815102") },
+  totals: {
+    gross: usdc("8.015489"),
+    fee: usdc("0.200387"),
+    net: usdc("7.815102"),
+    paid: usdc("31.25"),
+    other: usdc("0"),
+    not_earned: usdc("0.071750"),
+    gpu_ms: 15_187_242,
+    gpu_hours: "4.218678333",
+  },
+  hosts: [
+    {
+      host_id: HOST,
+      name: "atlas-1",
+      gpu_ms: 15_187_242,
+      gpu_hours: "4.218678333",
+      gross: usdc("8.015489"),
+      fee: usdc("0.200387"),
+      net: usdc("7.815102"),
+      not_earned: usdc("0.071750"),
+      leases: [],
+      credits: [credit],
+    },
+  ],
+  payouts: [
+    { batch_id: BATCH, at: "2026-10-05T10:00:00Z", kind: "payout_reserve", amount: usdc("31.25") },
+    { batch_id: BATCH, at: "2026-10-05T10:02:00Z", kind: "payout_paid", amount: usdc("31.25"), signature: SIGNATURE },
+  ],
+  movements: [],
+};
+
 export const batch = (change: Partial<api.Batch> = {}): api.Batch => ({
   id: BATCH,
   state: "finalized",
@@ -434,6 +513,8 @@ export function fullAnswers(person: api.Me): Record<string, Answer> {
     "GET /v1/join-tokens": () => list([token]),
     "POST /v1/join-tokens": () => token,
     "GET /v1/earnings": () => earnings,
+    "GET /v1/statements": () => statement,
+    "GET /v1/earnings/statement": () => earningsStatement,
     "GET /v1/payouts": () => list(batch().payouts ?? []),
     "GET /v1/finance/payable": () => payable,
     "GET /v1/finance/batches": () => list([draft(), batch({ id: id("bat", 2) })]),

@@ -46,6 +46,8 @@ const SCENES: Scene[] = [
   { name: "host-rules", path: `${org}/hosts/${answers.HOST}`, ready: "580.159.03", act: (page) => page.getByRole("button", { name: "Rules" }).click() },
   { name: "hosts-new", path: `${org}/hosts/new`, ready: "Where is it?" },
   { name: "earnings", path: `${org}/earnings`, ready: "atlas-2" },
+  { name: "statements", path: `${org}/statements?month=2026-10`, ready: "Its host is lost" },
+  { name: "statements-owner", path: `${org}/statements?month=2026-10&as=owner`, ready: "What is owed to you" },
   { name: "payouts", path: `${org}/finance/payouts`, ready: "Below the smallest payout" },
   { name: "payout", path: `${org}/finance/payouts/${answers.BATCH}`, ready: "Basement GPUs" },
   { name: "reconcile", path: `${org}/finance/reconcile`, ready: "Differences" },
