@@ -37,6 +37,7 @@ func (s *Server) describe(local bool) (docsPage, []byte, error) {
 		s.registerLocal()
 	}
 	s.registerFinance()
+	s.registerPayouts()
 	s.registerStatements()
 	s.registerProof()
 	spec, err := json.MarshalIndent(s.huma.OpenAPI(), "", "  ")

@@ -11,16 +11,6 @@ import (
 	"github.com/muster-gpu/muster/settlement/reconcile"
 )
 
-// Payouts is what the API needs of payouts; *payouts.Service is one.
-type Payouts interface {
-	Payable(ctx context.Context) (payouts.Payable, error)
-	Draft(ctx context.Context, by ids.User) ([]ids.Batch, error)
-	Approve(ctx context.Context, id ids.Batch, by ids.User) error
-	Batch(ctx context.Context, id ids.Batch) (payouts.Batch, error)
-	Batches(ctx context.Context, page payouts.Page[ids.Batch]) ([]payouts.Batch, error)
-	OwnerPayouts(ctx context.Context, org ids.Org, page payouts.Page[ids.Payout]) ([]payouts.Payout, error)
-}
-
 // Reconciliations is what the API needs of reconciliation; *reconcile.Service is one.
 type Reconciliations interface {
 	Reconcile(ctx context.Context, by ids.User) (reconcile.Reconciliation, error)
@@ -140,27 +130,38 @@ func (s *Server) listSuspense(ctx context.Context, in *orgListInput) (*output[ap
 func (s *Server) batchWriter(ctx context.Context, batches ...payouts.Batch) (func(payouts.Batch) apiv1.Batch, error) {
 	people := make([]ids.User, 0, 2*len(batches))
 	for _, b := range batches {
-		people = append(people, b.DraftedBy, b.ApprovedBy)
+		people = append(people, b.People()...)
 	}
 	names, err := s.Identity.Names(ctx, people)
 	if err != nil {
 		return nil, err
 	}
-	return func(b payouts.Batch) apiv1.Batch {
-		wire := s.wireBatch(b)
-		wire.DraftedBy, wire.ApprovedBy = names[b.DraftedBy], names[b.ApprovedBy]
-		return wire
-	}, nil
+	return func(b payouts.Batch) apiv1.Batch { return s.wireBatch(b, names) }, nil
 }
 
-func (s *Server) wireBatch(b payouts.Batch) apiv1.Batch {
+func (s *Server) wireBatch(b payouts.Batch, names map[ids.User]string) apiv1.Batch {
 	wire := apiv1.Batch{
-		ID: b.ID, State: b.State, StateReason: b.StateReason, Total: s.money(b.Total), PayeeCount: b.PayeeCount, CreatedAt: b.DraftedAt,
-		ApprovedAt: b.ApprovedAt, SentAt: b.SentAt, FinalizedAt: b.FinalizedAt, Signature: b.Signature, Slot: b.Slot,
-		FeeLamports: b.FeeLamports, NonceAccount: b.NonceAccount, NonceValue: b.NonceValue, Payouts: convert(b.Payouts, s.wirePayout),
+		ID: b.ID, State: b.State, StateReason: b.StateReason, RunID: optional(b.Run), Total: s.money(b.Total), PayeeCount: b.PayeeCount,
+		CreatedAt: b.DraftedAt, DraftedBy: names[b.DraftedBy], ApprovedBy: names[b.ApprovedBy], ApprovedAt: b.ApprovedAt, SentAt: b.SentAt,
+		FinalizedAt: b.FinalizedAt, Signature: b.Signature, Slot: b.Slot, FeeLamports: b.FeeLamports, RentLamports: b.RentLamports, Memo: b.Memo,
+		NonceAccount: b.NonceAccount, NonceValue: b.NonceValue, ApprovalsNeeded: b.ApprovalsNeeded, Payouts: convert(b.Payouts, s.wirePayout),
 	}
 	if wire.StateReason == "" {
 		wire.StateReason = b.Attention
+	}
+	for _, a := range b.Approvals {
+		wire.Approvals = append(wire.Approvals, apiv1.BatchApproval{By: names[a.By], At: a.At})
+	}
+	if c := b.Cancellation; c != nil {
+		wire.Cancellation = &apiv1.BatchCancellation{
+			AskedBy: names[c.AskedBy], AskedAt: c.AskedAt, Signature: c.Signature, SentAt: c.SentAt, Slot: c.Slot, FeeLamports: c.FeeLamports,
+		}
+	}
+	if r := b.Resolution; r != nil {
+		wire.Resolution = &apiv1.BatchResolution{
+			Outcome: r.Outcome, Signature: r.Signature, Note: r.Note, ProposedBy: names[r.ProposedBy], ProposedAt: r.ProposedAt,
+			ConfirmedBy: names[r.ConfirmedBy], ConfirmedAt: r.ConfirmedAt,
+		}
 	}
 	return wire
 }
@@ -168,7 +169,7 @@ func (s *Server) wireBatch(b payouts.Batch) apiv1.Batch {
 func (s *Server) wirePayout(p payouts.Payout) apiv1.Payout {
 	return apiv1.Payout{
 		ID: p.ID, BatchID: p.Batch, OrgID: p.Org, Payee: p.Name, Address: p.Wallet, TokenAccount: p.TokenAccount,
-		Amount: s.money(p.Amount), State: p.State, Signature: p.Signature, FinalizedAt: p.FinalizedAt,
+		Amount: s.money(p.Amount), Purpose: p.Purpose, State: p.State, Signature: p.Signature, FinalizedAt: p.FinalizedAt,
 	}
 }
 

@@ -154,6 +154,8 @@ func describeIDs(registry huma.Registry) {
 	describeID(registry, ids.Batch{})
 	describeID(registry, ids.Payout{})
 	describeID(registry, ids.Reconciliation{})
+	describeID(registry, ids.PayoutRun{})
+	describeID(registry, ids.Withdrawal{})
 	describeID(registry, ids.Bid{})
 	describeID(registry, ids.Maintenance{})
 	describeID(registry, ids.Lease{})

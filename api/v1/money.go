@@ -72,23 +72,30 @@ type Payee struct {
 
 // Batch is the payouts of one chain transaction.
 type Batch struct {
-	ID           ids.Batch  `json:"id"`
-	State        string     `json:"state" doc:"draft, approved, signed, sent, finalized, failed, frozen"`
-	StateReason  string     `json:"state_reason,omitempty"`
-	Total        Money      `json:"total"`
-	PayeeCount   int        `json:"payee_count"`
-	CreatedAt    time.Time  `json:"created_at"`
-	DraftedBy    string     `json:"drafted_by,omitempty" doc:"Name or wallet"`
-	ApprovedBy   string     `json:"approved_by,omitempty"`
-	ApprovedAt   *time.Time `json:"approved_at,omitempty"`
-	SentAt       *time.Time `json:"sent_at,omitempty"`
-	FinalizedAt  *time.Time `json:"finalized_at,omitempty"`
-	Signature    string     `json:"signature,omitempty"`
-	Slot         *int64     `json:"slot,omitempty"`
-	FeeLamports  *int64     `json:"fee_lamports,omitempty"`
-	NonceAccount string     `json:"nonce_account,omitempty"`
-	NonceValue   string     `json:"nonce_value,omitempty"`
-	Payouts      []Payout   `json:"payouts,omitempty" doc:"Absent in lists"`
+	ID              ids.Batch          `json:"id"`
+	State           string             `json:"state" doc:"draft, approved, signed, sent, cancelling, finalized, failed, frozen, cancelled"`
+	StateReason     string             `json:"state_reason,omitempty"`
+	RunID           *ids.PayoutRun     `json:"run_id,omitempty"`
+	Total           Money              `json:"total"`
+	PayeeCount      int                `json:"payee_count"`
+	CreatedAt       time.Time          `json:"created_at"`
+	DraftedBy       string             `json:"drafted_by,omitempty" doc:"Name or wallet"`
+	ApprovedBy      string             `json:"approved_by,omitempty"`
+	ApprovedAt      *time.Time         `json:"approved_at,omitempty"`
+	SentAt          *time.Time         `json:"sent_at,omitempty"`
+	FinalizedAt     *time.Time         `json:"finalized_at,omitempty"`
+	Signature       string             `json:"signature,omitempty"`
+	Slot            *int64             `json:"slot,omitempty"`
+	FeeLamports     *int64             `json:"fee_lamports,omitempty"`
+	NonceAccount    string             `json:"nonce_account,omitempty"`
+	NonceValue      string             `json:"nonce_value,omitempty"`
+	RentLamports    *int64             `json:"rent_lamports,omitempty" doc:"For token accounts that it made"`
+	Memo            string             `json:"memo,omitempty" doc:"What the transaction says: the batch's id and the root of its manifest"`
+	ApprovalsNeeded int                `json:"approvals_needed" doc:"By how many people; who drafted it is not one of them"`
+	Approvals       []BatchApproval    `json:"approvals,omitempty" doc:"Absent in lists"`
+	Cancellation    *BatchCancellation `json:"cancellation,omitempty" doc:"Absent in lists"`
+	Resolution      *BatchResolution   `json:"resolution,omitempty" doc:"Absent in lists"`
+	Payouts         []Payout           `json:"payouts,omitempty" doc:"Absent in lists"`
 }
 
 // Payout is an amount for one payee.
@@ -100,6 +107,7 @@ type Payout struct {
 	Address      string     `json:"address" doc:"The payee's wallet"`
 	TokenAccount string     `json:"token_account"`
 	Amount       Money      `json:"amount"`
+	Purpose      string     `json:"purpose" enum:"earnings,withdrawal,refund"`
 	State        string     `json:"state" doc:"The batch's"`
 	Signature    string     `json:"signature,omitempty"`
 	FinalizedAt  *time.Time `json:"finalized_at,omitempty"`

@@ -100,6 +100,13 @@ func (c *Client) Transaction(ctx context.Context, signature Signature) (*Transac
 	if result.Meta.ComputeUnitsConsumed != nil {
 		transaction.Units = *result.Meta.ComputeUnitsConsumed
 	}
+	if len(result.Meta.PreBalances) > 0 && len(result.Meta.PostBalances) > 0 {
+		transaction.Spent = excess(result.Meta.PreBalances[0], result.Meta.PostBalances[0])
+	}
+	transaction.Tokens, err = changedTokens(result.Meta, decoded)
+	if err != nil {
+		return nil, fmt.Errorf("transaction %s: %w", signature, err)
+	}
 	return transaction, nil
 }
 
@@ -259,12 +266,34 @@ func movementOf(tokenAccount Address, signature Signature, result *rpc.GetTransa
 			continue
 		}
 		movement.Counterparties = append(movement.Counterparties,
-			Counterparty{TokenAccount: keys[index], Owner: other.owner, Pre: other.pre, Post: other.post})
+			Counterparty{TokenAccount: keys[index], Mint: other.mint, Owner: other.owner, Pre: other.pre, Post: other.post})
 	}
 	slices.SortFunc(movement.Counterparties, func(a, b Counterparty) int {
 		return slices.Compare(a.TokenAccount[:], b.TokenAccount[:])
 	})
 	return movement, nil
+}
+
+// changedTokens lists the token accounts whose balance a transaction changed.
+func changedTokens(meta *rpc.TransactionMeta, decoded *solana.Transaction) ([]Counterparty, error) {
+	changes, err := tokenChanges(meta)
+	if err != nil {
+		return nil, err
+	}
+	keys := slices.Concat(decoded.Message.AccountKeys, meta.LoadedAddresses.Writable, meta.LoadedAddresses.ReadOnly)
+	var changed []Counterparty
+	for index, change := range changes {
+		if index >= len(keys) {
+			return nil, errors.New("a token balance is of no account of the transaction")
+		}
+		if change.pre != change.post {
+			changed = append(changed, Counterparty{
+				TokenAccount: keys[index], Mint: change.mint, Owner: change.owner, Pre: change.pre, Post: change.post,
+			})
+		}
+	}
+	slices.SortFunc(changed, func(a, b Counterparty) int { return slices.Compare(a.TokenAccount[:], b.TokenAccount[:]) })
+	return changed, nil
 }
 
 type tokenChange struct {

@@ -59,9 +59,10 @@ type Movement struct {
 	Memo           string
 }
 
-// Counterparty is another token account of the same mint whose balance the same transaction changed.
+// Counterparty is a token account whose balance a transaction changed; with a Movement, another one of the same mint.
 type Counterparty struct {
 	TokenAccount Address
+	Mint         Address
 	Owner        Address
 	Pre, Post    uint64
 }
@@ -140,9 +141,11 @@ type Transaction struct {
 	Err       string // empty if it succeeded
 	Fee       uint64 // lamports
 	Units     uint64 // compute units it used
+	Spent     uint64 // lamports that its payer had less afterwards, the fee included
 	Nonce     Hash   // its lifetime field: the nonce value it consumed, or a recent blockhash
 	Memo      string
 	Wire      []byte
+	Tokens    []Counterparty // of which token accounts it changed the balance, of any mint, in the order of addresses
 }
 
 // Simulation is how a transaction would end now.

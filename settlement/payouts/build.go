@@ -81,9 +81,8 @@ func (s *Service) compose(ctx context.Context, keys signer.Addresses, of shape, 
 
 // fit gives a message the budget that it needs. What batches of a shape need is remembered, so that mostly one trial run is enough.
 func (s *Service) fit(ctx context.Context, treasury *txn.Treasury, keys signer.Addresses, of shape, lay layOut) ([]byte, error) {
-	fee := s.priorityFee(keys)
 	if known, found := s.budgets.of(of); found {
-		known.PriorityFee = fee
+		known.PriorityFee = s.priorityFee(ctx, keys, known.Units)
 		if message, err := lay(treasury, of.format, known); err == nil {
 			if _, err := s.try(ctx, message); err == nil {
 				return message, nil
@@ -91,7 +90,7 @@ func (s *Service) fit(ctx context.Context, treasury *txn.Treasury, keys signer.A
 		}
 		s.budgets.forget(of)
 	}
-	message, err := lay(treasury, of.format, txn.Budget{Units: trialUnits, LoadedData: trialLoaded, PriorityFee: fee})
+	message, err := lay(treasury, of.format, txn.Budget{Units: trialUnits, LoadedData: trialLoaded, PriorityFee: s.priorityFee(ctx, keys, 0)})
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +98,8 @@ func (s *Service) fit(ctx context.Context, treasury *txn.Treasury, keys signer.A
 	if err != nil {
 		return nil, err
 	}
-	budget := txn.Budget{Units: unitLimit(used.Units), LoadedData: loadedLimit(used.LoadedDataSize), PriorityFee: fee}
+	budget := txn.Budget{Units: unitLimit(used.Units), LoadedData: loadedLimit(used.LoadedDataSize)}
+	budget.PriorityFee = s.priorityFee(ctx, keys, budget.Units)
 	if message, err = lay(treasury, of.format, budget); err != nil {
 		return nil, err
 	}
@@ -108,11 +108,6 @@ func (s *Service) fit(ctx context.Context, treasury *txn.Treasury, keys signer.A
 	}
 	s.budgets.remember(of, budget)
 	return message, nil
-}
-
-// priorityFee is what a transaction pays beside its base fee, in lamports. The signer refuses more than its policy allows.
-func (s *Service) priorityFee(keys signer.Addresses) uint64 {
-	return min(s.options.PriorityFee, keys.MaxPriorityFee)
 }
 
 // try runs a message without sending it.

@@ -360,7 +360,7 @@ func TestASignerThatRefusesHoldsTheBatchUpAndItCanBeCancelled(t *testing.T) {
 		return strings.Contains(batch.Attention, string(signer.RuleBatchCap))
 	}, func() string { return "the batch does not say what the signer refused" })
 	check(t, stop())
-	check(t, s.Cancel(t.Context(), batches[0], "the cap was lowered"))
+	check(t, s.Cancel(t.Context(), batches[0], b.drafter, "the cap was lowered"))
 	for _, o := range owners {
 		if due := b.books(t, b.pool, ledger.OwnerPayable, o.id); due != token {
 			t.Errorf("the owner is owed %d, want %d", due, token)
@@ -395,7 +395,7 @@ func TestASignerThatWasRestartedGivesTheSameSignature(t *testing.T) {
 		check(t, err)
 		return strings.Contains(batch.Attention, signer.ErrUnavailable.Error())
 	}, func() string { return "the batch does not say that the signer is down" })
-	if err := second.Cancel(t.Context(), batches[0], "tired of waiting"); errs.CodeOf(err) != errs.Conflict {
+	if err := second.Cancel(t.Context(), batches[0], b.drafter, "tired of waiting"); errs.CodeOf(err) != errs.Conflict {
 		t.Fatalf("a batch that may be signed was cancelled: %v", err)
 	}
 	b.startSigner(t)

@@ -1,6 +1,8 @@
 package payouts
 
 import (
+	"slices"
+
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/settlement/chain"
@@ -18,7 +20,8 @@ const (
 // candidate is a payee that may be paid.
 type candidate struct {
 	org           ids.Org
-	name          string
+	purpose       string
+	withdrawal    ids.Withdrawal // zero: earnings
 	amount        money.Amount
 	address       string // the wallet, as it is stored
 	wallet        chain.Address
@@ -44,26 +47,34 @@ func fits(payees, creates int) bool {
 		fixedInstructions+payees+createTrace*creates <= maxTrace
 }
 
-// plan distributes payees over as few transactions as first-fit finds, in their order. No transaction pays a token account
-// twice, and none more than limit.
+// openGroups bounds how many groups with room left are tried for a payee, so that planning takes time in proportion to the payees.
+const openGroups = 64
+
+// plan distributes payees over transactions: each goes to the first of the groups with room left that takes it. No transaction pays a
+// token account twice, and none more than limit.
 func plan(candidates []candidate, limit money.Amount) []group {
-	var groups []group
+	var groups []*group
+	open := make([]*group, 0, openGroups)
 	for _, payee := range candidates {
-		placed := false
-		for i := range groups {
-			if groups[i].takes(payee, limit) {
-				groups[i].add(payee)
-				placed = true
-				break
+		at := slices.IndexFunc(open, func(g *group) bool { return g.takes(payee, limit) })
+		if at < 0 {
+			if len(open) == openGroups {
+				open = slices.Delete(open, 0, 1)
 			}
+			groups = append(groups, &group{})
+			open = append(open, groups[len(groups)-1])
+			at = len(open) - 1
 		}
-		if !placed {
-			var fresh group
-			fresh.add(payee)
-			groups = append(groups, fresh)
+		open[at].add(payee)
+		if !fits(len(open[at].payees)+1, open[at].creates) {
+			open = slices.Delete(open, at, at+1)
 		}
 	}
-	return groups
+	planned := make([]group, len(groups))
+	for i, g := range groups {
+		planned[i] = *g
+	}
+	return planned
 }
 
 func (g *group) takes(payee candidate, limit money.Amount) bool {

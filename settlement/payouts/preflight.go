@@ -2,11 +2,15 @@ package payouts
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/gagliardetto/solana-go"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/signer"
@@ -29,14 +33,99 @@ func (s *Service) preflight(ctx context.Context, candidates []candidate, keys si
 	if len(asked) == 0 {
 		return nil
 	}
-	accounts, err := s.chain.Accounts(ctx, chain.Confirmed, 0, addresses...)
+	if err := s.judgeMint(ctx, keys); err != nil {
+		return err
+	}
+	accounts, err := s.accounts(ctx, chain.Confirmed, addresses)
 	if err != nil {
 		return fmt.Errorf("look at the payees' accounts: %w", err)
 	}
+	paidBefore, err := s.paidBefore(ctx, asked)
+	if err != nil {
+		return err
+	}
 	for i, c := range asked {
 		c.judge(accounts[2*i], accounts[2*i+1], keys)
+		if c.createAccount && paidBefore[c.tokenAccount.String()] {
+			c.createAccount, c.obstacle = false, fmt.Sprintf("the token account %s was closed after it was paid: the payee must open it again", c.tokenAccount)
+		}
 	}
 	return nil
+}
+
+// Questions about accounts are asked in pieces of what one call reads, a few at a time.
+const (
+	accountsAtOnce = 100
+	accountCallers = 8
+)
+
+// accounts reads many accounts. A missing one is nil in its place.
+func (s *Service) accounts(ctx context.Context, commitment chain.Commitment, addresses []chain.Address) ([]*chain.Account, error) {
+	found := make([]*chain.Account, len(addresses))
+	callers, callersCtx := errgroup.WithContext(ctx)
+	callers.SetLimit(accountCallers)
+	for from := 0; from < len(addresses); from += accountsAtOnce {
+		to := min(from+accountsAtOnce, len(addresses))
+		callers.Go(func() error {
+			part, err := s.chain.Accounts(callersCtx, commitment, 0, addresses[from:to]...)
+			if err == nil && len(part) != to-from {
+				err = fmt.Errorf("asked for %d accounts, got %d", to-from, len(part))
+			}
+			copy(found[from:to], part)
+			return err
+		})
+	}
+	return found, callers.Wait()
+}
+
+// judgeMint refuses a payout token that is not the one of the policy any more, or that may keep a part of what is sent.
+func (s *Service) judgeMint(ctx context.Context, keys signer.Addresses) error {
+	accounts, err := s.chain.Accounts(ctx, chain.Confirmed, 0, keys.Mint)
+	if err != nil {
+		return fmt.Errorf("look at the token: %w", err)
+	}
+	mint := accounts[0]
+	switch {
+	case mint == nil || mint.Owner != keys.TokenProgram || len(mint.Data) < mintSize || mint.Data[mintInitializedAt] != 1:
+		return errs.New(errs.Conflict, "the payout token %s is no mint of the signer's token program: nothing can be paid in it", keys.Mint)
+	case mint.Data[mintDecimalsAt] != keys.Decimals:
+		return errs.New(errs.Conflict, "the payout token %s has %d decimals, the signer's policy says %d", keys.Mint, mint.Data[mintDecimalsAt], keys.Decimals)
+	case len(mint.Data) > mintSize:
+		return errs.New(errs.Conflict, "the payout token %s has extensions, which may keep a part of each transfer or stop it: nothing is paid in it", keys.Mint)
+	}
+	return nil
+}
+
+// Where a mint's account has what.
+const (
+	mintSize          = 82
+	mintDecimalsAt    = 44
+	mintInitializedAt = 45
+)
+
+// paidBefore are the token accounts that a batch has paid. Making one of them again would pay its rent again: whoever closes an
+// account gets its rent, so that would be a way to draw SOL from the treasury.
+func (s *Service) paidBefore(ctx context.Context, asked []*candidate) (map[string]bool, error) {
+	accounts := make([]string, len(asked))
+	for i, c := range asked {
+		accounts[i] = c.tokenAccount.String()
+	}
+	rows, err := s.pool.Query(ctx, `
+		SELECT DISTINCT p.token_account FROM payouts p JOIN payout_batches b ON b.id = p.batch_id
+		WHERE p.token_account = ANY ($1) AND b.state = 'finalized'`, accounts)
+	if err != nil {
+		return nil, fmt.Errorf("read earlier payouts: %w", err)
+	}
+	paid := map[string]bool{}
+	var account string
+	_, err = pgx.ForEachRow(rows, []any{&account}, func() error {
+		paid[account] = true
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read earlier payouts: %w", err)
+	}
+	return paid, nil
 }
 
 // derive finds the payee's token account.
@@ -47,9 +136,10 @@ func (c *candidate) derive(keys signer.Addresses) (err error) {
 	if c.wallet == keys.Treasury {
 		return errors.New("the payout address is the treasury itself")
 	}
-	if uint64(c.amount) > keys.MaxBaseUnitsPerBatch {
-		return errors.New("the amount is above the signer's limit for a batch")
+	if c.tooLarge(keys) {
+		return errors.New("the amount is above the signer's limit for a batch: it must be given up, and asked for in parts")
 	}
+	c.amount = min(c.amount, batchLimit(keys)) // the rest of what was earned is paid by later runs
 	c.tokenAccount, err = chain.AssociatedTokenAccount(c.wallet, keys.Mint, keys.TokenProgram)
 	return err
 }
@@ -73,9 +163,34 @@ func (c *candidate) judgeTokenAccount(account *chain.Account, keys signer.Addres
 		c.obstacle = fmt.Sprintf("the account %s is not a token account of the payout token", account.Address)
 	case token.Owner != c.wallet:
 		c.obstacle = fmt.Sprintf("the token account %s was handed over to another owner, %s", account.Address, token.Owner)
+	case !plain(account.Data):
+		c.obstacle = fmt.Sprintf("the token account %s has extensions, which may refuse a payment", account.Address)
 	case token.Frozen:
 		c.obstacle = fmt.Sprintf("the token account %s is frozen by the token's issuer", account.Address)
 	}
+}
+
+// Where a Token-2022 account has its extensions, each a type and a length of two bytes, and its content.
+const (
+	extensionsAt            = 166
+	extensionHead           = 4
+	extensionPadding        = 0
+	extensionImmutableOwner = 7 // every associated account of Token-2022 has it
+)
+
+// plain reports whether a token account has no extension that could refuse a payment.
+func plain(data []byte) bool {
+	for rest := data[min(len(data), extensionsAt):]; len(rest) >= extensionHead; {
+		kind, length := binary.LittleEndian.Uint16(rest), int(binary.LittleEndian.Uint16(rest[2:]))
+		if kind == extensionPadding {
+			return true
+		}
+		if kind != extensionImmutableOwner || len(rest) < extensionHead+length {
+			return false
+		}
+		rest = rest[extensionHead+length:]
+	}
+	return true
 }
 
 // payable keeps the candidates without an obstacle.

@@ -39,6 +39,7 @@ type Payee struct {
 // Batch is the payouts of one transaction. Times that have not come are nil.
 type Batch struct {
 	ID           ids.Batch
+	Run          ids.PayoutRun // zero: of before there were runs
 	State        string
 	StateReason  string // why it failed, froze or was cancelled
 	Attention    string // what holds a live batch up
@@ -60,7 +61,58 @@ type Batch struct {
 	BlockTime    *time.Time
 	FeeLamports  *int64
 	ComputeUnits *int64
-	Payouts      []Payout // in Batch's answer only
+	RentLamports *int64 // for token accounts that it made
+	Memo         string // what the transaction says of itself
+
+	ApprovalsNeeded int // by how many people
+
+	// In Batch's answer only.
+	Approvals    []Approval
+	Cancellation *Cancellation // nil: nobody has asked for one
+	Resolution   *Resolution   // nil: nobody has proposed one
+	Payouts      []Payout
+}
+
+// Approval is one person's.
+type Approval struct {
+	By ids.User
+	At time.Time
+}
+
+// Cancellation consumes a batch's nonce so that the batch cannot land any more.
+type Cancellation struct {
+	AskedBy     ids.User
+	AskedAt     time.Time
+	Signature   string // empty until signed
+	SentAt      *time.Time
+	Slot        *int64 // once final
+	FeeLamports *int64
+}
+
+// Resolution is how a frozen batch ended, as one person proposed and another confirmed.
+type Resolution struct {
+	Outcome     string
+	Signature   string
+	Note        string
+	ProposedBy  ids.User
+	ProposedAt  time.Time
+	ConfirmedBy ids.User // zero: not confirmed yet
+	ConfirmedAt *time.Time
+}
+
+// People are all whom a batch names.
+func (b *Batch) People() []ids.User {
+	people := []ids.User{b.DraftedBy, b.ApprovedBy}
+	for _, a := range b.Approvals {
+		people = append(people, a.By)
+	}
+	if b.Cancellation != nil {
+		people = append(people, b.Cancellation.AskedBy)
+	}
+	if b.Resolution != nil {
+		people = append(people, b.Resolution.ProposedBy, b.Resolution.ConfirmedBy)
+	}
+	return people
 }
 
 // Payout is one payee's part of a batch.
@@ -73,6 +125,7 @@ type Payout struct {
 	TokenAccount  string
 	CreateAccount bool // the transaction makes the token account
 	Amount        money.Amount
+	Purpose       string
 	Sequence      int64
 	State         string // the batch's
 	Signature     string
@@ -102,7 +155,7 @@ func (s *Service) Payable(ctx context.Context) (Payable, error) {
 		            ELSE coalesce(x.reason, '') END
 		FROM ledger_accounts a JOIN organisations o ON o.id = a.org_id LEFT JOIN payout_obstacles x ON x.org_id = o.id
 		WHERE a.kind = $1 AND a.mint = $2 AND a.balance > 0
-		ORDER BY a.balance DESC, o.id LIMIT $4`, ledger.OwnerPayable, s.ledger.Currency().Mint, s.options.Minimum, maxCandidates)
+		ORDER BY a.balance DESC, o.id LIMIT $4`, ledger.OwnerPayable, s.ledger.Currency().Mint, s.options.Minimum, maxPayableShown)
 	if err != nil {
 		return Payable{}, fmt.Errorf("read payable: %w", err)
 	}
@@ -138,9 +191,10 @@ func (s *Service) treasuryBalance(ctx context.Context) *money.Amount {
 }
 
 const selectBatch = `
-	SELECT b.id, b.state, b.state_reason, b.attention, b.mint, b.total, b.payee_count, b.drafted_by, b.drafted_at, b.approved_by,
-	       b.approved_at, b.nonce_account, b.nonce_value, coalesce(t.signature, ''), t.signed_at, t.first_sent_at,
-	       coalesce(t.send_count, 0), b.finalized_at, t.slot, t.block_time, t.fee_lamports, t.compute_units
+	SELECT b.id, b.run_id, b.state, b.state_reason, b.attention, b.mint, b.total, b.payee_count, b.drafted_by, b.drafted_at, b.approved_by,
+	       b.approved_at, b.nonce_account, b.nonce_value, coalesce(b.paid_by, t.signature, ''), t.signed_at, t.first_sent_at,
+	       coalesce(t.send_count, 0), b.finalized_at, t.slot, t.block_time, t.fee_lamports, t.compute_units, t.rent_lamports,
+	       coalesce(b.memo, ''), b.approvals_needed
 	FROM payout_batches b LEFT JOIN payout_transactions t ON t.batch_id = b.id`
 
 // Batches lists batches, newest first, without their payouts.
@@ -156,7 +210,20 @@ func (s *Service) Batches(ctx context.Context, page Page[ids.Batch]) ([]Batch, e
 	return batches, nil
 }
 
-// Batch shows one batch with its payouts.
+// BatchesOfRun lists the newest MaxPage batches of a run, without their payouts.
+func (s *Service) BatchesOfRun(ctx context.Context, run ids.PayoutRun) ([]Batch, error) {
+	rows, err := s.pool.Query(ctx, selectBatch+` WHERE b.run_id = $1 ORDER BY b.id DESC LIMIT $2`, run, MaxPage)
+	if err != nil {
+		return nil, fmt.Errorf("list a run's batches: %w", err)
+	}
+	batches, err := pgx.CollectRows(rows, scanBatch)
+	if err != nil {
+		return nil, fmt.Errorf("list a run's batches: %w", err)
+	}
+	return batches, nil
+}
+
+// Batch shows one batch with its payouts and all that people did to it.
 func (s *Service) Batch(ctx context.Context, id ids.Batch) (Batch, error) {
 	rows, err := s.pool.Query(ctx, selectBatch+` WHERE b.id = $1`, id)
 	if err != nil {
@@ -169,8 +236,50 @@ func (s *Service) Batch(ctx context.Context, id ids.Batch) (Batch, error) {
 	if err != nil {
 		return Batch{}, fmt.Errorf("read batch: %w", err)
 	}
+	if err := s.addActs(ctx, &batch); err != nil {
+		return Batch{}, err
+	}
 	batch.Payouts, err = s.payouts(ctx, `WHERE p.batch_id = $1 ORDER BY p.id`, id)
 	return batch, err
+}
+
+// addActs adds who approved, cancelled and resolved a batch.
+func (s *Service) addActs(ctx context.Context, batch *Batch) error {
+	rows, err := s.pool.Query(ctx, `SELECT approver, approved_at FROM payout_approvals WHERE batch_id = $1 ORDER BY approved_at, approver`, batch.ID)
+	if err != nil {
+		return fmt.Errorf("read batch: %w", err)
+	}
+	if batch.Approvals, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Approval]); err != nil {
+		return fmt.Errorf("read batch: %w", err)
+	}
+	rows, err = s.pool.Query(ctx, `
+		SELECT b.cancel_asked_by, b.cancel_asked_at, coalesce(c.signature, ''), c.first_sent_at, c.slot, c.fee_lamports
+		FROM payout_batches b LEFT JOIN payout_cancellations c ON c.batch_id = b.id WHERE b.id = $1 AND b.cancel_asked_at IS NOT NULL`, batch.ID)
+	if err != nil {
+		return fmt.Errorf("read batch: %w", err)
+	}
+	if batch.Cancellation, err = optionalRow[Cancellation](rows); err != nil {
+		return err
+	}
+	rows, err = s.pool.Query(ctx, `
+		SELECT outcome, signature, note, proposed_by, proposed_at, confirmed_by, confirmed_at FROM payout_resolutions WHERE batch_id = $1`, batch.ID)
+	if err != nil {
+		return fmt.Errorf("read batch: %w", err)
+	}
+	batch.Resolution, err = optionalRow[Resolution](rows)
+	return err
+}
+
+// optionalRow is the one row that there is, or nil.
+func optionalRow[T any](rows pgx.Rows) (*T, error) {
+	row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByPos[T])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil //nolint:nilnil // there is none, and that is no error.
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read batch: %w", err)
+	}
+	return row, nil
 }
 
 // OwnerPayouts lists an organisation's payouts, newest first. Drafts are not shown: they are not decided.
@@ -181,8 +290,8 @@ func (s *Service) OwnerPayouts(ctx context.Context, org ids.Org, page Page[ids.P
 
 func (s *Service) payouts(ctx context.Context, where string, arguments ...any) ([]Payout, error) {
 	rows, err := s.pool.Query(ctx, `
-		SELECT p.id, p.batch_id, p.payee_org_id, o.name, p.wallet, p.token_account, p.creates_account, p.amount, p.sequence,
-		       b.state, coalesce(t.signature, ''), b.finalized_at
+		SELECT p.id, p.batch_id, p.payee_org_id, o.name, p.wallet, p.token_account, p.creates_account, p.amount, p.purpose, p.sequence,
+		       b.state, coalesce(b.paid_by, t.signature, ''), b.finalized_at
 		FROM payouts p JOIN payout_batches b ON b.id = p.batch_id JOIN organisations o ON o.id = p.payee_org_id
 		LEFT JOIN payout_transactions t ON t.batch_id = b.id `+where, arguments...)
 	if err != nil {
@@ -196,8 +305,8 @@ func (s *Service) payouts(ctx context.Context, where string, arguments ...any) (
 }
 
 func scanBatch(row pgx.CollectableRow) (b Batch, err error) {
-	err = row.Scan(&b.ID, &b.State, &b.StateReason, &b.Attention, &b.Mint, &b.Total, &b.PayeeCount, &b.DraftedBy, &b.DraftedAt,
+	err = row.Scan(&b.ID, &b.Run, &b.State, &b.StateReason, &b.Attention, &b.Mint, &b.Total, &b.PayeeCount, &b.DraftedBy, &b.DraftedAt,
 		&b.ApprovedBy, &b.ApprovedAt, &b.NonceAccount, &b.NonceValue, &b.Signature, &b.SignedAt, &b.SentAt,
-		&b.SendCount, &b.FinalizedAt, &b.Slot, &b.BlockTime, &b.FeeLamports, &b.ComputeUnits)
+		&b.SendCount, &b.FinalizedAt, &b.Slot, &b.BlockTime, &b.FeeLamports, &b.ComputeUnits, &b.RentLamports, &b.Memo, &b.ApprovalsNeeded)
 	return b, err
 }

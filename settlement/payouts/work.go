@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
@@ -17,13 +18,15 @@ import (
 
 // The states.
 const (
-	stateDraft     = "draft"
-	stateApproved  = "approved"
-	stateSigned    = "signed"
-	stateSent      = "sent"
-	stateFinalized = "finalized"
-	stateFailed    = "failed"
-	stateFrozen    = "frozen"
+	stateDraft      = "draft"
+	stateApproved   = "approved"
+	stateSigned     = "signed"
+	stateSent       = "sent"
+	stateCancelling = "cancelling"
+	stateFinalized  = "finalized"
+	stateFailed     = "failed"
+	stateFrozen     = "frozen"
+	stateCancelled  = "cancelled"
 )
 
 // errLostClaim means that another worker has the batch, or that it has moved on: the step's outcome is dropped.
@@ -40,11 +43,12 @@ type work struct {
 	payouts      []workPayout
 
 	// Once signed.
-	signature     chain.Signature
-	wire          []byte
-	resend        bool // the last sending is older than the rebroadcast interval, by the database's clock
-	nonceOverdue  bool // the nonce has been consumed for longer than the transaction may be missing
-	nonceConsumed bool // the nonce was seen consumed before
+	signature    chain.Signature
+	wire         []byte
+	resend       bool // the last sending is older than the rebroadcast interval, by the database's clock
+	nonceOverdue bool // the nonce has been consumed for longer than the transaction may be missing
+
+	cancel cancellation // once it is asked for
 }
 
 type workPayout struct {
@@ -55,6 +59,7 @@ type workPayout struct {
 	tokenAccount  chain.Address
 	createAccount bool
 	amount        money.Amount
+	withdrawal    ids.Withdrawal // zero: earnings
 }
 
 func (b *work) request() signer.Batch {
@@ -65,21 +70,26 @@ func (b *work) request() signer.Batch {
 	return batch
 }
 
-// claim takes due batches for this worker. A claim of an earlier term is void: its process has lost the lead.
+// claim takes due batches for this worker. A claim of an earlier term is void: its process has lost the lead. Sent batches are cheap
+// to look at, so more of them are taken.
 func (s *Service) claim(ctx context.Context, term int64) ([]ids.Batch, error) {
+	const free = `due_at <= clock_timestamp() AND (claimed_until IS NULL OR claimed_until < clock_timestamp() OR claimed_term < $2)`
 	var claimed []ids.Batch
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := assertLeader(ctx, tx, term); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, `
-			UPDATE payout_batches SET claimed_by = $1, claimed_term = $2, claimed_until = clock_timestamp() + $3
-			WHERE id IN (
+			WITH steps AS (
 				SELECT id FROM payout_batches
-				WHERE state IN ('approved', 'signed', 'sent') AND due_at <= clock_timestamp()
-				  AND (claimed_until IS NULL OR claimed_until < clock_timestamp() OR claimed_term < $2)
-				ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)
-			RETURNING id`, s.self, term, claimTime, claimedAtOnce)
+				WHERE (state IN ('approved', 'signed', 'cancelling') OR (state = 'frozen' AND cancel_asked_at IS NOT NULL AND nonce_changed_at IS NULL))
+				  AND `+free+` ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
+			), watched AS (
+				SELECT id FROM payout_batches WHERE state = 'sent' AND `+free+` ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED
+			)
+			UPDATE payout_batches SET claimed_by = $1, claimed_term = $2, claimed_until = clock_timestamp() + $3
+			WHERE id IN (SELECT id FROM steps UNION ALL SELECT id FROM watched)
+			RETURNING id`, s.self, term, claimTime, s.options.Concurrency, watchedAtOnce)
 		if err != nil {
 			return err
 		}
@@ -92,69 +102,103 @@ func (s *Service) claim(ctx context.Context, term int64) ([]ids.Batch, error) {
 	return claimed, nil
 }
 
-// load reads a claimed batch as it is now.
+// load reads a batch as it is now.
 func (s *Service) load(ctx context.Context, id ids.Batch) (*work, error) {
-	b := &work{id: id}
-	var nonceAccount, nonceValue string
-	var signature *string
-	err := s.pool.QueryRow(ctx, `
-		SELECT b.state, b.nonce_account, b.nonce_value, b.message, t.signature, t.wire,
-		       t.last_sent_at IS NULL OR t.last_sent_at < clock_timestamp() - $2::interval,
-		       b.nonce_changed_at IS NOT NULL, coalesce(b.nonce_changed_at < clock_timestamp() - $3::interval, false)
-		FROM payout_batches b LEFT JOIN payout_transactions t ON t.batch_id = b.id WHERE b.id = $1`,
-		id, s.options.Rebroadcast, s.options.FreezeAfter).
-		Scan(&b.state, &nonceAccount, &nonceValue, &b.message, &signature, &b.wire, &b.resend, &b.nonceConsumed, &b.nonceOverdue)
+	loaded, err := s.loadAll(ctx, []ids.Batch{id})
+	if err == nil && len(loaded) == 0 {
+		err = fmt.Errorf("read batch %s: %w", id, pgx.ErrNoRows)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read batch: %w", err)
-	}
-	if err := b.parse(nonceAccount, nonceValue, signature); err != nil {
-		return nil, fmt.Errorf("read batch: %w", err)
-	}
-	if b.payouts, err = s.loadPayouts(ctx, id); err != nil {
 		return nil, err
 	}
-	return b, nil
+	return loaded[0], nil
 }
 
-func (b *work) parse(nonceAccount, nonceValue string, signature *string) (err error) {
+// loadAll reads batches as they are now.
+func (s *Service) loadAll(ctx context.Context, batches []ids.Batch) ([]*work, error) {
+	wanted := make([]pgtype.UUID, len(batches))
+	for i, id := range batches {
+		wanted[i] = uuidOf(id)
+	}
+	rows, err := s.pool.Query(ctx, `
+		SELECT b.id, b.state, coalesce(b.memo, ''), b.nonce_account, b.nonce_value, b.message, coalesce(t.signature, ''), t.wire,
+		       t.last_sent_at IS NULL OR t.last_sent_at < clock_timestamp() - $2::interval,
+		       coalesce(b.nonce_changed_at < clock_timestamp() - $3::interval, false),
+		       c.message, coalesce(c.signature, ''), c.wire, c.last_sent_at IS NULL OR c.last_sent_at < clock_timestamp() - $2::interval
+		FROM payout_batches b LEFT JOIN payout_transactions t ON t.batch_id = b.id LEFT JOIN payout_cancellations c ON c.batch_id = b.id
+		WHERE b.id = ANY ($1) ORDER BY b.id`, wanted, s.options.Rebroadcast, s.options.FreezeAfter)
+	if err != nil {
+		return nil, fmt.Errorf("read batches: %w", err)
+	}
+	loaded, err := pgx.CollectRows(rows, scanWork)
+	if err != nil {
+		return nil, fmt.Errorf("read batches: %w", err)
+	}
+	return loaded, s.loadPayouts(ctx, wanted, loaded)
+}
+
+func scanWork(row pgx.CollectableRow) (*work, error) {
+	b := &work{}
+	var nonceAccount, nonceValue, signature, cancelSignature string
+	err := row.Scan(&b.id, &b.state, &b.memo, &nonceAccount, &nonceValue, &b.message, &signature, &b.wire, &b.resend, &b.nonceOverdue,
+		&b.cancel.message, &cancelSignature, &b.cancel.wire, &b.cancel.resend)
+	if err != nil {
+		return nil, err
+	}
 	if b.nonceAccount, err = chain.ParseAddress(nonceAccount); err != nil {
-		return err
+		return nil, err
 	}
 	value, err := chain.ParseAddress(nonceValue) // a hash has an address's form
 	if err != nil {
-		return err
+		return nil, err
 	}
 	b.nonceValue = chain.Hash(value)
-	if signature != nil {
-		b.signature, err = chain.ParseSignature(*signature)
+	if signature != "" {
+		if b.signature, err = chain.ParseSignature(signature); err != nil {
+			return nil, err
+		}
 	}
-	return err
+	if cancelSignature != "" {
+		b.cancel.signature, err = chain.ParseSignature(cancelSignature)
+	}
+	return b, err
 }
 
-func (s *Service) loadPayouts(ctx context.Context, id ids.Batch) ([]workPayout, error) {
+// loadPayouts reads the payouts of batches, which are in the order of ids.
+func (s *Service) loadPayouts(ctx context.Context, wanted []pgtype.UUID, batches []*work) error {
 	rows, err := s.pool.Query(ctx, `
-		SELECT id, payee_org_id, sequence, wallet, token_account, creates_account, amount
-		FROM payouts WHERE batch_id = $1 ORDER BY id`, id)
+		SELECT batch_id, id, payee_org_id, sequence, wallet, token_account, creates_account, amount, withdrawal_id
+		FROM payouts WHERE batch_id = ANY ($1) ORDER BY batch_id, id`, wanted)
 	if err != nil {
-		return nil, fmt.Errorf("read payouts: %w", err)
+		return fmt.Errorf("read payouts: %w", err)
 	}
-	payouts, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p workPayout, err error) {
-		var wallet, tokenAccount string
-		var sequence int64
-		if err := row.Scan(&p.id, &p.payee, &sequence, &wallet, &tokenAccount, &p.createAccount, &p.amount); err != nil {
-			return p, err
+	at := 0
+	var batch ids.Batch
+	var p workPayout
+	var wallet, tokenAccount string
+	var sequence int64
+	into := []any{&batch, &p.id, &p.payee, &sequence, &wallet, &tokenAccount, &p.createAccount, &p.amount, &p.withdrawal}
+	_, err = pgx.ForEachRow(rows, into, func() (err error) {
+		for at < len(batches) && batches[at].id != batch {
+			at++
+		}
+		if at == len(batches) {
+			return fmt.Errorf("payout %s is of no batch that was asked for", p.id)
 		}
 		p.sequence = uint64(sequence)
 		if p.wallet, err = chain.ParseAddress(wallet); err != nil {
-			return p, err
+			return err
 		}
-		p.tokenAccount, err = chain.ParseAddress(tokenAccount)
-		return p, err
+		if p.tokenAccount, err = chain.ParseAddress(tokenAccount); err != nil {
+			return err
+		}
+		batches[at].payouts = append(batches[at].payouts, p)
+		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read payouts: %w", err)
+		return fmt.Errorf("read payouts: %w", err)
 	}
-	return payouts, nil
+	return nil
 }
 
 // commit ends a step: change runs in a transaction only while the term holds, and the batch is claimed by this worker and in the

@@ -1,0 +1,111 @@
+package payouts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/muster-gpu/muster/internal/errs"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/internal/pgnotify"
+)
+
+// approvalsNeeded is by how many people a batch is approved, its drafter not counted.
+func (s *Service) approvalsNeeded(total money.Amount) int {
+	if s.options.DualAbove > 0 && total > s.options.DualAbove && !s.options.SelfApproval {
+		return 2
+	}
+	return 1
+}
+
+// Approve lets a draft be paid, once enough people have. Who drafted a batch cannot approve it, and each person counts once.
+func (s *Service) Approve(ctx context.Context, id ids.Batch, by ids.User) error {
+	if by.IsZero() {
+		return errs.New(errs.Forbidden, "a batch is approved by a person")
+	}
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		state, draftedBy, err := lockBatch(ctx, tx, id)
+		switch {
+		case err != nil:
+			return err
+		case state != stateDraft:
+			return errs.New(errs.Conflict, "the batch is %s already; only a draft can be approved", state)
+		case draftedBy == by && !s.options.SelfApproval:
+			return errs.New(errs.Forbidden, "you drafted this batch: somebody else must approve it")
+		}
+		tag, err := tx.Exec(ctx, `INSERT INTO payout_approvals (batch_id, approver) VALUES ($1, $2) ON CONFLICT DO NOTHING`, id, by)
+		if err != nil {
+			return fmt.Errorf("approve batch: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return errs.New(errs.Conflict, "you have approved this batch already; it waits for another person")
+		}
+		_, err = approveComplete(ctx, tx, `b.id = $2`, by, id)
+		return err
+	})
+}
+
+// ApproveRun approves all drafts that a run has made so far. Of those, waiting ones need another person too.
+func (s *Service) ApproveRun(ctx context.Context, id ids.PayoutRun, by ids.User) (approved, waiting int, err error) {
+	if by.IsZero() {
+		return 0, 0, errs.New(errs.Forbidden, "a batch is approved by a person")
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var drafts, own int
+		err := tx.QueryRow(ctx, `
+			WITH locked AS (SELECT drafted_by FROM payout_batches WHERE run_id = $1 AND state = 'draft' ORDER BY id FOR UPDATE)
+			SELECT count(*), count(*) FILTER (WHERE drafted_by = $2) FROM locked`, id, by).Scan(&drafts, &own)
+		switch {
+		case err != nil:
+			return fmt.Errorf("approve run: %w", err)
+		case drafts == 0:
+			return errs.New(errs.Conflict, "the run has no draft to approve")
+		case own > 0 && !s.options.SelfApproval:
+			return errs.New(errs.Forbidden, "you started this run: somebody else must approve it")
+		}
+		_, err = tx.Exec(ctx, `
+			INSERT INTO payout_approvals (batch_id, approver)
+			SELECT id, $2 FROM payout_batches WHERE run_id = $1 AND state = 'draft' ORDER BY id ON CONFLICT DO NOTHING`, id, by)
+		if err != nil {
+			return fmt.Errorf("approve run: %w", err)
+		}
+		approved, err = approveComplete(ctx, tx, `b.run_id = $2`, by, id)
+		waiting = drafts - approved
+		return err
+	})
+	return approved, waiting, err
+}
+
+// approveComplete moves on those drafts that enough people have approved.
+func approveComplete(ctx context.Context, tx pgx.Tx, which string, by ids.User, id any) (approved int, err error) {
+	tag, err := tx.Exec(ctx, `
+		UPDATE payout_batches b SET state = 'approved', approved_by = $1, approved_at = now(), due_at = now()
+		WHERE `+which+` AND b.state = 'draft'
+		  AND (SELECT count(*) FROM payout_approvals a WHERE a.batch_id = b.id) >= b.approvals_needed`, by, id)
+	if err != nil {
+		return 0, fmt.Errorf("approve batch: %w", err)
+	}
+	return int(tag.RowsAffected()), notify(ctx, tx)
+}
+
+// notify wakes the worker; polling guarantees.
+func notify(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, `SELECT pg_notify($1, '')`, pgnotify.ChannelSettlement); err != nil {
+		return fmt.Errorf("wake the worker: %w", err)
+	}
+	return nil
+}
+
+func lockBatch(ctx context.Context, tx pgx.Tx, id ids.Batch) (state string, draftedBy ids.User, err error) {
+	err = tx.QueryRow(ctx, `SELECT state, drafted_by FROM payout_batches WHERE id = $1 FOR UPDATE`, id).Scan(&state, &draftedBy)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", draftedBy, errs.New(errs.NotFound, "there is no batch %s", id)
+	}
+	if err != nil {
+		return "", draftedBy, fmt.Errorf("lock batch: %w", err)
+	}
+	return state, draftedBy, nil
+}
