@@ -27,7 +27,7 @@ type locked struct {
 	Account
 	balance
 	id     ids.Account
-	stored balance
+	stored balance // as read; what is reserved is counted on from it when it is written
 	mark   balance // before the group at hand
 	marked bool
 }
@@ -186,10 +186,7 @@ func (b *book) reserve(pending ids.Entry, leg Leg, change money.Amount) error {
 			return fmt.Errorf("reserve on %s: %d and %d cannot be counted", a.Kind, a.reserved, change)
 		}
 		a.reserved = sum
-		a.reservedSeq++
-		b.writes.reservations = append(b.writes.reservations, reservation{
-			account: a.id, seq: a.reservedSeq, pending: pending, change: change, reserved: a.reserved,
-		})
+		b.writes.reservations = append(b.writes.reservations, reservation{account: a, pending: pending, change: change})
 	}
 	return nil
 }

@@ -281,10 +281,9 @@ type settlement struct {
 }
 
 type reservation struct {
-	account          ids.Account
-	seq              int64
-	pending          ids.Entry
-	change, reserved money.Amount
+	account *locked
+	pending ids.Entry
+	change  money.Amount
 }
 
 // mark is how far the writes have come, for cut.
@@ -297,8 +296,8 @@ func (w *writes) cut(to [5]int) {
 	w.settlements, w.reservations = w.settlements[:to[3]], w.reservations[:to[4]]
 }
 
-// write stores what the book has come to, one statement a table, in an order in which each finds what it refers to; the balances
-// come last, when all that explains them is there for the schema to compare.
+// write stores what the book has come to, one statement a table; the schema moves the accounts with them. Each statement finds what it refers
+// to, and no account is below its floor in between: what is reserved goes first, and comes last.
 func (b *book) write(ctx context.Context, tx pgx.Tx) error {
 	if len(b.writes.entries) == 0 {
 		return nil
@@ -306,10 +305,10 @@ func (b *book) write(ctx context.Context, tx pgx.Tx) error {
 	batch := &pgx.Batch{}
 	b.queueEntries(batch)
 	b.queuePendings(batch)
-	b.queueTransfers(batch)
 	b.queueSettlements(batch)
-	b.queueReservations(batch)
-	b.queueAccounts(batch)
+	b.queueReservations(batch, func(r reservation) bool { return r.change < 0 })
+	b.queueTransfers(batch)
+	b.queueReservations(batch, func(r reservation) bool { return r.change > 0 })
 	err := tx.SendBatch(ctx, batch).Close()
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == uniqueViolation && pg.ConstraintName == keyConstraint {
@@ -410,40 +409,28 @@ func (b *book) queueSettlements(batch *pgx.Batch) {
 	batch.Queue(`DELETE FROM ledger_open_pendings WHERE entry_id = ANY ($1)`, pendings)
 }
 
-func (b *book) queueReservations(batch *pgx.Batch) {
-	n := len(b.writes.reservations)
-	if n == 0 {
-		return
+// queueReservations numbers those that are wanted in the order in which they are written, which is not that in which they were decided.
+func (b *book) queueReservations(batch *pgx.Batch, wanted func(reservation) bool) {
+	var accounts, pendings []pgtype.UUID
+	var seqs, changes, reserved []int64
+	for _, r := range b.writes.reservations {
+		if !wanted(r) {
+			continue
+		}
+		r.account.stored.reserved += r.change
+		r.account.stored.reservedSeq++
+		accounts, pendings = append(accounts, uuidOf(r.account.id)), append(pendings, uuidOf(r.pending))
+		seqs, changes = append(seqs, r.account.stored.reservedSeq), append(changes, int64(r.change))
+		reserved = append(reserved, int64(r.account.stored.reserved))
 	}
-	accounts, pendings := make([]pgtype.UUID, n), make([]pgtype.UUID, n)
-	seqs, changes, reserved := make([]int64, n), make([]int64, n), make([]int64, n)
-	for i, r := range b.writes.reservations {
-		accounts[i], pendings[i] = uuidOf(r.account), uuidOf(r.pending)
-		seqs[i], changes[i], reserved[i] = r.seq, int64(r.change), int64(r.reserved)
+	if len(accounts) == 0 {
+		return
 	}
 	batch.Queue(`
 		INSERT INTO ledger_reservations (account_id, seq, pending_id, change, reserved)
 		SELECT n.account_id, n.seq, n.pending_id, n.change, n.reserved
 		FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[]) AS n (account_id, seq, pending_id, change, reserved)`,
 		accounts, seqs, pendings, changes, reserved)
-}
-
-func (b *book) queueAccounts(batch *pgx.Batch) {
-	var accounts []pgtype.UUID
-	var balances, seqs, reserved, reservedSeqs []int64
-	for _, a := range b.accounts {
-		if a.balance == a.stored {
-			continue
-		}
-		accounts = append(accounts, uuidOf(a.id))
-		balances, seqs = append(balances, int64(a.amount)), append(seqs, a.seq)
-		reserved, reservedSeqs = append(reserved, int64(a.reserved)), append(reservedSeqs, a.reservedSeq)
-	}
-	batch.Queue(`
-		UPDATE ledger_accounts a
-		SET balance = n.balance, last_seq = n.last_seq, reserved = n.reserved, reserved_seq = n.reserved_seq, changed_at = $1
-		FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS n (id, balance, last_seq, reserved, reserved_seq)
-		WHERE a.id = n.id`, b.now, accounts, balances, seqs, reserved, reservedSeqs)
 }
 
 func columns(refs []Account) (kinds []string, orgs []pgtype.UUID) {

@@ -1,0 +1,101 @@
+// Command ledgerbench measures the ledger, beside pgledger on the same server in the same run.
+//
+//	go run ./internal/embeddedpg/benchpg go run ./settlement/ledger/ledgerbench [-accounts N] [-seconds S] [-pgledger DIR]
+//
+// It needs a PostgreSQL server that waits for the disk (MUSTER_BENCH_DATABASE_URL) and makes databases of its own there, with the same
+// accounts for both. Callers post one transfer at a time, each with a key of its own, and wait until it is durable; every transfer is
+// a row, and each call has its own answer.
+//
+//	ledger_hot_per_s      transfers/s, one side of each is the same account
+//	ledger_uniform_per_s  transfers/s between any two of all accounts
+//	ledger_post_p99_ms    one caller's wait, while calls come at half the uniform rate
+//
+// The peer is pgledger's pgledger_create_transfer, one a transaction as its own benchmark calls it, on as many connections as do best;
+// peer_batched_per_s is what it does with an array of transfers a transaction. Its SQL is read at run time from a checkout of
+// github.com/pgr0ss/pgledger (-pgledger, or MUSTER_PGLEDGER_DIR); without one there are no ratios.
+//
+// The two take turns, a few rounds of each; medians count. In the end the ledger is replayed, and holds exactly what was
+// acknowledged. Figures go to standard output, one line each, all else to standard error.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+const (
+	urlVariable  = "MUSTER_BENCH_DATABASE_URL"
+	peerVariable = "MUSTER_PGLEDGER_DIR"
+)
+
+type settings struct {
+	server   string // its address, with the database that it names
+	pgledger string // a checkout, or nothing
+	accounts int
+	rounds   int
+	turn     time.Duration
+	callers  int
+	streams  int
+	only     string
+	profile  string
+}
+
+func main() {
+	s := settings{server: os.Getenv(urlVariable)}
+	flag.StringVar(&s.pgledger, "pgledger", os.Getenv(peerVariable), "a checkout of pgledger")
+	flag.IntVar(&s.accounts, "accounts", 100_000, "accounts")
+	flag.IntVar(&s.rounds, "rounds", 3, "turns of each")
+	flag.DurationVar(&s.turn, "turn", 5*time.Second, "how long a turn is")
+	flag.IntVar(&s.callers, "callers", 4000, "calls in flight")
+	flag.IntVar(&s.streams, "streams", 0, "transactions in flight; 0: the usual number")
+	flag.StringVar(&s.only, "only", "", "measure only this: hot, uniform or wait")
+	flag.StringVar(&s.profile, "profile", "", "write a CPU profile here")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := measure(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "ledgerbench:", err)
+		os.Exit(1) //nolint:gocritic // the context's end matters to nobody any more
+	}
+}
+
+func measure(ctx context.Context, s settings) error {
+	if s.server == "" {
+		return errors.New("set " + urlVariable + ", or run it under internal/embeddedpg/benchpg")
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	w, err := newWorld(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	rival, err := newPeer(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer rival.close()
+	stopProfile, err := startProfile(s.profile)
+	if err != nil {
+		return err
+	}
+	err = w.run(ctx, rival)
+	if err := errors.Join(err, stopProfile()); err != nil {
+		return err
+	}
+	return w.check(ctx)
+}
+
+// note says on standard error what is going on.
+func note(format string, args ...any) { fmt.Fprintf(os.Stderr, "ledgerbench: "+format+"\n", args...) }
+
+// figure prints one line on standard output.
+func figure(format string, args ...any) {
+	_, _ = fmt.Fprintf(os.Stdout, "figure="+format+"\n", args...)
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	peerConnections  = 16 // a transfer each: more do worse, fewer too
+	batchConnections = 2
+	batchSize        = 1000
+)
+
+// peerFiles are pgledger's SQL, in their order.
+var peerFiles = []string{
+	"vendor/scoville-pgsql-ulid/ulid-to-uuid.sql", "vendor/scoville-pgsql-ulid/uuid-to-ulid.sql", "pgledger.sql",
+}
+
+// peer is a database with pgledger and as many accounts, which may go below zero: it has less to refuse. A nil peer is none.
+type peer struct {
+	server, database string
+	pool             *pgxpool.Pool
+	accounts         []string
+}
+
+func newPeer(ctx context.Context, s settings) (p *peer, err error) {
+	if s.pgledger == "" {
+		note("no peer: check out github.com/pgr0ss/pgledger and name the folder in %s", peerVariable)
+		return nil, nil //nolint:nilnil // there is none
+	}
+	var script string
+	for _, name := range peerFiles {
+		sql, err := os.ReadFile(filepath.Join(s.pgledger, name)) //nolint:gosec // the folder is the caller's own
+		if err != nil {
+			return nil, fmt.Errorf("read pgledger: %w", err)
+		}
+		script += string(sql) + "\n"
+	}
+	p = &peer{server: s.server}
+	var address string
+	if p.database, address, err = createDatabase(ctx, s.server); err != nil {
+		return nil, err
+	}
+	if p.pool, err = openPool(ctx, address); err != nil {
+		return nil, err
+	}
+	if err := p.fill(ctx, script, s.accounts); err != nil {
+		p.close()
+		return nil, fmt.Errorf("set up pgledger: %w", err)
+	}
+	return p, nil
+}
+
+func (p *peer) fill(ctx context.Context, script string, accounts int) error {
+	note("making %d accounts of pgledger", accounts)
+	if _, err := p.pool.Exec(ctx, script); err != nil {
+		return err
+	}
+	err := p.pool.QueryRow(ctx, `
+		SELECT array_agg(a.id) FROM generate_series(1, $1::int) AS n, pgledger_create_account('account ' || n, 'USDC') AS a`, accounts).Scan(&p.accounts)
+	if err != nil {
+		return err
+	}
+	_, err = p.pool.Exec(ctx, `VACUUM ANALYZE`)
+	return err
+}
+
+func (p *peer) close() {
+	if p == nil {
+		return
+	}
+	p.pool.Close()
+	dropDatabase(p.server, p.database)
+}
+
+// flood makes one transfer a transaction.
+func (p *peer) flood(ctx context.Context, pair pair, turn time.Duration) (rate float64, err error) {
+	return flood(ctx, peerConnections, turn, func(ctx context.Context) (int, error) {
+		from, to := pair(len(p.accounts))
+		_, err := p.pool.Exec(ctx, `SELECT id FROM pgledger_create_transfer($1, $2, 1)`, p.accounts[from], p.accounts[to])
+		return 1, err
+	})
+}
+
+// floodBatched makes an array of transfers a transaction.
+func (p *peer) floodBatched(ctx context.Context, pair pair, turn time.Duration) (rate float64, err error) {
+	return flood(ctx, batchConnections, turn, func(ctx context.Context) (int, error) {
+		froms, tos := make([]string, batchSize), make([]string, batchSize)
+		for i := range batchSize {
+			from, to := pair(len(p.accounts))
+			froms[i], tos[i] = p.accounts[from], p.accounts[to]
+		}
+		_, err := p.pool.Exec(ctx, `
+			SELECT count(*) FROM pgledger_create_transfers(event_at => NULL, metadata => NULL, transfer_requests =>
+				(SELECT array_agg((n.debit, n.credit, 1)::transfer_request) FROM unnest($1::text[], $2::text[]) AS n (debit, credit)))`, froms, tos)
+		return batchSize, err
+	})
+}

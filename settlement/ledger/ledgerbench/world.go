@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/migrations"
+	"github.com/muster-gpu/muster/settlement/ledger"
+)
+
+const (
+	connections  = 64
+	closeTimeout = time.Minute
+	funds        = money.Amount(1 << 40)
+	hotFunds     = money.Amount(1 << 60)
+	kindMove     = "bench_move"
+)
+
+var currency = money.Currency{Symbol: "USDC", Mint: "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", Decimals: 6}
+
+// world is a database with funded accounts, and the poster that moves money between them.
+type world struct {
+	settings
+	database string
+	pool     *pgxpool.Pool
+	book     *ledger.Ledger
+	log      *slog.Logger
+	accounts []ledger.Account // the first is the hot one
+	posted   atomic.Int64     // transfers acknowledged, over all turns
+	funded   int64
+}
+
+func newWorld(ctx context.Context, s settings, log *slog.Logger) (*world, error) {
+	w := &world{settings: s, book: ledger.New(currency), log: log}
+	var address string
+	var err error
+	if w.database, address, err = createDatabase(ctx, s.server); err != nil {
+		return nil, err
+	}
+	if err := migrations.Up(ctx, address); err != nil {
+		return nil, errors.Join(err, onServer(ctx, s.server, "DROP DATABASE "+w.database))
+	}
+	if w.pool, err = openPool(ctx, address); err != nil {
+		return nil, err
+	}
+	note("funding %d accounts", s.accounts)
+	if err := w.fill(ctx); err != nil {
+		w.close()
+		return nil, fmt.Errorf("fund the accounts: %w", err)
+	}
+	return w, nil
+}
+
+func createDatabase(ctx context.Context, server string) (name, address string, err error) {
+	name = "ledgerbench_" + strings.ToLower(rand.Text())
+	parsed, err := url.Parse(server)
+	if err != nil {
+		return "", "", fmt.Errorf("%s: %w", urlVariable, err)
+	}
+	parsed.Path = "/" + name
+	return name, parsed.String(), onServer(ctx, server, "CREATE DATABASE "+name)
+}
+
+func openPool(ctx context.Context, address string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(address)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = connections
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+func onServer(ctx context.Context, address, sql string) error {
+	conn, err := pgx.Connect(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+func dropDatabase(server, name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := onServer(ctx, server, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		note("%v", err)
+	}
+}
+
+func (w *world) close() {
+	w.pool.Close()
+	dropDatabase(w.server, w.database)
+}
+
+func (w *world) fill(ctx context.Context) error {
+	orgs := make([]string, w.settings.accounts)
+	w.accounts = make([]ledger.Account, w.settings.accounts)
+	for i := range orgs {
+		org := ids.New[ids.Org]()
+		orgs[i], w.accounts[i] = uuid.UUID(org).String(), ledger.Of(ledger.CustomerAvailable, org)
+	}
+	if _, err := w.pool.Exec(ctx, `INSERT INTO organisations (id, name) SELECT unnest($1::uuid[]), 'Customer'`, orgs); err != nil {
+		return err
+	}
+	for first := 0; first < len(w.accounts); first += ledger.MaxEntries {
+		var entries []ledger.Entry
+		for i := first; i < min(first+ledger.MaxEntries, len(w.accounts)); i++ {
+			amount := funds
+			if i == 0 {
+				amount = hotFunds
+			}
+			entries = append(entries, ledger.Entry{Key: fmt.Sprint("fund:", i), Kind: ledger.KindTreasuryFunding, Legs: []ledger.Leg{{
+				Debit: ledger.Platform(ledger.ChainTreasury), Credit: w.accounts[i], Amount: amount,
+			}}})
+		}
+		if err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+			_, err := w.book.PostAll(ctx, tx, entries)
+			return err
+		}); err != nil {
+			return err
+		}
+		w.funded += int64(len(entries))
+	}
+	_, err := w.pool.Exec(ctx, `VACUUM ANALYZE`)
+	return err
+}
+
+// check replays the ledger, and counts what it holds.
+func (w *world) check(ctx context.Context) error {
+	note("replaying %d transfers", w.funded+w.posted.Load())
+	if err := w.book.Check(ctx, w.pool); err != nil {
+		return err
+	}
+	var transfers int64
+	if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM ledger_transfers`).Scan(&transfers); err != nil {
+		return err
+	}
+	if transfers != w.funded+w.posted.Load() {
+		return fmt.Errorf("%d transfers are there, %d were acknowledged", transfers, w.funded+w.posted.Load())
+	}
+	return nil
+}
