@@ -80,7 +80,7 @@ type payee struct {
 func newWorld(t testing.TB, seed uint64) *world {
 	t.Helper()
 	w := &world{
-		TB: t, seed: seed, dice: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // the same numbers again are the purpose
+		TB: t, seed: seed, dice: rand.New(rand.NewPCG(seed, 0)),
 		database: testkit.DatabaseURL(t), log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		drafter: ids.New[ids.User](), approver: ids.New[ids.User](), term: firstTerm,
 	}
