@@ -52,7 +52,7 @@ func (b *bench) vault(t *testing.T) *vault {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = journal.close() }) // tests that restart close it themselves
+	t.Cleanup(func() { _, _ = journal.close(), handler.audit.close() }) // tests that restart close it themselves
 	return handler.vault
 }
 

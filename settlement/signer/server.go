@@ -3,11 +3,13 @@ package signer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,7 @@ const (
 	requestTimeout  = 30 * time.Second
 	shutdownTimeout = 5 * time.Second
 	maxHeaderBytes  = 8 << 10
+	sharedMode      = 0o666
 )
 
 // Options says where the signer's files are.
@@ -25,10 +28,11 @@ type Options struct {
 	Socket     string // unix socket to serve on
 	KeyFile    string // made by Init
 	Passphrase string // of the key file; empty if it is not encrypted
-	// RemoteKeyFile says where the treasury's key is if it is not in the key file; see RemoteKey.
-	RemoteKeyFile string
-	JournalDir    string // of the signer alone; losing it means that nothing more is signed until a person has set it right
-	PolicyFile    string
+	JournalDir string // of the signer alone, with its log; losing it means that nothing more is signed until a person has set it right
+	PolicyFile string
+
+	RemoteKeyFile string // says where the treasury's key is if it is not in the key file; see RemoteKey
+	AllowUsers    []int  // user ids that may ask besides the signer's own
 
 	Log   *slog.Logger
 	Ready func()           // called once requests are served; may be nil
@@ -41,14 +45,14 @@ func Serve(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = journal.close() }()
-	listener, err := listen(ctx, options.Socket)
+	defer func() { _ = errors.Join(journal.close(), handler.audit.close()) }()
+	listener, err := listen(ctx, options.Socket, options.AllowUsers)
 	if err != nil {
 		return err
 	}
 	server := &http.Server{
 		Handler: handler, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: time.Minute,
-		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(options.Log.Handler(), slog.LevelWarn),
+		MaxHeaderBytes: maxHeaderBytes, ConnContext: withUser, ErrorLog: slog.NewLogLogger(options.Log.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -91,11 +95,16 @@ func load(ctx context.Context, options Options) (*handler, *journal, error) {
 		_ = opened.close()
 		return nil, nil, err
 	}
-	return &handler{vault: v, log: options.Log}, opened, nil
+	audit, err := openLog(options.JournalDir, now)
+	if err != nil {
+		_ = opened.close()
+		return nil, nil, err
+	}
+	return &handler{vault: v, audit: audit, log: options.Log}, opened, nil
 }
 
 // listen replaces a socket that a killed signer left behind; the journal's lock shows that no other signer is alive.
-func listen(ctx context.Context, path string) (net.Listener, error) {
+func listen(ctx context.Context, path string, users []int) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode()&os.ModeSocket == 0 {
 			return nil, fmt.Errorf("%s is not a socket", path)
@@ -108,31 +117,63 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on the signer's socket: %w", err)
 	}
-	if err := os.Chmod(path, privateMode); err != nil {
+	mode := os.FileMode(privateMode)
+	if len(users) > 0 {
+		mode = sharedMode // the kernel names each peer's user, and only those that are meant stay connected
+	}
+	if err := os.Chmod(path, mode); err != nil {
 		_ = listener.Close()
 		return nil, fmt.Errorf("protect the signer's socket: %w", err)
 	}
-	return &sameUserListener{Listener: listener}, nil
+	return &guardedListener{Listener: listener, users: append(slices.Clone(users), os.Getuid())}, nil
 }
 
-// sameUserListener closes connections of other users.
-type sameUserListener struct{ net.Listener }
+// guardedListener closes connections of users that are not meant to ask.
+type guardedListener struct {
+	net.Listener
+	users []int
+}
 
-func (l *sameUserListener) Accept() (net.Conn, error) {
+// peer is a connection whose user is known.
+type peer struct {
+	net.Conn
+	user int
+}
+
+// Accept implements net.Listener.
+func (l *guardedListener) Accept() (net.Conn, error) {
 	for {
 		connection, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peerUser(connection); err == nil && uid == os.Getuid() {
-			return connection, nil
+		if user, err := peerUser(connection); err == nil && slices.Contains(l.users, user) {
+			return &peer{connection, user}, nil
 		}
 		_ = connection.Close()
 	}
 }
 
+type userKey struct{}
+
+// withUser remembers whose connection it is.
+func withUser(ctx context.Context, connection net.Conn) context.Context {
+	if known, ok := connection.(*peer); ok {
+		return context.WithValue(ctx, userKey{}, known.user)
+	}
+	return ctx
+}
+
+func userOf(ctx context.Context) int {
+	if user, known := ctx.Value(userKey{}).(int); known {
+		return user
+	}
+	return -1
+}
+
 type handler struct {
 	vault *vault
+	audit *auditLog
 	log   *slog.Logger
 }
 
@@ -169,24 +210,54 @@ func (h *handler) sign(w http.ResponseWriter, r *http.Request) {
 	var request signRequest
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequestBytes))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil {
-		reply(w, http.StatusBadRequest, failure{"the request is not what the signer reads: " + err.Error()})
-		return
+	err := decoder.Decode(&request)
+	if n := len(request.Requests); err == nil && (n == 0 || n > maxRequests) {
+		err = fmt.Errorf("a call has 1 to %d requests, this has %d", maxRequests, n)
 	}
-	if n := len(request.Requests); n == 0 || n > maxRequests {
-		reply(w, http.StatusBadRequest, failure{fmt.Sprintf("a call has 1 to %d requests, this has %d", maxRequests, n)})
+	if err != nil {
+		h.unreadable(w, r, err)
 		return
 	}
 	answers, err := h.vault.sign(r.Context(), request.Requests)
+	if logErr := h.audit.append(h.lines(r.Context(), request.Requests, answers, err)); err == nil {
+		err = logErr // without its line no signature leaves
+	}
 	if err != nil {
 		h.log.ErrorContext(r.Context(), "cannot sign", "requests", len(request.Requests), "error", err)
-		reply(w, http.StatusInternalServerError, failure{"the signer cannot write its journal, or reach its key"})
+		reply(w, http.StatusInternalServerError, failure{"the signer cannot write its journal or its log, or cannot reach its key"})
 		return
 	}
 	for i, answer := range answers {
 		h.report(r.Context(), &request.Requests[i], answer)
 	}
 	reply(w, http.StatusOK, signResponse{Answers: answers})
+}
+
+func (h *handler) unreadable(w http.ResponseWriter, r *http.Request, err error) {
+	line := logged{User: userOf(r.Context()), Kind: "unreadable", Outcome: outcomeRefused, Reason: err.Error()}
+	if err := h.audit.append([]logged{line}); err != nil {
+		h.log.ErrorContext(r.Context(), "cannot write the signer's log", "error", err)
+	}
+	reply(w, http.StatusBadRequest, failure{"the request is not what the signer reads: " + err.Error()})
+}
+
+// lines are what the log keeps of a call.
+func (h *handler) lines(ctx context.Context, requests []request, answers []Answer, failed error) []logged {
+	lines := make([]logged, len(requests))
+	for i := range requests {
+		line := logged{User: userOf(ctx), Kind: requests[i].kind(), ID: requests[i].id(), Outcome: outcomeSigned}
+		line.Request, _ = requests[i].hash() // failed is set if it could not be hashed
+		switch {
+		case failed != nil:
+			line.Outcome, line.Reason = outcomeFailed, failed.Error()
+		case answers[i].Refusal != nil:
+			line.Outcome, line.Rule, line.Reason = outcomeRefused, answers[i].Refusal.Rule, answers[i].Refusal.Message
+		default:
+			line.Signatures = answers[i].Signatures
+		}
+		lines[i] = line
+	}
+	return lines
 }
 
 func (h *handler) report(ctx context.Context, r *request, answer Answer) {

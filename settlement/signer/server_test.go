@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -49,6 +50,21 @@ func (b *bench) serve(t *testing.T) *Client {
 			t.Error(err)
 		}
 	})
+	return client
+}
+
+// serveHandler serves requests that are already wired.
+func (b *bench) serveHandler(t *testing.T, h http.Handler) *Client {
+	t.Helper()
+	listener, err := listen(t.Context(), b.options.Socket, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(h)
+	server.Listener = listener
+	server.Start()
+	client := NewClient(b.options.Socket)
+	t.Cleanup(func() { client.Close(); server.Close() })
 	return client
 }
 
