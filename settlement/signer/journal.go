@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,9 @@ const (
 	kindBatch  = ""
 	kindCancel = "cancel"
 	kindSweep  = "sweep"
+
+	kindBase      = "base"      // the first of a shorter journal
+	kindSequences = "sequences" // how often payees were paid before it
 )
 
 // record is one message that was allowed. Records are only ever appended, each before its message is signed.
@@ -44,6 +48,9 @@ type record struct {
 	Total        uint64           `json:"total"`
 	Payouts      []Payout         `json:"payouts,omitempty"`
 	Sweep        *Sweep           `json:"sweep,omitempty"`
+
+	Base      *base              `json:"base,omitempty"`
+	Sequences map[ids.Org]uint64 `json:"sequences,omitempty"`
 }
 
 func (r *record) nonce() nonceUse { return nonceUse{r.NonceAccount, r.NonceValue} }
@@ -63,6 +70,10 @@ func (r *record) valid() bool {
 		return !r.Batch.IsZero()
 	case kindSweep:
 		return r.Sweep != nil
+	case kindBase:
+		return r.Base != nil
+	case kindSequences:
+		return len(r.Sequences) > 0
 	default:
 		return false
 	}
@@ -94,14 +105,28 @@ type journal struct {
 	payouts  map[ids.Payout]ids.Batch
 	sequence map[ids.Org]uint64
 	recent   []*record // of the last 24 hours, oldest first
+	horizon  time.Time // of a journal that was shortened: ids from before are refused
+	oldest   time.Time // record
 }
 
-// openJournal locks the journal of a directory for this process and replays it. A last record that was cut short by a crash was
-// never answered and is dropped; any other damage is an error.
-func openJournal(dir string) (*journal, error) {
+// openJournal locks the journal of a directory for this process and replays it, and makes it shorter if it is longer than a limit and
+// that would help. A last record that was cut short by a crash was never answered and is dropped; any other damage is an error.
+func openJournal(dir string, now time.Time, limit int64) (*journal, error) {
 	if err := os.MkdirAll(dir, privateDirMode); err != nil {
 		return nil, fmt.Errorf("open signer journal: %w", err)
 	}
+	j, err := readJournal(dir)
+	if err != nil || j.length <= limit || !j.oldest.Before(now.Add(-journalMemory)) {
+		return j, err
+	}
+	err = j.compact(dir, now)
+	if err = errors.Join(err, j.close()); err != nil {
+		return nil, fmt.Errorf("shorten signer journal: %w", err)
+	}
+	return readJournal(dir)
+}
+
+func readJournal(dir string) (*journal, error) {
 	path := filepath.Join(dir, journalName)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, privateMode)
 	if err != nil {
@@ -132,12 +157,28 @@ func lockFile(file *os.File) error {
 func (j *journal) close() error { return j.file.Close() }
 
 func (j *journal) replay() error {
+	err := j.scan(func(entry *record) { j.remember(entry) })
+	if err != nil {
+		return err
+	}
+	info, err := j.file.Stat()
+	if err != nil {
+		return err
+	}
+	return j.dropTail(info.Size() - j.length)
+}
+
+// scan reads the whole records from the file's start, and leaves length and last as they are behind them.
+func (j *journal) scan(each func(entry *record)) error {
+	if _, err := j.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	lines := bufio.NewReaderSize(j.file, maxRecordBytes)
 	for number := 1; ; number++ {
 		line, err := lines.ReadSlice('\n')
 		switch {
 		case errors.Is(err, io.EOF):
-			return j.dropTail(len(line))
+			return nil
 		case err != nil:
 			return fmt.Errorf("record %d: %w", number, err)
 		}
@@ -147,19 +188,18 @@ func (j *journal) replay() error {
 		}
 		j.length += int64(len(line))
 		j.last = hash
-		j.remember(entry)
+		each(entry)
 	}
 }
 
 // dropTail removes an unfinished last line.
-func (j *journal) dropTail(tail int) error {
+func (j *journal) dropTail(tail int64) error {
 	if tail > 0 {
 		if err := errors.Join(j.file.Truncate(j.length), j.file.Sync()); err != nil {
 			return fmt.Errorf("drop the unfinished last record: %w", err)
 		}
 	}
-	_, err := j.file.Seek(j.length, io.SeekStart)
-	return err
+	return nil
 }
 
 func (j *journal) decode(line []byte) (*record, [sha256.Size]byte, error) {
@@ -187,21 +227,29 @@ func chain(last [sha256.Size]byte, text []byte) [sha256.Size]byte {
 // it was and the records are forgotten; if that fails too, the journal is broken.
 func (j *journal) append(entries []*record) error {
 	err := j.broken
-	var lines []byte
-	last := j.last
-	for _, entry := range entries {
-		if err == nil {
-			lines, last, err = appendLine(lines, last, entry)
-		}
-	}
 	if err == nil {
-		err = j.write(lines)
+		err = j.writeRecords(entries)
 	}
 	if err != nil {
 		for _, entry := range slices.Backward(entries) {
 			j.forget(entry)
 		}
 		return fmt.Errorf("write signer journal: %w", err)
+	}
+	return nil
+}
+
+func (j *journal) writeRecords(entries []*record) error {
+	var lines []byte
+	var err error
+	last := j.last
+	for _, entry := range entries {
+		if lines, last, err = appendLine(lines, last, entry); err != nil {
+			return err
+		}
+	}
+	if err := j.write(lines); err != nil {
+		return err
 	}
 	j.last = last
 	return nil
@@ -240,6 +288,17 @@ func (j *journal) write(lines []byte) error {
 }
 
 func (j *journal) remember(entry *record) {
+	switch entry.Kind {
+	case kindBase:
+		j.horizon = entry.Base.Horizon
+		return
+	case kindSequences:
+		maps.Copy(j.sequence, entry.Sequences)
+		return
+	}
+	if j.oldest.IsZero() {
+		j.oldest = entry.At
+	}
 	nonce := entry.nonce()
 	j.nonces[nonce] = entry.owner()
 	switch entry.Kind {
@@ -317,10 +376,13 @@ func (j *journal) conflicts(entry *record) *Refusal {
 		if _, swept := j.sweeps[entry.Sweep.ID]; swept {
 			return refuse(RuleBatchChanged, "%s was signed before with other content", entry.Sweep.ID)
 		}
-		return nil
+		return j.forgotten(entry)
 	}
 	if _, before := j.batches[entry.Batch]; before {
 		return refuse(RuleBatchChanged, "%s was signed before with other content", entry.Batch)
+	}
+	if refusal := j.forgotten(entry); refusal != nil {
+		return refusal
 	}
 	for _, payout := range entry.Payouts {
 		if other, signed := j.payouts[payout.ID]; signed {

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -213,7 +214,9 @@ func newRemoteBench(t *testing.T, kind string) *remoteBench {
 		fake := &fakeKMS{fakeService{t: t, private: private}}
 		b.fake, handler = &fake.fakeService, fake
 	}
-	server := httptest.NewTLSServer(handler)
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // a test has a client that does not trust it
+	server.StartTLS()
 	t.Cleanup(server.Close)
 	ca := secret("ca.pem", pemText(server))
 	b.treasury = solana.PublicKeyFromBytes(private[ed25519.SeedSize:])

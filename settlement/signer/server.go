@@ -82,13 +82,13 @@ func load(ctx context.Context, options Options) (*handler, *journal, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	opened, err := openJournal(options.JournalDir)
-	if err != nil {
-		return nil, nil, err
-	}
 	now := options.Now
 	if now == nil {
 		now = time.Now
+	}
+	opened, err := openJournal(options.JournalDir, now(), compactAboveBytes)
+	if err != nil {
+		return nil, nil, err
 	}
 	v, err := newVault(loaded, policy, opened, now)
 	if err != nil {
