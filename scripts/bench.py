@@ -6,6 +6,7 @@
     placement   gangs at 5,000 and 100,000 hosts against kube-scheduler, Nomad and a linear scan (bench/, a Go module of its own)
     fleet       what a large fleet's heartbeats cost
     book        durable bookings through the applier, and what a leader's death costs them
+    payouts     what a payout costs on the chain and in CPU time, and a run of 100,000 payees
 
 Each tool prints one logfmt line a figure: figure=... value=... unit=..., then peer=... peer_value=... ratio=... where it has a
 peer, then key=value pairs of its own. A ratio above 1 is better than the peer. Anything else on its standard output is refused.
@@ -71,6 +72,11 @@ GOALS = {
     "accept_p50_ms": Goal(10),
     "heartbeat_cores": Goal(0.25),
     "failover_s": Goal(3),
+    "build_sign_ratio": Goal(1000, ratio=10),
+    "payees_per_tx": Goal(56, larger=True),
+    "lamports_per_payee": Goal(105),
+    "payout_100k_s": Goal(30),
+    "payout_100k_mb": Goal(500),
 }
 
 BENCHMARKS = {
@@ -111,6 +117,18 @@ BENCHMARKS = {
         notes="PostgreSQL waits for the disk (`fsync`, `synchronous_commit` and `full_page_writes` are on). `bookings_per_s` and\n"
         "`booking_p99_ms` are of gangs whose leases, nodes and holds are committed; `accept_p50_ms` is an accepted quote until `reserved`\n"
         "through the HTTP API; `failover_s` is from the death of a leader at full load until the next one books.",
+        durable=True,
+    ),
+    "payouts": Benchmark(
+        title="what payouts cost",
+        tool=("go", "run", "./settlement/payouts/payoutbench"),
+        runs=1,
+        expected=("build_sign_ratio", "payees_per_tx", "lamports_per_payee", "payout_100k_s", "payout_100k_mb"),
+        notes="`build_sign_ratio` and `build_ratio` are CPU time of the whole process, in turns with solana-go's builder and key, whose bytes are\n"
+        "compared first. Fees are what the local chain charged: for 56 payees in one transaction with a durable nonce, a memo and the usual\n"
+        "priority fee, and for one TransferChecked in a transaction of its own, which is what solana-tokens sends. `payout_100k_s` is from the\n"
+        "start of a run until every batch is final and booked; approvals are given at once, PostgreSQL waits for the disk, the signer is a\n"
+        "process of its own, and the chain takes at most 100 transactions a second. Chain, database and service share the machine.",
         durable=True,
     ),
 }
