@@ -368,9 +368,10 @@ export const batch = (change: Partial<api.Batch> = {}): api.Batch => ({
   signature: SIGNATURE,
   slot: 48_213,
   fee_lamports: 10_000,
+  approvals_needed: 1,
   nonce_account: "3nHp4Zt6MyDxRo7Yb3ZkQn5mVd9sXwPq2Lr8TfGhJ4cK",
   nonce_value: "DxRo7Yb3ZkQn5mVd9sXwPq2Lr8TfGhJ4cKuEaNvBt6My",
-  payouts: [1, 2].map((n) => ({ id: id("pay", n), batch_id: BATCH, org_id: id("org", n + 1), payee: n === 1 ? "Atlas Compute" : "Basement GPUs", address: WALLET, token_account: "8TfGhJ4cKuEaNvBt6MyDxRo7Yb3ZkQn5mVd9sXwPq2Lr", amount: usdc(n === 1 ? "30.08" : "10.04"), state: "finalized", signature: SIGNATURE, finalized_at: ago(484) })),
+  payouts: [1, 2].map((n) => ({ id: id("pay", n), batch_id: BATCH, org_id: id("org", n + 1), payee: n === 1 ? "Atlas Compute" : "Basement GPUs", address: WALLET, token_account: "8TfGhJ4cKuEaNvBt6MyDxRo7Yb3ZkQn5mVd9sXwPq2Lr", amount: usdc(n === 1 ? "30.08" : "10.04"), purpose: "earnings", state: "finalized", signature: SIGNATURE, finalized_at: ago(484) })),
   ...change,
 });
 
