@@ -24,6 +24,7 @@ type Ban struct {
 	To     []string
 	Except []string // packages, with all below them, that the ban leaves out
 	Direct bool     // looks at a package's own imports only, those of its tests included
+	Past   []string // packages that may be imported, and at which the search ends
 	Reason string
 }
 
@@ -72,8 +73,14 @@ var Bans = []Ban{
 	},
 	{
 		From:   []string{"cmd/muster"},
-		To:     slices.Concat(postgres, httpAPI, solana, []string{"scheduler", "settlement", "worker", "migrations"}),
-		Reason: "the command line is a client of the API and nothing else: what it can do, everyone's programs can",
+		To:     slices.Concat(solana, []string{"settlement"}),
+		Past:   []string{"settlement/chain", "settlement/proof"},
+		Reason: "the command line is a client of the API, and with `muster verify` of the chain, which needs neither a key nor a login",
+	},
+	{
+		From:   []string{"cmd/muster"},
+		To:     slices.Concat(postgres, httpAPI, []string{"scheduler", "worker", "migrations", "settlement/ledger", "settlement/signer"}),
+		Reason: "what the command line can do, everyone's programs can",
 	},
 	{
 		To: httpAPI, Except: []string{"api"}, Direct: true,
@@ -185,6 +192,9 @@ func (b Ban) way(p Package, byPath map[string]Package) []string {
 				continue
 			}
 			from[imported] = queue[0]
+			if below(imported, b.Past) {
+				continue
+			}
 			if below(imported, b.To) {
 				return trace(imported, from)
 			}

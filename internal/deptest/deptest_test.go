@@ -54,6 +54,14 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 			[]Package{{ImportPath: absolute("scheduler/applier"), XTestImports: []string{Module + "/settlement/ledger"}}},
 			"scheduler/applier -> settlement/ledger",
 		},
+		"cmd/muster reads the chain": {
+			[]Package{module("cmd/muster", Module+"/settlement/proof"), module("settlement/proof", sol)},
+			"",
+		},
+		"cmd/muster reaches the ledger past it": {
+			[]Package{module("cmd/muster", Module+"/settlement/proof"), module("settlement/proof", Module+"/settlement/ledger"), module("settlement/ledger")},
+			"cmd/muster -> settlement/proof -> settlement/ledger",
+		},
 		"worker reaches pgx through internal": {
 			[]Package{module("worker/agent", Module+"/internal/store"), store},
 			"worker/agent -> internal/store -> " + pgx,

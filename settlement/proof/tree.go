@@ -2,12 +2,15 @@ package proof
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
+
+	"github.com/muster-gpu/muster/internal/ids"
 )
 
 // Inclusion proves that a payout is in the manifest with a root, without the other payouts.
@@ -97,4 +100,19 @@ func grow(leaves [][]byte) (map[compact.NodeID][]byte, Root, error) {
 		return nil, Root{}, fmt.Errorf("hash manifest: %w", err)
 	}
 	return hashes, Root(root), nil
+}
+
+// CheckLeaf checks that the leaf is this payout, that it is in the tree of the root, and that the memo has this root.
+func CheckLeaf(i Inclusion, payout ids.Payout, memo string) error {
+	var leaf Payout
+	if err := json.Unmarshal([]byte(i.Leaf), &leaf); err != nil || leaf.ID != payout {
+		return errors.New("the leaf is another payout's")
+	}
+	if _, root, err := ParseMemo(memo); err != nil || root.String() != i.Root {
+		return errors.New("the memo has another root")
+	}
+	if err := CheckSum(&leaf); err != nil {
+		return err
+	}
+	return i.Verify()
 }

@@ -28,7 +28,7 @@ const (
 
 func (a *App) payout() *cobra.Command {
 	return noun("payout", groupOwner, "Payouts to owners: your own, and for platform finance all of them",
-		a.payoutLs(), a.payoutGet(), a.payoutPayable(), a.payoutDraft(), a.payoutBatches(), a.payoutBatch(), a.payoutApprove())
+		a.payoutLs(), a.payoutGet(), a.payoutProof(), a.payoutPayable(), a.payoutDraft(), a.payoutBatches(), a.payoutBatch(), a.payoutApprove())
 }
 
 func (a *App) payoutLs() *cobra.Command {
