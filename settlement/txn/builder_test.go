@@ -30,6 +30,7 @@ func built(t fatal, f txn.Format, keys txn.Keys, table *txn.Table, nonce txn.Non
 	case txn.V0:
 		options = append(options, solana.TransactionMessageVersion(solana.MessageVersionV0),
 			solana.TransactionAddressTables(map[solana.PublicKey]solana.PublicKeySlice{table.Address: table.Addresses}))
+	case txn.Legacy:
 	}
 	if f != txn.V1 {
 		list = append(list, solana.NewInstruction(solana.ComputeBudget, nil, binary.LittleEndian.AppendUint32([]byte{2}, budget.Units)))

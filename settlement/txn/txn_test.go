@@ -12,9 +12,6 @@ import (
 	"github.com/muster-gpu/muster/settlement/txn"
 )
 
-// memoLength is a batch's id, a space and its manifest's root.
-const memoLength = 74
-
 func address(t *rapid.T, label string) (key solana.PublicKey) {
 	copy(key[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, label))
 	key[31] ^= 0x55 // rapid likes zeros, which are the system program's address

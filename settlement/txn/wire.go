@@ -53,18 +53,16 @@ func appendSignatures(out []byte, signatures []solana.Signature) []byte {
 
 // signers reads who signs a message of this package.
 func signers(message []byte) ([]solana.PublicKey, error) {
-	at, count := 0, 0 // of the list of accounts
-	switch {
-	case len(message) == 0:
+	if len(message) == 0 {
 		return nil, errors.New("the message is empty")
+	}
+	at, count := 3+1, 0 // where the list of accounts begins, and the count of signers is
+	switch {
 	case message[0] == versionV1:
-		const fixed = 1 + 3 + 4 + 32 + 2
-		at, count = fixed, 1
+		at, count = 1+3+4+32+2, 1
 	case message[0] == versionV0:
-		at, count = 1+3+1, 1
-	case message[0] < versionV0:
-		at, count = 3+1, 0
-	default:
+		at, count = 1+at, 1
+	case message[0] > versionV0:
 		return nil, fmt.Errorf("a message cannot begin with %#x", message[0])
 	}
 	if count >= len(message) || message[count] == 0 || at+addressBytes*int(message[count]) > len(message) {

@@ -63,7 +63,10 @@ func newWorld(ctx context.Context, s settings, log *slog.Logger) (_ *world, err 
 	if err = w.furnish(ctx); err != nil {
 		return nil, fmt.Errorf("furnish the chain: %w", err)
 	}
-	return w, w.startSigner(ctx)
+	if err = w.startSigner(ctx); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 func (w *world) close() {
