@@ -59,7 +59,11 @@ func (s *Service) draftRound(ctx context.Context, run ids.PayoutRun, by ids.User
 		return round{}, err
 	}
 	free, _ := payable(candidates)
-	groups := plan(free, batchLimit(keys))
+	room, err := s.capacity(keys)
+	if err != nil {
+		return round{}, err
+	}
+	groups := plan(free, batchLimit(keys), room)
 	if len(groups) == 0 {
 		return round{}, nil
 	}

@@ -81,6 +81,15 @@ func (s *Service) treasury(keys signer.Addresses) (*txn.Treasury, error) {
 	return made, nil
 }
 
+// capacity is that of the format which the next batch will be tried in first.
+func (s *Service) capacity(keys signer.Addresses) (capacity, error) {
+	treasury, err := s.treasury(keys)
+	if err != nil {
+		return capacity{}, err
+	}
+	return capacity{treasury: treasury, format: s.formats.usable(time.Now(), s.options.LookupTable != nil)[0]}, nil
+}
+
 // layout is the messages' layout for the keys that the signer last told.
 type layout struct {
 	mu       sync.Mutex

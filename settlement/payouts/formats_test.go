@@ -46,6 +46,16 @@ func TestAChainThatDoesNotKnowVersion1IsPaidInLegacyTransactions(t *testing.T) {
 			t.Errorf("the transaction begins with %x, which is not legacy", wire[:1+64+1])
 		}
 	}
+	owners = append(owners, b.owners(t, 20, true)...)
+	batches := b.approved(t, s) // planned for what the chain takes
+	run(t, s, term)
+	for _, id := range batches {
+		reach(t, s, id, stateFinalized)
+	}
+	if len(batches) != 2 {
+		t.Errorf("20 payees are in %d batches, want 2", len(batches))
+	}
+	b.wantPaidOnce(t, owners...)
 	if tried := cluster.refused.Load(); tried != 1 {
 		t.Errorf("version 1 was tried %d times, want once", tried)
 	}

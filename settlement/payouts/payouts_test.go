@@ -14,6 +14,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/ledger"
 	"github.com/muster-gpu/muster/settlement/signer"
+	"github.com/muster-gpu/muster/settlement/txn"
 )
 
 func TestPaysTwoOwnersOnceAndShowsIt(t *testing.T) {
@@ -88,7 +89,7 @@ func TestOneTransactionCreatesAsManyAccountsAsThePlanSays(t *testing.T) {
 	b := newBench(t)
 	s := b.service(b.pool, b.cluster)
 	existing := 0
-	for fits(MaxNewAccounts+existing+1, MaxNewAccounts) {
+	for room := roomIn(t, txn.V1); room.fits(MaxNewAccounts+existing+1, MaxNewAccounts, 0); {
 		existing++
 	}
 	owners := append(b.owners(t, existing, true), b.owners(t, MaxNewAccounts, false)...)

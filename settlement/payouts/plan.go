@@ -6,15 +6,7 @@ import (
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/settlement/chain"
-)
-
-// What a version 1 transaction of the cluster bounds.
-const (
-	maxTransactionAccounts = 64
-	maxTrace               = 64 // instructions, with those that programs call
-	fixedAccounts          = 8  // treasury, its token account, nonce, mint, sysvar, and the system, token and memo programs
-	fixedInstructions      = 2  // nonce advance and memo
-	createTrace            = 5  // CreateIdempotent and the four calls it makes
+	"github.com/muster-gpu/muster/settlement/txn"
 )
 
 // candidate is a payee that may be paid.
@@ -34,17 +26,23 @@ type candidate struct {
 type group struct {
 	payees  []candidate
 	creates int
+	listed  int // in the lookup table
 	total   money.Amount
 }
 
-// fits reports whether a transaction can pay so many payees, some of whom need a token account.
-func fits(payees, creates int) bool {
-	accounts := fixedAccounts + payees
-	if creates > 0 {
-		accounts += 1 + creates // the associated token account program, and their wallets
-	}
-	return payees <= MaxPayees && creates <= MaxNewAccounts && accounts <= maxTransactionAccounts &&
-		fixedInstructions+payees+createTrace*creates <= maxTrace
+// plannedMemo is the length of a batch's memo: its id, a space and the root of its manifest.
+const plannedMemo = 74
+
+// capacity is what one transaction of the format that the chain takes can pay.
+type capacity struct {
+	treasury *txn.Treasury
+	format   txn.Format
+}
+
+// fits reports whether a transaction can pay so many payees, some of whom need a token account or have one in the lookup table.
+func (c capacity) fits(payees, creates, listed int) bool {
+	return creates <= MaxNewAccounts &&
+		c.treasury.Fits(c.format, txn.Load{Payees: payees, Creates: creates, Listed: listed, Memo: plannedMemo})
 }
 
 // openGroups bounds how many groups with room left are tried for a payee, so that planning takes time in proportion to the payees.
@@ -52,11 +50,11 @@ const openGroups = 64
 
 // plan distributes payees over transactions: each goes to the first of the groups with room left that takes it. No transaction pays a
 // token account twice, and none more than limit.
-func plan(candidates []candidate, limit money.Amount) []group {
+func plan(candidates []candidate, limit money.Amount, room capacity) []group {
 	var groups []*group
 	open := make([]*group, 0, openGroups)
 	for _, payee := range candidates {
-		at := slices.IndexFunc(open, func(g *group) bool { return g.takes(payee, limit) })
+		at := slices.IndexFunc(open, func(g *group) bool { return g.takes(payee, limit, room) })
 		if at < 0 {
 			if len(open) == openGroups {
 				open = slices.Delete(open, 0, 1)
@@ -65,8 +63,8 @@ func plan(candidates []candidate, limit money.Amount) []group {
 			open = append(open, groups[len(groups)-1])
 			at = len(open) - 1
 		}
-		open[at].add(payee)
-		if !fits(len(open[at].payees)+1, open[at].creates) {
+		open[at].add(payee, room)
+		if !room.fits(len(open[at].payees)+1, open[at].creates, open[at].listed+1) {
 			open = slices.Delete(open, at, at+1)
 		}
 	}
@@ -77,12 +75,15 @@ func plan(candidates []candidate, limit money.Amount) []group {
 	return planned
 }
 
-func (g *group) takes(payee candidate, limit money.Amount) bool {
-	creates := g.creates
+func (g *group) takes(payee candidate, limit money.Amount, room capacity) bool {
+	creates, listed := g.creates, g.listed
 	if payee.createAccount {
 		creates++
 	}
-	if !fits(len(g.payees)+1, creates) || payee.amount > limit-g.total {
+	if room.treasury.Lists(payee.tokenAccount) {
+		listed++
+	}
+	if !room.fits(len(g.payees)+1, creates, listed) || payee.amount > limit-g.total {
 		return false
 	}
 	for _, other := range g.payees {
@@ -93,10 +94,13 @@ func (g *group) takes(payee candidate, limit money.Amount) bool {
 	return true
 }
 
-func (g *group) add(payee candidate) {
+func (g *group) add(payee candidate, room capacity) {
 	g.payees = append(g.payees, payee)
 	g.total += payee.amount
 	if payee.createAccount {
 		g.creates++
+	}
+	if room.treasury.Lists(payee.tokenAccount) {
+		g.listed++
 	}
 }
