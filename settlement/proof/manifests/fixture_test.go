@@ -45,11 +45,16 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	return newBenchOf(t, usdc, manifests.Config{Network: network, Mint: usdc.Mint, Treasury: treasury})
+}
+
+func newBenchOf(t *testing.T, currency money.Currency, config manifests.Config) *bench {
+	t.Helper()
 	b := &bench{
-		T: t, pool: testkit.DB(t), book: ledger.New(usdc), customer: ids.New[ids.Org](), owner: ids.New[ids.Org](), user: ids.New[ids.User](), host: ids.New[ids.Host](),
+		T: t, pool: testkit.DB(t), book: ledger.New(currency), customer: ids.New[ids.Org](), owner: ids.New[ids.Org](), user: ids.New[ids.User](), host: ids.New[ids.Host](),
 	}
 	b.meter = metering.New(b.pool, b.book, metering.DefaultInterval, slog.New(slog.DiscardHandler))
-	b.Service = manifests.New(b.pool, manifests.Config{Network: network, Mint: usdc.Mint, Treasury: treasury})
+	b.Service = manifests.New(b.pool, config)
 	b.exec(`INSERT INTO users (id, wallet_address) VALUES ($1, 'approver')`, b.user)
 	b.exec(`INSERT INTO organisations (id, name) VALUES ($1, 'Customer'), ($2, 'Owner')`, b.customer, b.owner)
 	b.exec(`INSERT INTO hosts (id, org_id, kind, name, region, machine_id, key_fingerprint, certificate_request_hash, certificate_pem, certificate_expires_at)
