@@ -34,11 +34,13 @@ func TestWhoseFaultAGapIs(t *testing.T) {
 		},
 		"a node removed by the customer": {
 			leaseHistory{closed: &closed, closeParty: "customer", usage: []span{seconds(0, 50)}},
-			[]happening{ready, {at: after(51), party: "customer", message: "Node 2 leaves."}}, "", "", 0,
+			[]happening{ready, {at: after(51), party: "customer", message: "Node 2 leaves."}},
+			"", "", 0,
 		},
 		"a silent head": {
 			leaseHistory{closed: &closed, closeParty: "customer", usage: []span{seconds(0, 50), seconds(70, 100)}},
-			[]happening{ready, degraded, {at: after(70), state: "ready"}, released}, "platform", "The Ray head is silent.", 20_000,
+			[]happening{ready, degraded, {at: after(70), state: "ready"}, released},
+			"platform", "The Ray head is silent.", 20_000,
 		},
 		"a host that was lost": {
 			leaseHistory{closed: &closed, closeParty: "customer", usage: []span{seconds(0, 50), seconds(70, 100)}},
@@ -47,11 +49,13 @@ func TestWhoseFaultAGapIs(t *testing.T) {
 		},
 		"a lost cluster": {
 			leaseHistory{closed: &closed, closeParty: "platform", closeReason: "The Ray head ended.", usage: []span{seconds(0, 50)}},
-			[]happening{ready, {at: after(55), state: "draining", party: "platform"}}, "platform", "The Ray head ended.", 5_000,
+			[]happening{ready, {at: after(55), state: "draining", party: "platform"}},
+			"platform", "The Ray head ended.", 5_000,
 		},
 		"given up while degraded": {
 			leaseHistory{closed: &closed, closeParty: "owner", closeReason: "Nodes failed more than 3 times.", usage: []span{seconds(0, 50)}},
-			[]happening{ready, degraded, {at: after(80), state: "draining", party: "owner"}}, "owner", "Nodes failed more than 3 times.", 30_000,
+			[]happening{ready, degraded, {at: after(80), state: "draining", party: "owner"}},
+			"owner", "Nodes failed more than 3 times.", 30_000,
 		},
 		"not over yet": {
 			leaseHistory{usage: []span{seconds(0, 50)}}, []happening{ready, degraded}, "platform", "The Ray head is silent.", 150_000,
@@ -66,7 +70,8 @@ func TestWhoseFaultAGapIs(t *testing.T) {
 		},
 		"parked and released": {
 			leaseHistory{closed: &closed, closeParty: "customer", usage: []span{seconds(0, 50)}},
-			[]happening{ready, {at: after(51), state: "parked"}, {at: after(99), state: "draining", party: "customer"}}, "", "", 0,
+			[]happening{ready, {at: after(51), state: "parked"}, {at: after(99), state: "draining", party: "customer"}},
+			"", "", 0,
 		},
 	} {
 		c.lease.price = 3_600_000

@@ -165,23 +165,19 @@ func (c *running) end() {
 	c.exec(`UPDATE leases SET state = 'closed', closed_at = now(), close_party = 'customer' WHERE cluster_id = $1`, c.id)
 }
 
-// age lets some days pass: what is in the books moves into the past by them.
-func (b *bench) age(days int) {
+// age lets a day pass: what is in the books moves into the past by it.
+func (b *bench) age() {
 	b.Helper()
 	err := pgx.BeginFunc(b.Context(), b.pool, func(tx pgx.Tx) error {
-		const past = " - $1 * interval '1 day'"
-		for _, step := range []struct {
-			sql  string
-			args []any
-		}{
-			{sql: `SET LOCAL session_replication_role = replica`}, // the books are immutable otherwise
-			{`UPDATE ledger_transfers SET posted_at = posted_at` + past, []any{days}},
-			{`UPDATE ledger_entries SET posted_at = posted_at` + past, []any{days}},
-			{`UPDATE ledger_accounts SET changed_at = changed_at` + past, []any{days}},
-			{`UPDATE lease_days SET day = day + 10000 - $1::int`, []any{days}}, // in two steps: rows of neighbouring days would meet
-			{sql: `UPDATE lease_days SET day = day - 10000`},
+		for _, sql := range []string{
+			`SET LOCAL session_replication_role = replica`, // the books are immutable otherwise
+			`UPDATE ledger_transfers SET posted_at = posted_at - interval '1 day'`,
+			`UPDATE ledger_entries SET posted_at = posted_at - interval '1 day'`,
+			`UPDATE ledger_accounts SET changed_at = changed_at - interval '1 day'`,
+			`UPDATE lease_days SET day = day + 10000`, // in two steps: rows of neighbouring days would meet
+			`UPDATE lease_days SET day = day - 10001`,
 		} {
-			if _, err := tx.Exec(b.Context(), step.sql, step.args...); err != nil {
+			if _, err := tx.Exec(b.Context(), sql); err != nil {
 				return err
 			}
 		}

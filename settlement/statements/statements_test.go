@@ -24,7 +24,7 @@ func TestCustomerStatementToTheBaseUnit(t *testing.T) {
 	c := b.cluster("training", 5_000_000, 1_000, 2_500_000, 1_999_999)
 	c.use(0, 0, 1_500) // 2,500,000 x 1,500 / 3,600,000 = 1041.6
 	b.settle()
-	b.age(1)
+	b.age()
 	c.use(0, 2_000, 602_000)
 	c.use(1, 0, 600_001) // 1,999,999 x 600,001 / 3,600,000 = 333,333.7
 	b.settle()           // lease 0: 2,500,000 x 601,500 / 3,600,000 = 417,708.3
@@ -67,7 +67,7 @@ func TestOwnerStatementToTheBaseUnit(t *testing.T) {
 	c := b.cluster("secret plans", 5_000_000, 1_000, 3_600_000)
 	c.use(0, 0, 100_000)
 	b.settle() // 100,000, of which 10,000 are the platform's
-	b.age(1)
+	b.age()
 	b.post(ledger.KindPayoutReserve, b.payable(), b.inFlight(), 60_000, ledger.Refs{})
 	b.post(ledger.KindPayoutPaid, b.inFlight(), ledger.Platform(ledger.ChainTreasury), 40_000, ledger.Refs{Signature: "5Paid"})
 	b.post(ledger.KindPayoutReturn, b.inFlight(), b.payable(), 5_000, ledger.Refs{})
@@ -108,7 +108,7 @@ func TestStatementsTieOut(t *testing.T) {
 		clock := map[ids.Lease]int64{}
 		for day := range days {
 			if day > 0 {
-				b.age(1)
+				b.age()
 			}
 			for range rapid.IntRange(0, 4).Draw(t, "steps") {
 				b.step(t, &clusters, clock)
@@ -287,7 +287,8 @@ func TestFilesCannotBeMisread(t *testing.T) {
 		}
 		for _, row := range rows {
 			for i, cell := range row {
-				if cell != "" && strings.ContainsAny(cell[:1], "=+-@\t\r\n") && !(numeric[rows[0][i]] && strings.Trim(cell, "-0123456789.") == "") {
+				number := numeric[rows[0][i]] && strings.Trim(cell, "-0123456789.") == ""
+				if cell != "" && strings.ContainsAny(cell[:1], "=+-@\t\r\n") && !number {
 					t.Errorf("%s: the %s %q begins a formula", name, rows[0][i], cell)
 				}
 			}
@@ -307,7 +308,7 @@ func TestFocusExport(t *testing.T) {
 	c := b.cluster("training", 5_000_000, 250, 2_500_000, 1_999_999)
 	c.use(0, 0, 600_000)
 	b.settle()
-	b.age(1)
+	b.age()
 	c.use(0, 700_000, 700_777)
 	c.use(1, 0, 123_456)
 	b.settle()

@@ -211,8 +211,13 @@ func (a *App) statementClusters(p *output.Page, s apiv1.Statement) {
 	}
 	p.Title("Clusters")
 	p.Table([]output.Column{
-		{Head: "CLUSTER"}, {Head: "GPU"}, {Head: "LEASES", Right: true}, {Head: "GPU HOURS", Right: true}, {Head: "CHARGED", Right: true},
-		{Head: "NOT CHARGED", Right: true}, {Head: "ID", Wide: true},
+		{Head: "CLUSTER"},
+		{Head: "GPU"},
+		{Head: "LEASES", Right: true},
+		{Head: "GPU HOURS", Right: true},
+		{Head: "CHARGED", Right: true},
+		{Head: "NOT CHARGED", Right: true},
+		{Head: "ID", Wide: true},
 	}, rows)
 	if a.printer().Format == output.Wide {
 		p.Title("Leases")
@@ -265,8 +270,14 @@ func statementHosts(p *output.Page, s apiv1.EarningsStatement) {
 	}
 	p.Title("Hosts")
 	p.Table([]output.Column{
-		{Head: "HOST"}, {Head: "LEASES", Right: true}, {Head: "GPU HOURS", Right: true}, {Head: "GROSS", Right: true}, {Head: "FEE", Right: true},
-		{Head: "NET", Right: true}, {Head: "NOT EARNED", Right: true}, {Head: "ID", Wide: true},
+		{Head: "HOST"},
+		{Head: "LEASES", Right: true},
+		{Head: "GPU HOURS", Right: true},
+		{Head: "GROSS", Right: true},
+		{Head: "FEE", Right: true},
+		{Head: "NET", Right: true},
+		{Head: "NOT EARNED", Right: true},
+		{Head: "ID", Wide: true},
 	}, rows)
 	creditTable(p, "Not delivered, and so not earned", "HOST", credits)
 }
@@ -358,7 +369,12 @@ func creditTable(p *output.Page, title, head string, credits []namedCredit) {
 	}
 	p.Title(title)
 	p.Table([]output.Column{
-		{Head: head}, {Head: "FROM"}, {Head: "FOR", Right: true}, {Head: "WOULD HAVE COST", Right: true}, {Head: "FAULT"}, {Head: "BECAUSE", Shrink: true},
+		{Head: head},
+		{Head: "FROM"},
+		{Head: "FOR", Right: true},
+		{Head: "WOULD HAVE COST", Right: true},
+		{Head: "FAULT"},
+		{Head: "BECAUSE", Shrink: true},
 		{Head: "LEASE", Wide: true},
 	}, rows)
 }
