@@ -176,6 +176,14 @@ type reconciliationKind struct{}
 // Prefix implements Kind.
 func (reconciliationKind) Prefix() string { return "rec" }
 
+// Difference identifies a disagreement of ledger and chain, across the runs that see it.
+type Difference = ID[differenceKind]
+
+type differenceKind struct{}
+
+// Prefix implements Kind.
+func (differenceKind) Prefix() string { return "dif" }
+
 // Bid identifies a host's sealed price for one auction.
 type Bid = ID[bidKind]
 
