@@ -60,7 +60,7 @@ func (s *Service) compose(ctx context.Context, keys signer.Addresses, of shape, 
 	if err != nil {
 		return nil, err
 	}
-	for _, format := range s.formats.usable(time.Now(), s.options.LookupTable != nil) {
+	for _, format := range s.formats.usable(time.Now(), keys.LookupTable != nil) {
 		of.format = format
 		var message []byte
 		message, err = s.fit(ctx, treasury, keys, of, lay)

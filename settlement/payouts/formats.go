@@ -2,6 +2,7 @@ package payouts
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -68,16 +69,20 @@ func (s *Service) treasury(keys signer.Addresses) (*txn.Treasury, error) {
 	wanted := txn.Keys{
 		Treasury: keys.Treasury, TokenAccount: keys.TreasuryTokenAccount, Mint: keys.Mint, TokenProgram: keys.TokenProgram, Decimals: keys.Decimals,
 	}
+	var table *txn.Table
+	if keys.LookupTable != nil {
+		table = &txn.Table{Address: keys.LookupTable.Address, Addresses: keys.LookupTable.Addresses}
+	}
 	s.layout.mu.Lock()
 	defer s.layout.mu.Unlock()
-	if s.layout.treasury != nil && s.layout.keys == wanted {
+	if s.layout.treasury != nil && s.layout.keys == wanted && s.layout.sameTable(table) {
 		return s.layout.treasury, nil
 	}
-	made, err := txn.New(wanted, s.options.LookupTable)
+	made, err := txn.New(wanted, table)
 	if err != nil {
 		return nil, err
 	}
-	s.layout.treasury, s.layout.keys = made, wanted
+	s.layout.treasury, s.layout.keys, s.layout.table = made, wanted, table
 	return made, nil
 }
 
@@ -87,12 +92,20 @@ func (s *Service) capacity(keys signer.Addresses) (capacity, error) {
 	if err != nil {
 		return capacity{}, err
 	}
-	return capacity{treasury: treasury, format: s.formats.usable(time.Now(), s.options.LookupTable != nil)[0]}, nil
+	return capacity{treasury: treasury, format: s.formats.usable(time.Now(), keys.LookupTable != nil)[0]}, nil
 }
 
 // layout is the messages' layout for the keys that the signer last told.
 type layout struct {
 	mu       sync.Mutex
 	keys     txn.Keys
+	table    *txn.Table
 	treasury *txn.Treasury
+}
+
+func (l *layout) sameTable(table *txn.Table) bool {
+	if l.table == nil || table == nil {
+		return l.table == table
+	}
+	return l.table.Address == table.Address && slices.Equal(l.table.Addresses, table.Addresses)
 }

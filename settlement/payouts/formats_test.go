@@ -1,13 +1,19 @@
 package payouts
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/gagliardetto/solana-go"
+	tables "github.com/gagliardetto/solana-go/programs/address-lookup-table"
+
 	"github.com/muster-gpu/muster/settlement/chain"
+	"github.com/muster-gpu/muster/settlement/signer"
 	"github.com/muster-gpu/muster/settlement/txn"
 )
 
@@ -91,4 +97,77 @@ func TestARefusedFormatIsTriedAgainAfterAWhile(t *testing.T) {
 	if got := f.usable(start.Add(formatMemory), true); len(got) != 3 || got[0] != txn.V1 || got[1] != txn.V0 {
 		t.Errorf("after it: %v", got)
 	}
+}
+
+func TestAChainThatDoesNotKnowVersion1IsPaidThroughTheLookupTable(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	owners := b.owners(t, 30, true)
+	accounts := []chain.Address{b.local.TreasuryTokenAccount, b.local.Mint}
+	for _, o := range owners {
+		account, err := chain.AssociatedTokenAccount(o.address(), b.local.Mint, chain.TokenProgram)
+		check(t, err)
+		accounts = append(accounts, account)
+	}
+	table := b.makeTable(t, accounts)
+	policy := b.local.Policy()
+	policy.LookupTables = []signer.LookupTable{{Address: table, Addresses: accounts}}
+	b.stopSigner()
+	check(t, policy.WriteFile(b.files.PolicyFile))
+	b.startSigner(t)
+	s := b.service(b.pool, &oldFashioned{Chain: b.cluster})
+	s.formats.refuse(txn.V1, time.Now()) // as an earlier batch has found out
+	batches := b.approved(t, s)
+	run(t, s, term)
+	reach(t, s, batches[0], stateFinalized)
+	if len(batches) != 1 {
+		t.Errorf("30 payees are in %d batches, want 1", len(batches))
+	}
+	b.wantPaidOnce(t, owners...)
+	var message []byte
+	check(t, b.pool.QueryRow(t.Context(), `SELECT message FROM payout_batches WHERE id = $1`, batches[0]).Scan(&message))
+	if message[0] != 0x80 || !bytes.Contains(message, table[:]) {
+		t.Errorf("the message begins with %x and is not of version 0 with the table", message[0])
+	}
+}
+
+// makeTable makes a lookup table of the treasury's on the chain.
+func (b *bench) makeTable(t *testing.T, addresses []chain.Address) chain.Address {
+	t.Helper()
+	const perTransaction = 20 // as many as the bytes of a transaction allow
+	treasury := b.treasuryKey(t).PublicKey()
+	slot, err := b.cluster.Slot(t.Context(), chain.Finalized)
+	check(t, err)
+	create, table, err := tables.NewCreateLookupTableInstruction(treasury, treasury, uint64(slot))
+	check(t, err)
+	b.execute(t, create.Build())
+	for part := range slices.Chunk(addresses, perTransaction) {
+		b.execute(t, tables.NewExtendLookupTableInstruction(table, treasury, treasury, part).Build())
+	}
+	return table
+}
+
+// execute runs an instruction of the treasury's and waits until that is final.
+func (b *bench) execute(t *testing.T, instruction solana.Instruction) {
+	t.Helper()
+	key := b.treasuryKey(t)
+	lifetime, _, err := b.cluster.LatestBlockhash(t.Context(), chain.Confirmed)
+	check(t, err)
+	transaction, err := solana.NewTransaction([]solana.Instruction{instruction}, lifetime, solana.TransactionPayer(key.PublicKey()))
+	check(t, err)
+	_, err = transaction.Sign(func(solana.PublicKey) *solana.PrivateKey { return &key })
+	check(t, err)
+	wire, err := transaction.MarshalBinary()
+	check(t, err)
+	signature, err := b.cluster.Send(t.Context(), wire)
+	check(t, err)
+	eventually(t, func() bool {
+		ended, err := b.cluster.Finalized(t.Context(), signature)
+		check(t, err)
+		failure, found := ended[signature]
+		if found && failure != "" {
+			t.Fatal(failure)
+		}
+		return found
+	}, func() string { return "a transaction did not land" })
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/ledger"
 	"github.com/muster-gpu/muster/settlement/signer"
-	"github.com/muster-gpu/muster/settlement/txn"
 )
 
 // ErrDeposed means that another process leads settlement now.
@@ -93,7 +92,6 @@ type Options struct {
 	SelfApproval   bool          // who drafted a batch may approve it: for local networks, where one person is everybody
 	Manifests      Manifests     // nil: the memo is the batch's id alone
 	Wake           <-chan string // signals that a batch may be due; may be nil
-	LookupTable    *txn.Table    // for version 0 transactions, as in the signer's policy; nil: there are none
 	Log            *slog.Logger
 
 	// Failpoint is called at each of Steps, in tests only: its error stops the worker as a kill would. May be nil.

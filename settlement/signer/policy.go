@@ -55,6 +55,13 @@ type LookupTable struct {
 	Addresses []solana.PublicKey `json:"addresses"`
 }
 
+func (p Policy) firstTable() *LookupTable {
+	if len(p.LookupTables) == 0 {
+		return nil
+	}
+	return &p.LookupTables[0]
+}
+
 func (p Policy) messagesPerDay() int {
 	if p.MaxMessagesPerDay == 0 {
 		return defaultMessagesPerDay

@@ -187,6 +187,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Treasury: h.vault.keys.treasury.Address(), TreasuryTokenAccount: h.vault.source, Mint: policy.Mint,
 			TokenProgram: policy.TokenProgram, Decimals: policy.Decimals, Nonces: policy.Nonces, MaxPriorityFee: policy.MaxPriorityFee,
 			MaxPayoutsPerBatch: policy.MaxPayoutsPerBatch, MaxBaseUnitsPerBatch: policy.MaxBaseUnitsPerBatch,
+			LookupTable: policy.firstTable(),
 		})
 	case r.Method == http.MethodGet && deposit:
 		h.deposit(w, org)
