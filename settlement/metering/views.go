@@ -17,6 +17,12 @@ import (
 // HistoryWindow is how far back the per-day figures and the statement go.
 const HistoryWindow = 90 * 24 * time.Hour
 
+// The kinds of entry that package payouts posts for withdrawals.
+const (
+	kindWithdrawal       = "withdrawal"
+	kindWithdrawalReturn = "withdrawal_return"
+)
+
 // MaxStatement bounds a page of a statement.
 const MaxStatement = 200
 
@@ -124,6 +130,10 @@ func inWords(kind string, account ledger.Kind, cluster string) string {
 		return "GPU time" + of
 	case ledger.KindRelease:
 		return "Unused hold" + of + " returned"
+	case kindWithdrawal:
+		return "Withdrawn"
+	case kindWithdrawalReturn:
+		return "A withdrawal that did not happen came back"
 	case ledger.KindPayoutReserve:
 		return "Put into a payout"
 	case ledger.KindPayoutPaid:
