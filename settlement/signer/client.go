@@ -118,9 +118,10 @@ func (c *Client) ask(ctx context.Context, requests []request) ([]Answer, error) 
 	if len(response.Answers) != len(requests) {
 		return nil, fmt.Errorf("%w: it gave %d answers to %d requests", ErrUnavailable, len(response.Answers), len(requests))
 	}
-	for i, answer := range response.Answers {
-		if n := len(answer.Signatures); answer.Refusal == nil && n != requests[i].signers() {
-			return nil, fmt.Errorf("%w: it gave %d signatures instead of %d", ErrUnavailable, n, requests[i].signers())
+	for i := range requests {
+		answer, want := response.Answers[i], requests[i].signers()
+		if n := len(answer.Signatures); answer.Refusal == nil && n != want {
+			return nil, fmt.Errorf("%w: it gave %d signatures instead of %d", ErrUnavailable, n, want)
 		}
 	}
 	return response.Answers, nil

@@ -25,6 +25,8 @@ const (
 	privateDirMode  = 0o700
 	maxKeyFileBytes = 16 << 10
 	depositDomain   = "muster deposit wallet v1\x00"
+
+	credentialsVariable = "CREDENTIALS_DIRECTORY" // set by systemd
 )
 
 // Key is the treasury's key, wherever it is kept.
@@ -175,7 +177,7 @@ func readPrivate(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if info.Mode().Perm()&forbiddenBits(path) != 0 {
 		return nil, fmt.Errorf("%s has mode %#o: others may read or write it; run chmod 600", path, info.Mode().Perm())
 	}
 	text, err := io.ReadAll(io.LimitReader(file, limit+1))
@@ -183,6 +185,15 @@ func readPrivate(path string, limit int64) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, limit)
 	}
 	return text, err
+}
+
+// forbiddenBits are those that a private file's mode must not have. Credentials that systemd hands over may be group-readable: it
+// lets the service read them by an access list, which shows so, in a folder that nobody else can enter.
+func forbiddenBits(path string) os.FileMode {
+	if dir := os.Getenv(credentialsVariable); dir != "" && filepath.Dir(filepath.Clean(path)) == filepath.Clean(dir) {
+		return 0o037
+	}
+	return 0o077
 }
 
 // writeNew writes a file that must not exist yet, and makes it durable.

@@ -178,3 +178,9 @@ func readPolicy(path string) (Policy, error) {
 	}
 	return policy, nil
 }
+
+// CheckPolicy says what is wrong with a policy file.
+func CheckPolicy(path string) error {
+	_, err := readPolicy(path)
+	return err
+}

@@ -117,10 +117,11 @@ func (f *fakeKMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var request struct {
-		KeyId, MessageType, SigningAlgorithm string //nolint:revive // the names are KMS's
-		Message                              []byte
+		KeyID                         string `json:"KeyId"`
+		MessageType, SigningAlgorithm string
+		Message                       []byte
 	}
-	if err := json.Unmarshal(body, &request); err != nil || request.KeyId != kmsKeyID || r.Header.Get("Content-Type") != "application/x-amz-json-1.1" {
+	if err := json.Unmarshal(body, &request); err != nil || request.KeyID != kmsKeyID || r.Header.Get("Content-Type") != "application/x-amz-json-1.1" {
 		w.WriteHeader(http.StatusBadRequest)
 		f.reply(w, map[string]string{"__type": "NotFoundException", "message": "no such key"})
 		return

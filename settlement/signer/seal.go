@@ -70,3 +70,6 @@ func unseal(sealed []byte, passphrase string) ([]byte, error) {
 	}
 	return text, nil
 }
+
+// ReadPassphrase reads a passphrase from a private file. Spaces and line ends around it are not part of it.
+func ReadPassphrase(path string) (string, error) { return readSecret("passphrase", path) }

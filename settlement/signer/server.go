@@ -39,6 +39,9 @@ type Options struct {
 	Now   func() time.Time // nil means time.Now; the caps per day count by it
 }
 
+// ErrNotConfined means that the kernel cannot confine the signer to its own files.
+var ErrNotConfined = errors.New("the signer cannot be confined to its own files")
+
 // Serve runs the signer until ctx ends. Only one process can serve a journal.
 func Serve(ctx context.Context, options Options) error {
 	handler, journal, err := load(ctx, options)

@@ -21,6 +21,9 @@ func runChild(text string) {
 		panic(err)
 	}
 	options.Log = slog.New(slog.DiscardHandler)
+	if probe := os.Getenv(probeVariable); probe != "" {
+		probeConfined(options, probe)
+	}
 	options.Ready = func() { fmt.Print("r") }
 	if err := Serve(context.Background(), options); err != nil {
 		fmt.Fprintln(os.Stderr, err)

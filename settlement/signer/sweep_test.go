@@ -55,7 +55,7 @@ func TestSweepGoesFromTheDepositToTheTreasuryOnly(t *testing.T) {
 		"another's account": {RuleSource, func(t *testing.T, d *draft, _ *Sweep) {
 			d.instructions[transfer].AccountValues[0] = solana.Meta(randomKey(t)).WRITE()
 		}},
-		"out of the treasury": {RuleSource, func(t *testing.T, d *draft, _ *Sweep) {
+		"out of the treasury": {RuleSource, func(_ *testing.T, d *draft, _ *Sweep) {
 			wallet := d.instructions[transfer].AccountValues[3].PublicKey
 			d.instructions[transfer].AccountValues[3] = solana.Meta(d.b.treasury).SIGNER()
 			d.add(memoProgram, nil, solana.Meta(wallet).SIGNER()) // signs, but has no say

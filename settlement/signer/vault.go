@@ -80,15 +80,17 @@ func atOnce(ctx context.Context, limit, n int, do func(ctx context.Context, i in
 // judge compares a message with the policy and with what it is said to do.
 func (v *vault) judge(r *request) (judgement, error) {
 	hash, err := r.hash()
-	if err != nil {
-		return judgement{}, err
-	}
 	entry := &record{Request: hash}
+	return judgement{entry, v.check(r, entry)}, err
+}
+
+// check completes a record by what the request says and its message does.
+func (v *vault) check(r *request, entry *record) *Refusal {
 	common := frame{rules: rules{policy: v.policy, treasury: v.keys.treasury.Address(), source: v.source}}
 	var check func(*message) (checked, *Refusal)
 	switch {
 	case r.said() != 1:
-		return judgement{entry, refuse(RuleMalformed, "a request is for one of a batch, a cancellation and a sweep")}, nil
+		return refuse(RuleMalformed, "a request is for one of a batch, a cancellation and a sweep")
 	case r.Batch != nil:
 		entry.Batch, entry.Payouts = r.Batch.ID, r.Batch.Payouts
 		check = (&payoutChecker{frame: common, batch: *r.Batch}).check
@@ -101,11 +103,11 @@ func (v *vault) judge(r *request) (judgement, error) {
 	}
 	parsed, refusal := parse(r.Message, v.tables)
 	if refusal != nil {
-		return judgement{entry, refusal}, nil
+		return refusal
 	}
 	does, refusal := check(parsed)
 	entry.NonceAccount, entry.NonceValue, entry.Total = does.nonce.account, does.nonce.value, does.total
-	return judgement{entry, refusal}, nil
+	return refusal
 }
 
 // record decides by what was signed before, and puts what is new into the journal.
