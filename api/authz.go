@@ -123,6 +123,8 @@ var accessRules = map[string]accessRule{
 	"run-reconciliation":   platformFinance,
 	"get-reconciliation":   platformFinance,
 	"list-suspense":        platformFinance,
+	"decide-suspense":      platformFinance,
+	"list-sweeps":          platformFinance,
 
 	"get-statement":          {roles: engineerFinance, scope: identity.ScopeWallet},
 	"get-focus-export":       {roles: engineerFinance, scope: identity.ScopeWallet},

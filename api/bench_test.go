@@ -44,6 +44,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/reconcile"
 	"github.com/muster-gpu/muster/settlement/signer"
 	"github.com/muster-gpu/muster/settlement/statements"
+	"github.com/muster-gpu/muster/settlement/sweeps"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -143,13 +144,15 @@ func (b *bench) options(log *slog.Logger) Options {
 	})
 	keys := signer.NewClient(filepath.Join(t.TempDir(), "signer.sock"))
 	t.Cleanup(keys.Close)
+	swept, err := sweeps.New(pool, book, away, keys, sweeps.Options{Minimum: 1, Log: log})
+	fatal(t, err)
 	return Options{
 		Log: log, Registry: prometheus.NewRegistry(), Pool: pool, Seal: box, PublicURL: b.url,
 		Limits:  Limits{SignIn: Limit{1000, 1000}, Address: Limit{10_000, 10_000}, Principal: Limit{10_000, 10_000}},
 		Network: apiv1.Network{Name: "local", Mint: currency.Mint, Symbol: currency.Symbol, Decimals: currency.Decimals}, Currency: currency,
 		Identity: b.identity, Market: market.New(pool, b.hub, census.New(pool, log), book, currency, market.FlatFee(500), log), Clusters: cluster.NewService(pool),
 		Fleet: fleet.NewRegistry(pool, currency), JoinTokens: fleet.NewTokens(pool, authority), Ray: proxy,
-		Meter: metering.New(pool, book, time.Hour, log), Deposits: incoming,
+		Meter: metering.New(pool, book, time.Hour, log), Deposits: incoming, Sweeps: swept,
 		Payouts:         payouts.New(pool, book, away, keys, payouts.Options{Log: log}),
 		Manifests:       manifests.New(pool, manifests.Config{Network: "test", Mint: currency.Mint, Treasury: treasury.String()}),
 		Reconciliations: reconcile.New(pool, book, away, reconcile.Config{Treasury: treasury, CatchUp: incoming.Poll, Interval: time.Hour}, log),

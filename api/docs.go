@@ -38,6 +38,7 @@ func (s *Server) describe(local bool) (docsPage, []byte, error) {
 	}
 	s.registerFinance()
 	s.registerPayouts()
+	s.registerSuspense()
 	s.registerStatements()
 	s.registerProof()
 	spec, err := json.MarshalIndent(s.huma.OpenAPI(), "", "  ")

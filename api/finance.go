@@ -6,7 +6,6 @@ import (
 	apiv1 "github.com/muster-gpu/muster/api/v1"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
-	"github.com/muster-gpu/muster/settlement/deposits"
 	"github.com/muster-gpu/muster/settlement/payouts"
 	"github.com/muster-gpu/muster/settlement/reconcile"
 )
@@ -112,18 +111,6 @@ func (s *Server) getReconciliation(ctx context.Context, in *reconciliationInput)
 		return nil, err
 	}
 	return answer(s.wireReconciliation(run)), nil
-}
-
-func (s *Server) listSuspense(ctx context.Context, in *orgListInput) (*output[apiv1.List[apiv1.Deposit]], error) {
-	from, err := readCursor(ids.Deposit{}, in.Cursor)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := s.Deposits.Suspense(ctx, from, in.Limit)
-	if err != nil {
-		return nil, err
-	}
-	return page(rows, in.Limit, func(d deposits.Deposit) ids.Deposit { return d.ID }, wireDeposit), nil
 }
 
 // batchWriter looks up the people of some batches once, and returns how to write each.

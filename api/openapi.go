@@ -151,6 +151,7 @@ func describeIDs(registry huma.Registry) {
 	describeID(registry, ids.Node{})
 	describeID(registry, ids.Transfer{})
 	describeID(registry, ids.Deposit{})
+	describeID(registry, ids.Sweep{})
 	describeID(registry, ids.Batch{})
 	describeID(registry, ids.Payout{})
 	describeID(registry, ids.Reconciliation{})

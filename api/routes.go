@@ -363,5 +363,4 @@ func (s *Server) registerFinance() {
 		id: "get-reconciliation", method: get, path: "/v1/finance/reconciliations/{id}", tag: tagFinance,
 		summary: "Read a reconciliation", codes: missing,
 	}, s.getReconciliation)
-	register(s, endpoint{id: "list-suspense", method: get, path: "/v1/finance/suspense", tag: tagFinance, summary: "Deposits that could not be credited"}, s.listSuspense)
 }

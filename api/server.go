@@ -55,6 +55,7 @@ type Options struct {
 	Ray             Ray
 	Meter           Meter
 	Deposits        Deposits
+	Sweeps          Sweeps
 	Payouts         Payouts
 	Manifests       Manifests
 	Reconciliations Reconciliations
@@ -122,7 +123,7 @@ func (o Options) check() error {
 	for name, absent := range map[string]bool{
 		"Log": o.Log == nil, "Registry": o.Registry == nil, "Pool": o.Pool == nil, "Seal": o.Seal == nil,
 		"Identity": o.Identity == nil, "Market": o.Market == nil, "Clusters": o.Clusters == nil, "Fleet": o.Fleet == nil,
-		"JoinTokens": o.JoinTokens == nil, "Ray": o.Ray == nil, "Meter": o.Meter == nil, "Deposits": o.Deposits == nil,
+		"JoinTokens": o.JoinTokens == nil, "Ray": o.Ray == nil, "Meter": o.Meter == nil, "Deposits": o.Deposits == nil, "Sweeps": o.Sweeps == nil,
 		"Payouts": o.Payouts == nil, "Manifests": o.Manifests == nil, "Reconciliations": o.Reconciliations == nil, "Notifications": o.Notifications == nil,
 		"Statements": o.Statements == nil, "Fees": o.Fees == nil, "Ready": o.Ready == nil, "IsDashboard": o.Dashboards != nil && o.IsDashboard == nil,
 	} {

@@ -26,6 +26,7 @@ type Deposits interface {
 	Address(ctx context.Context, org ids.Org) (deposits.Address, error)
 	Deposits(ctx context.Context, org ids.Org, before ids.Deposit, limit int) ([]deposits.Deposit, error)
 	Suspense(ctx context.Context, before ids.Deposit, limit int) ([]deposits.Deposit, error)
+	Decide(ctx context.Context, id ids.Deposit, decision deposits.Decision) (deposits.Deposit, error)
 	Minimum() money.Amount
 }
 
@@ -113,5 +114,6 @@ func (s *Server) wireWalletLine(l metering.StatementLine) apiv1.WalletLine {
 func wireDeposit(d deposits.Deposit) apiv1.Deposit {
 	return apiv1.Deposit{
 		ID: d.ID, At: d.At, Amount: d.Amount, Mint: d.Mint, State: d.State, Reason: d.Reason, Signature: d.Signature,
+		Outcome: d.Outcome, Note: d.Note,
 	}
 }

@@ -39,6 +39,8 @@ type Deposit struct {
 	State     string      `json:"state" enum:"credited,suspense,capital" doc:"capital: the platform's own tokens, arrived at the treasury"`
 	Reason    string      `json:"reason,omitempty" doc:"Why it is in suspense"`
 	Signature string      `json:"signature"`
+	Outcome   string      `json:"outcome,omitempty" enum:"credited,kept,held" doc:"What was decided about one in suspense; absent while it waits"`
+	Note      string      `json:"note,omitempty" doc:"Why so"`
 }
 
 // FaucetRequest asks for test tokens, on a local network only.

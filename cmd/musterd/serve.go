@@ -424,7 +424,7 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 		PublicURL: p.config.API.PublicURL, HostNames: p.config.API.Hosts, Network: network, Currency: p.config.Currency(),
 		Identity: people, Market: p.market(),
 		Clusters: clusters, Fleet: fleet.NewRegistry(p.pool, p.config.Currency()), JoinTokens: fleet.NewTokens(p.pool, authority),
-		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Payouts: p.payouts, Manifests: p.manifests, Reconciliations: p.reconcile, Statements: p.statements, Fees: p.fees, Notifications: p.hub,
+		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Sweeps: p.sweeps, Payouts: p.payouts, Manifests: p.manifests, Reconciliations: p.reconcile, Statements: p.statements, Fees: p.fees, Notifications: p.hub,
 		Faucet: faucet, GatewayAddress: p.config.Agents.PublicAddress, Console: p.console(),
 		RayProxy: proxy.Programs(), Dashboards: proxy.Dashboards(), IsDashboard: proxy.IsDashboard, Ready: p.pool.Ping,
 	}

@@ -86,6 +86,9 @@ type arrival struct {
 	credit      ledger.Account
 }
 
+// reasonHandedOver is why tokens that came are not ours to give.
+const reasonHandedOver = "the token account belongs to another wallet now"
+
 // judge decides by the facts of the transaction, not by what the account was when it was found.
 func (s *Service) judge(w watched, m chain.Movement) arrival {
 	a := arrival{watched: w, Movement: m, id: ids.New[ids.Deposit](), disposition: "suspense"}
@@ -96,7 +99,7 @@ func (s *Service) judge(w watched, m chain.Movement) arrival {
 	case !ours:
 		a.reason = "it is another token than " + s.ledger.Currency().Symbol
 	case m.Owner != w.wallet:
-		a.reason = "the token account belongs to another wallet now"
+		a.reason = reasonHandedOver
 	case err != nil || own != w.account:
 		a.reason = "it was sent to another token account than the deposit address's own"
 	case w.org.IsZero():

@@ -27,33 +27,39 @@ type Deposit struct {
 	State     string // credited, suspense or capital
 	Reason    string // why it is in suspense
 	Signature string
+
+	// Of one in suspense, once a person has decided.
+	Outcome string // credited, kept or held; empty: it waits
+	Note    string
 }
 
 // Deposits lists what an organisation sent, newest first: those before a cursor, which may be zero.
 func (s *Service) Deposits(ctx context.Context, org ids.Org, before ids.Deposit, limit int) ([]Deposit, error) {
-	return s.list(ctx, `org_id = $1`, org, before, limit)
+	return s.list(ctx, `p.org_id = $1`, org, before, limit)
 }
 
-// Suspense lists everything that waits for a person's decision, newest first.
+// Suspense lists everything that could not be credited when it came, newest first, with what was decided about it.
 func (s *Service) Suspense(ctx context.Context, before ids.Deposit, limit int) ([]Deposit, error) {
 	return s.list(ctx, `disposition = 'suspense' AND $1::uuid IS NULL`, ids.Org{}, before, limit)
 }
 
-func (s *Service) list(ctx context.Context, where string, org ids.Org, before ids.Deposit, limit int) ([]Deposit, error) {
+func (s *Service) list(ctx context.Context, where string, org ids.Org, before ids.Deposit, limit int, more ...any) ([]Deposit, error) {
 	if limit <= 0 || limit > MaxPage {
 		limit = MaxPage
 	}
 	rows, err := s.pool.Query(ctx, `
-		SELECT id, org_id, coalesce(block_time, found_at), amount::text, decimals, mint, disposition, reason, signature
-		FROM deposits WHERE `+where+` AND ($2::uuid IS NULL OR id < $2)
-		ORDER BY id DESC LIMIT $3`, org, before, limit)
+		SELECT id, p.org_id, coalesce(block_time, found_at), amount::text, decimals, mint, disposition, reason, signature,
+		       coalesce(d.outcome, ''), coalesce(d.note, '')
+		FROM deposits p LEFT JOIN suspense_decisions d ON d.deposit_id = p.id
+		WHERE `+where+` AND ($2::uuid IS NULL OR id < $2)
+		ORDER BY id DESC LIMIT $3`, append([]any{org, before, limit}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("list deposits: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Deposit, error) {
 		var d Deposit
 		var decimals int
-		err := row.Scan(&d.ID, &d.Org, &d.At, &d.Amount, &decimals, &d.Mint, &d.State, &d.Reason, &d.Signature)
+		err := row.Scan(&d.ID, &d.Org, &d.At, &d.Amount, &decimals, &d.Mint, &d.State, &d.Reason, &d.Signature, &d.Outcome, &d.Note)
 		d.Amount = decimalText(d.Amount, decimals)
 		return d, err
 	})

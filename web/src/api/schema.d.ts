@@ -699,8 +699,45 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Deposits that could not be credited */
+        /** Deposits that could not be credited, and what was decided */
         get: operations["list-suspense"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/finance/suspense/{id}/decision": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Decide about a deposit in suspense
+         * @description Tokens of a foreign mint can only be held. A decision that moved tokens is final.
+         */
+        post: operations["decide-suspense"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/finance/sweeps": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Deposits on their way to the treasury */
+        get: operations["list-sweeps"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2014,6 +2051,13 @@ export interface components {
             at: string;
             id: string;
             mint: string;
+            /** @description Why so */
+            note?: string;
+            /**
+             * @description What was decided about one in suspense; absent while it waits
+             * @enum {string}
+             */
+            outcome?: "credited" | "kept" | "held";
             /** @description Why it is in suspense */
             reason?: string;
             signature: string;
@@ -2541,6 +2585,11 @@ export interface components {
         };
         ListReconciliation: {
             items: components["schemas"]["Reconciliation"][];
+            /** @description Give it as cursor for the next page; absent on the last one */
+            next_cursor?: string;
+        };
+        ListSweep: {
+            items: components["schemas"]["Sweep"][];
             /** @description Give it as cursor for the next page; absent on the last one */
             next_cursor?: string;
         };
@@ -3416,6 +3465,40 @@ export interface components {
              * @description Of the cluster, when the event was sent
              */
             version: number;
+        };
+        SuspenseDecision: {
+            /**
+             * @description Why
+             * @example The customer asked for it in ticket 1207.
+             */
+            note: string;
+            /** @description Whom to credit; the organisation whose address they were sent to when absent */
+            org_id?: string;
+            /**
+             * @description credited: to a customer's balance; kept: as the platform's own; held: nothing moves, and another decision may follow
+             * @enum {string}
+             */
+            outcome: "credited" | "kept" | "held";
+        };
+        Sweep: {
+            amount: components["schemas"]["Money"];
+            /** @description What holds it up */
+            attention?: string;
+            /** @description The organisation's name */
+            customer: string;
+            /** Format: date-time */
+            ended_at?: string;
+            /** Format: int64 */
+            fee_lamports?: number;
+            id: string;
+            org_id: string;
+            /** Format: date-time */
+            planned_at: string;
+            /** @description Why it failed or froze */
+            reason?: string;
+            signature?: string;
+            /** @enum {string} */
+            state: "planned" | "signed" | "finalized" | "failed" | "frozen";
         };
         Wallet: {
             available: components["schemas"]["Money"];
@@ -7593,6 +7676,191 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ListDeposit"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "decide-suspense": {
+        parameters: {
+            query?: {
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+            };
+            header?: {
+                /** @description Any text of the caller's: the same key with the same request gives the same answer, with another request a conflict */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SuspenseDecision"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deposit"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-sweeps": {
+        parameters: {
+            query?: {
+                /** @description next_cursor of the page before */
+                cursor?: string;
+                /** @description Most items of a page */
+                limit?: number;
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListSweep"];
                 };
             };
             /** @description Unauthorized */

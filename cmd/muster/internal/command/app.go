@@ -101,7 +101,7 @@ func (a *App) root() *cobra.Command {
 		&cobra.Group{ID: groupFinance, Title: "For the platform's finance:"}, &cobra.Group{ID: groupSetup, Title: "Set-up:"},
 	)
 	root.AddCommand(a.offer(), a.market(), a.quote(), a.book(), a.booking(), a.cluster(), a.job(), a.wallet(), a.statement(), a.runway(), a.node(), a.payout(),
-		a.reconcile(), a.verify(), a.fee(), a.login(), a.context(), a.api(), a.version())
+		a.reconcile(), a.verify(), a.suspense(), a.fee(), a.login(), a.context(), a.api(), a.version())
 	root.SetHelpCommandGroupID(groupSetup)
 	root.SetCompletionCommandGroupID(groupSetup)
 	root.InitDefaultHelpCmd()
