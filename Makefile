@@ -45,7 +45,7 @@ generate: setup ## write queries, protocol, OpenAPI document and console types a
 	@scripts/generate.sh
 
 .PHONY: bench
-bench: bench-ready bench-placement bench-fleet bench-book bench-payouts ## all benchmarks: one logfmt line a figure, and docs/benchmarks.md
+bench: bench-ready bench-placement bench-fleet bench-book bench-ledger bench-payouts ## all benchmarks: one logfmt line a figure, and docs/benchmarks.md
 
 .PHONY: bench-ready
 bench-ready: setup ## a booked cluster against the same Ray started by hand
@@ -64,6 +64,10 @@ bench-fleet: ## what the heartbeats of a large fleet cost
 .PHONY: bench-book
 bench-book: ## durable bookings a second, and the death of a leader under them
 	@python3 scripts/bench.py book
+
+.PHONY: bench-ledger
+bench-ledger: ## durable transfers a second; beside pgledger, if MUSTER_PGLEDGER_DIR names a checkout of it
+	@python3 scripts/bench.py ledger
 
 .PHONY: bench-payouts
 bench-payouts: setup ## what a payout costs on the chain and in CPU time, and a run of 100,000 payees

@@ -6,6 +6,7 @@
     placement   gangs at 5,000 and 100,000 hosts against kube-scheduler, Nomad and a linear scan (bench/, a Go module of its own)
     fleet       what a large fleet's heartbeats cost
     book        durable bookings through the applier, and what a leader's death costs them
+    ledger      durable transfers, on one hot account and on many, beside pgledger (MUSTER_PGLEDGER_DIR: a checkout of it)
     payouts     what a payout costs on the chain and in CPU time, and a run of 100,000 payees
 
 Each tool prints one logfmt line a figure: figure=... value=... unit=..., then peer=... peer_value=... ratio=... where it has a
@@ -72,6 +73,8 @@ GOALS = {
     "accept_p50_ms": Goal(10),
     "heartbeat_cores": Goal(0.25),
     "failover_s": Goal(3),
+    "ledger_hot_per_s": Goal(30_000, larger=True, ratio=50),
+    "ledger_uniform_per_s": Goal(20_000, larger=True, ratio=10),
     "build_sign_ratio": Goal(1000, ratio=10),
     "payees_per_tx": Goal(56, larger=True),
     "lamports_per_payee": Goal(105),
@@ -117,6 +120,19 @@ BENCHMARKS = {
         notes="PostgreSQL waits for the disk (`fsync`, `synchronous_commit` and `full_page_writes` are on). `bookings_per_s` and\n"
         "`booking_p99_ms` are of gangs whose leases, nodes and holds are committed; `accept_p50_ms` is an accepted quote until `reserved`\n"
         "through the HTTP API; `failover_s` is from the death of a leader at full load until the next one books.",
+        durable=True,
+    ),
+    "ledger": Benchmark(
+        title="durable transfers",
+        tool=("go", "run", "./settlement/ledger/ledgerbench"),
+        runs=1,
+        expected=("ledger_hot_per_s", "ledger_uniform_per_s", "ledger_post_p99_ms"),
+        notes="PostgreSQL waits for the disk (`fsync`, `synchronous_commit` and `full_page_writes` are on). Every transfer is a call with a key\n"
+        "and an answer of its own, and a row; callers that come together share a transaction. In `ledger_hot_per_s` one side of each is the same\n"
+        "account, in `ledger_uniform_per_s` both are any of 100,000; `ledger_post_p99_ms` is a caller's wait at half the uniform rate. The peer\n"
+        "makes one transfer a call and transaction on 16 connections, as its own benchmark does; `peer_batched_per_s` is what its function for an\n"
+        "array of transfers does with 1,000 a transaction. It reads no idempotency key. Both take turns on one server, and in the end the ledger\n"
+        "is replayed.",
         durable=True,
     ),
     "payouts": Benchmark(

@@ -47,13 +47,14 @@ type book struct {
 	keys     map[string]known     // on record, or posted by an earlier group
 	ended    map[ids.Entry]string // pending entries with an end: which
 	writes   writes
-	touched  []*locked // by the group at hand
+	touched  []*locked   // by the group at hand
+	ending   []ids.Entry // likewise
 }
 
 // post decides on one group. A refusal leaves everything as it was.
 func (b *book) post(g *group) error {
 	before := b.writes.mark()
-	b.touched = b.touched[:0]
+	b.touched, b.ending = b.touched[:0], b.ending[:0]
 	err := b.postAll(g)
 	if err == nil {
 		err = b.refuseOverdrafts()
@@ -66,6 +67,9 @@ func (b *book) post(g *group) error {
 	}
 	if err != nil {
 		b.writes.cut(before)
+		for _, pending := range b.ending {
+			delete(b.ended, pending)
+		}
 		return err
 	}
 	b.remember(g)
@@ -92,13 +96,7 @@ func (b *book) postAll(g *group) error {
 // remember makes later groups see what this one did.
 func (b *book) remember(g *group) {
 	for _, d := range g.drafts {
-		if d.again {
-			continue
-		}
 		b.keys[d.Key] = known{id: d.id, inputHash: d.inputHash}
-		if d.Settle != nil {
-			b.ended[d.Settle.Pending] = outcome(d.Settle)
-		}
 	}
 }
 
@@ -147,6 +145,8 @@ func (b *book) settle(d *draft) error {
 	if err := b.refuseSettlement(d, how); err != nil {
 		return err
 	}
+	b.ended[p.entry] = how
+	b.ending = append(b.ending, p.entry)
 	if err := b.reserve(p.entry, leg, -leg.Amount); err != nil {
 		return err
 	}

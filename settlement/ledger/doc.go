@@ -24,6 +24,30 @@
 // No balance goes below zero, except chain_treasury, whose chain facts may be recorded in another order than they happened,
 // and platform_capital, which losses may use up. For each mint the assets equal all the rest.
 //
+// The schema keeps these rules, not this package: a trigger on the transfers moves the balances of both sides, each account once a
+// statement, and refuses transfers that do not go on from what is there; no other statement changes an account.
+//
+// # Pending transfers
+//
+// An entry may reserve its one leg instead of moving it. What pending entries would take from an account is its reserved amount, and nothing
+// else can take it: available is balance less reserved. A pending entry never changes; it ends once, by an entry of its own:
+//
+//	pending -> posted   an amount up to the pending one moves, the rest is free again
+//	        -> voided   everything is free again
+//	        -> expired  likewise, after its time, when Expire looks; from that time on it cannot be posted
+//
+// Several are linked by one PostAll, which posts, reserves and ends all or none.
+//
+// # Time
+//
+// Transfers carry the database's time, read under the locks of their accounts, never before the account's last. So an account's transfers
+// are in order of time as of number, and its balance at any time is found by halving.
+//
+// # Many callers
+//
+// Post and PostAll work in the caller's transaction. A Poster works for callers that have none: it gathers what they post, up to MaxEntries a
+// transaction, locks and writes each account once, and answers each call for itself once it is durable.
+//
 // # Idempotency
 //
 // Every entry has a key. Posting the same key with the same input again returns the first entry and moves nothing; with
@@ -31,12 +55,13 @@
 //
 // # Locking
 //
-// Post works in the caller's transaction: it takes the keys in order, then locks the accounts in id order. Transactions that
-// post once (PostAll counts as once) cannot deadlock with each other; one that posts several times can, and must be ready to
-// run again. The balances are checked after all legs of a call, so an entry's legs may pass through an account in any order.
+// Posting locks the accounts in id order, then reads the keys, decides everything in memory, and writes each table by one statement:
+// two round trips once the accounts are known. Whoever posts the same entry waits at its accounts. Transactions that post once (PostAll
+// counts as once) cannot deadlock with each other; one that posts several times can, and must be ready to run again. The balances are
+// checked after all legs of a call, so an entry's legs may pass through an account in any order.
 //
 // # Errors
 //
 // A debit that an account cannot bear is errs.InsufficientFunds with a Shortfall as details; nothing is posted then, and the
-// transaction stays usable.
+// transaction stays usable. So it is after errs.Conflict, but for a key that another transaction takes for other accounts at the same time.
 package ledger

@@ -1,6 +1,6 @@
 // Command ledgerbench measures the ledger, beside pgledger on the same server in the same run.
 //
-//	go run ./internal/embeddedpg/benchpg go run ./settlement/ledger/ledgerbench [-accounts N] [-seconds S] [-pgledger DIR]
+//	go run ./internal/embeddedpg/benchpg go run ./settlement/ledger/ledgerbench [-accounts N] [-rounds N] [-turn T] [-pgledger DIR]
 //
 // It needs a PostgreSQL server that waits for the disk (MUSTER_BENCH_DATABASE_URL) and makes databases of its own there, with the same
 // accounts for both. Callers post one transfer at a time, each with a key of its own, and wait until it is durable; every transfer is
@@ -10,7 +10,7 @@
 //	ledger_uniform_per_s  transfers/s between any two of all accounts
 //	ledger_post_p99_ms    one caller's wait, while calls come at half the uniform rate
 //
-// The peer is pgledger's pgledger_create_transfer, one a transaction as its own benchmark calls it, on as many connections as do best;
+// The peer is pgledger's pgledger_create_transfer, one a transaction as its own benchmark calls it, on 16 connections;
 // peer_batched_per_s is what it does with an array of transfers a transaction. Its SQL is read at run time from a checkout of
 // github.com/pgr0ss/pgledger (-pgledger, or MUSTER_PGLEDGER_DIR); without one there are no ratios.
 //

@@ -35,7 +35,7 @@ func newPeer(ctx context.Context, s settings) (p *peer, err error) {
 	}
 	var script string
 	for _, name := range peerFiles {
-		sql, err := os.ReadFile(filepath.Join(s.pgledger, name)) //nolint:gosec // the folder is the caller's own
+		sql, err := os.ReadFile(filepath.Join(s.pgledger, name))
 		if err != nil {
 			return nil, fmt.Errorf("read pgledger: %w", err)
 		}
