@@ -71,7 +71,11 @@ func landlockRules(options Options, readable []string) (int, error) {
 		attributes.Handled_access_net |= unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 	} else {
 		system = append(system, "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/etc/resolv.conf", "/etc/hosts", "/run/systemd/resolve")
-		readable = append(readable, options.RemoteKeyFile)
+		remote, err := readRemote(options.RemoteKeyFile)
+		if err != nil {
+			return 0, err
+		}
+		readable = append(append(readable, options.RemoteKeyFile), remote.folders()...)
 	}
 	const scopedSize = 24 // of the attributes up to Scoped: older kernels refuse longer ones
 	rules, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET,

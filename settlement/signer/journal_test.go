@@ -206,6 +206,7 @@ func (b *bench) startProcess(t *testing.T) *exec.Cmd {
 	options := b.options
 	text, err := json.Marshal(map[string]string{
 		"Socket": options.Socket, "KeyFile": options.KeyFile, "JournalDir": options.JournalDir, "PolicyFile": options.PolicyFile,
+		"RemoteKeyFile": options.RemoteKeyFile,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -117,3 +117,27 @@ func TestDepositWalletsNeverChange(t *testing.T) {
 		t.Fatalf("got %s, want %s", got, depositOfOrgOne)
 	}
 }
+
+func TestSystemdsCredentialsMayBeGroupReadable(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "key")
+	if _, err := Init(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o440); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readKeys(path, ""); err == nil {
+		t.Fatal("a group-readable key file was read")
+	}
+	t.Setenv(credentialsVariable, dir)
+	if _, err := readKeys(path, ""); err != nil {
+		t.Fatalf("as a credential: %v", err)
+	}
+	if err := os.Chmod(path, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readKeys(path, ""); err == nil {
+		t.Fatal("a credential that everybody can read was read")
+	}
+}

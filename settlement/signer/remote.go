@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -49,16 +50,41 @@ type remoteKey struct {
 	service service
 }
 
-func openRemote(ctx context.Context, path string) (*remoteKey, error) {
+func readRemote(path string) (RemoteKey, error) {
+	var config RemoteKey
 	text, err := readPrivate(path, maxRemoteFileBytes)
 	if err != nil {
-		return nil, fmt.Errorf("remote key: %w", err)
+		return config, fmt.Errorf("remote key: %w", err)
 	}
-	var config RemoteKey
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&config); err != nil {
-		return nil, fmt.Errorf("remote key %s: %w", path, err)
+		return config, fmt.Errorf("remote key %s: %w", path, err)
+	}
+	return config, nil
+}
+
+// folders are those of the files that the configuration names. Such files may be replaced while the signer runs.
+func (c *RemoteKey) folders() (list []string) {
+	var files []string
+	if c.Vault != nil {
+		files = append(files, c.Vault.TokenFile, c.Vault.CAFile)
+	}
+	if c.KMS != nil {
+		files = append(files, c.KMS.CredentialsFile, c.KMS.CAFile)
+	}
+	for _, file := range files {
+		if file != "" {
+			list = append(list, filepath.Dir(file))
+		}
+	}
+	return list
+}
+
+func openRemote(ctx context.Context, path string) (*remoteKey, error) {
+	config, err := readRemote(path)
+	if err != nil {
+		return nil, err
 	}
 	key, err := config.open(ctx)
 	if err != nil {
