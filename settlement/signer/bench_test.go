@@ -24,7 +24,7 @@ func BenchmarkSignAll(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	mint, nonce := solana.PublicKey(solana.NewWallet().PublicKey()), solana.NewWallet().PublicKey()
+	mint, nonce := solana.NewWallet().PublicKey(), solana.NewWallet().PublicKey()
 	policy := Policy{
 		Mint: mint, TokenProgram: solana.TokenProgramID, Decimals: 6, Nonces: []solana.PublicKey{nonce}, MaxPayoutsPerBatch: 56,
 		MaxBaseUnitsPerBatch: 1 << 40, MaxBaseUnitsPerDay: 1 << 60, MaxPriorityFee: 1000, MaxMessagesPerDay: 1 << 30,
