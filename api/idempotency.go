@@ -35,7 +35,7 @@ var keptAnswers = []string{"create-booking", "draft-batches", "approve-batch"}
 // A key is reserved before its operation runs and completed after it. If the process dies in between, the reservation stays in
 // flight until it counts as abandoned; then a retry with the same request takes it over and runs the operation again. That is
 // safe because every operation here is: it either repeats itself to the same end (bookings by their quote, approvals, releases,
-// prices, drains, revocations, cancellations, drafts, which find nothing left to draft), or what the first run made is never
+// prices, fees, drains, revocations, cancellations, drafts, which find nothing left to draft), or what the first run made is never
 // heard of again (a key or token whose secret nobody has, an empty organisation, a quote), or the second is told of what the first
 // made (a maintenance window, which overlaps with itself). A refusal is not remembered: its cause may be gone
 // at the next try.
