@@ -54,10 +54,11 @@ BEGIN
     RETURN NEW;
 END $$;
 
--- A nonce is pinned by one live batch of payouts or one live sweep, not both. Drafts take the same lock.
+-- A nonce is pinned by one live batch of payouts or one live sweep, not both. The lock is the nonce's own, so that drafts of other
+-- batches go on.
 CREATE FUNCTION nonce_pinned_once() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(7283004);
+    PERFORM pg_advisory_xact_lock(7283005, hashtext(NEW.nonce_account));
     IF (TG_TABLE_NAME = 'payout_batches' AND EXISTS (
             SELECT 1 FROM deposit_sweeps s WHERE s.nonce_account = NEW.nonce_account
                 AND (s.state IN ('planned', 'signed', 'frozen') OR (s.signature IS NOT NULL AND s.nonce_value = NEW.nonce_value))))

@@ -257,7 +257,8 @@ func (p *plane) addChainServices(ctx context.Context) error {
 	})
 	wake, _ := p.hub.Subscribe(pgnotify.ChannelSettlement)
 	p.payouts = payouts.New(p.pool, p.ledger, p.chain, p.signer, payouts.Options{
-		Minimum: p.amount(p.config.Payouts.Minimum), SelfApproval: p.config.Payouts.SelfApproval, Manifests: p.manifests, Wake: wake, Log: p.log,
+		Minimum: p.amount(p.config.Payouts.Minimum), DualAbove: p.amount(p.config.Payouts.DualAbove), MaxPriorityFee: uint64(p.config.Payouts.MaxPriorityFee),
+		Concurrency: p.config.Payouts.Concurrency, SelfApproval: p.config.Payouts.SelfApproval, Manifests: p.manifests, Wake: wake, Log: p.log,
 	})
 	p.reconcile = reconcile.New(p.pool, p.ledger, p.chain, reconcile.Config{
 		Treasury: p.treasuryAccount, CatchUp: p.deposits.Poll, Interval: p.config.Payouts.Reconcile,

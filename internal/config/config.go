@@ -107,6 +107,9 @@ type Payouts struct {
 	Minimum        string        `koanf:"minimum" help:"smallest payout, in tokens"`
 	MinimumDeposit string        `koanf:"minimum_deposit" help:"smaller deposits go to suspense, in tokens"`
 	SweepMinimum   string        `koanf:"sweep_minimum" help:"deposits are moved to the treasury from here on, in tokens"`
+	DualAbove      string        `koanf:"dual_above" help:"batches of more than this need two approvers beside who drafted them, in tokens; 0: never"`
+	MaxPriorityFee int           `koanf:"max_priority_fee" help:"the most that a transaction pays for being taken early, in lamports; the signer's policy bounds it too"`
+	Concurrency    int           `koanf:"concurrency" help:"how many batches are driven at the same time"`
 	SelfApproval   bool          `koanf:"self_approval" help:"who drafted a batch may approve it; only on the local network"`
 	Reconcile      time.Duration `koanf:"reconcile" help:"how often ledger and chain are compared unasked"`
 }
@@ -131,7 +134,7 @@ func Default() Config {
 		},
 		Chain:   Chain{Network: "devnet", RPCURL: "https://api.devnet.solana.com", Symbol: "USDC", Decimals: 6},
 		Market:  Market{FeeBps: 250},
-		Payouts: Payouts{Minimum: "1", MinimumDeposit: "0.01", SweepMinimum: "100", Reconcile: time.Hour},
+		Payouts: Payouts{Minimum: "1", MinimumDeposit: "0.01", SweepMinimum: "100", DualAbove: "10000", MaxPriorityFee: 100_000, Concurrency: 16, Reconcile: time.Hour},
 	}
 }
 
@@ -260,6 +263,10 @@ func (c Config) Validate() error {
 		value, err := c.Currency().Parse(amount)
 		check(err == nil && value > 0, "%s: %q is not an amount above zero", name, amount)
 	}
+	dual, err := c.Currency().Parse(c.Payouts.DualAbove)
+	check(err == nil && dual >= 0, "payouts.dual_above: %q is not an amount", c.Payouts.DualAbove)
+	check(c.Payouts.MaxPriorityFee >= 1, "payouts.max_priority_fee: must be above 0")
+	check(c.Payouts.Concurrency >= 1 && c.Payouts.Concurrency <= 256, "payouts.concurrency: must be between 1 and 256")
 	check(c.Agents.HeartbeatInterval >= 100*time.Millisecond && c.Agents.HeartbeatInterval <= time.Minute, "agents.heartbeat_interval: must be between 100ms and 1m")
 	if !c.IsLocal() {
 		check(!c.Agents.AllowSimulated, "agents.allow_simulated: simulated GPUs are for the local network only")

@@ -26,13 +26,13 @@ func New(pool *pgxpool.Pool, log *slog.Logger) prometheus.Collector {
 			Name: "muster_settlement_payout_batches", Labels: []string{"state"},
 			Help: "Payout batches that have not ended, by state; a frozen one waits for a person.",
 			SQL: `SELECT s.state, count(b.id)::float8
-			      FROM unnest(ARRAY['draft', 'approved', 'signed', 'sent', 'frozen']) AS s (state)
-			      LEFT JOIN payout_batches b ON b.state = s.state AND b.state IN ('draft', 'approved', 'signed', 'sent', 'frozen')
+			      FROM unnest(ARRAY['draft', 'approved', 'signed', 'sent', 'cancelling', 'frozen']) AS s (state)
+			      LEFT JOIN payout_batches b ON b.state = s.state AND b.state IN ('draft', 'approved', 'signed', 'sent', 'cancelling', 'frozen')
 			      GROUP BY s.state ORDER BY s.state`,
 		},
 		sqlmetrics.Gauge{
 			Name: "muster_settlement_payout_batches_held_up", Help: "Payout batches that something holds up, the frozen ones not counted.",
-			SQL: `SELECT count(*)::float8 FROM payout_batches WHERE state IN ('draft', 'approved', 'signed', 'sent') AND attention <> ''`,
+			SQL: `SELECT count(*)::float8 FROM payout_batches WHERE state IN ('draft', 'approved', 'signed', 'sent', 'cancelling') AND attention <> ''`,
 		},
 		sqlmetrics.Gauge{
 			Name: "muster_settlement_reconciliation_result", Labels: []string{"outcome"},

@@ -37,21 +37,26 @@ type NoncePool struct {
 type Nonce struct {
 	Account   string
 	State     string
-	Batch     ids.Batch // that holds it
+	Batch     ids.Batch // that holds it; zero: none, or a sweep of a deposit does
 	Value     string
 	Problem   string // why it cannot be used
 	CheckedAt *time.Time
 }
 
-// heldNonce is true of the batches that hold a nonce. A frozen one does until a person has decided.
-const heldNonce = `state IN ('draft', 'approved', 'signed', 'sent', 'cancelling', 'frozen')`
+// heldNonce is true of the batches that hold a nonce, and heldBySweep of the sweeps of deposits. A frozen one does until a person has
+// decided.
+const (
+	heldNonce   = `state IN ('draft', 'approved', 'signed', 'sent', 'cancelling', 'frozen')`
+	heldBySweep = `state IN ('planned', 'signed', 'frozen')`
+)
 
 // Nonces shows the pool.
 func (s *Service) Nonces(ctx context.Context) (NoncePool, error) {
 	rows, err := s.pool.Query(ctx, `
-		SELECT n.account, CASE WHEN b.id IS NOT NULL THEN 'held' WHEN n.problem <> '' THEN 'unusable' ELSE 'free' END,
+		SELECT n.account, CASE WHEN b.id IS NOT NULL OR s.id IS NOT NULL THEN 'held' WHEN n.problem <> '' THEN 'unusable' ELSE 'free' END,
 		       b.id, n.value, n.problem, n.checked_at
 		FROM payout_nonces n LEFT JOIN payout_batches b ON b.nonce_account = n.account AND b.`+heldNonce+`
+		LEFT JOIN deposit_sweeps s ON s.nonce_account = n.account AND s.`+heldBySweep+`
 		ORDER BY n.account LIMIT $1`, maxNonces)
 	if err != nil {
 		return NoncePool{}, fmt.Errorf("read nonces: %w", err)
@@ -156,7 +161,10 @@ func (s *Service) unpinned(ctx context.Context, pins []pin, seen []seenNonce) ([
 			INSERT INTO payout_nonces (account, value, problem, lamports) SELECT account, value, problem, lamports FROM n ORDER BY account
 			ON CONFLICT (account) DO UPDATE SET value = EXCLUDED.value, problem = EXCLUDED.problem, lamports = EXCLUDED.lamports, checked_at = now())
 		SELECT b.nonce_account, b.nonce_value FROM n JOIN payout_batches b ON b.nonce_account = n.account AND b.nonce_value = n.value
-		WHERE b.state <> 'cancelled' OR b.voided_by IS NOT NULL`, accounts, values, problems, lamports)
+		WHERE b.state <> 'cancelled' OR b.voided_by IS NOT NULL
+		UNION ALL
+		SELECT s.nonce_account, s.nonce_value FROM n JOIN deposit_sweeps s ON s.nonce_account = n.account AND s.nonce_value = n.value
+		WHERE s.signature IS NOT NULL`, accounts, values, problems, lamports)
 	if err != nil {
 		return nil, fmt.Errorf("note nonces: %w", err)
 	}

@@ -71,12 +71,13 @@ func (s *Service) Draft(ctx context.Context, by ids.User) ([]ids.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id.IsZero() {
-		if id, err = s.openRun(ctx, runManual, by, nil); err != nil {
-			return nil, err
-		}
+	if !id.IsZero() {
+		return s.goOn(ctx, id)
 	}
-	return s.goOn(ctx, id)
+	if id, err = s.openRun(ctx, runManual, by, nil); err != nil {
+		return nil, err
+	}
+	return s.makeRound(ctx, id, by, false)
 }
 
 // StartRun begins a run and makes its first round. One run drafts at a time.
@@ -85,7 +86,7 @@ func (s *Service) StartRun(ctx context.Context, by ids.User) (ids.PayoutRun, err
 	if err != nil {
 		return id, err
 	}
-	_, err = s.goOn(ctx, id)
+	_, err = s.makeRound(ctx, id, by, false)
 	return id, err
 }
 
@@ -98,9 +99,12 @@ func (s *Service) drafting(ctx context.Context) (id ids.PayoutRun, err error) {
 	return id, nil
 }
 
+// openRun begins a run whose first round the caller makes: nobody else does before that has had its time.
 func (s *Service) openRun(ctx context.Context, kind string, by ids.User, scheduledFor *time.Time) (ids.PayoutRun, error) {
 	id := ids.New[ids.PayoutRun]()
-	_, err := s.pool.Exec(ctx, `INSERT INTO payout_runs (id, kind, requested_by, scheduled_for) VALUES ($1, $2, $3, $4)`, id, kind, by, scheduledFor)
+	_, err := s.pool.Exec(ctx, `
+		INSERT INTO payout_runs (id, kind, requested_by, scheduled_for, due_at) VALUES ($1, $2, $3, $4, clock_timestamp() + $5)`,
+		id, kind, by, scheduledFor, roundTime)
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == uniqueViolation {
 		return ids.PayoutRun{}, errs.New(errs.Conflict, "a payout run is under way: it ends when every payee is in a batch, which needs free nonces")
@@ -112,10 +116,8 @@ func (s *Service) openRun(ctx context.Context, kind string, by ids.User, schedul
 	return id, nil
 }
 
-// goOn makes a round of a run if it is due, and ends the run when everybody is in a batch.
+// goOn makes a round of a run if it is due.
 func (s *Service) goOn(ctx context.Context, id ids.PayoutRun) ([]ids.Batch, error) {
-	ctx, cancel := context.WithTimeout(ctx, roundTime)
-	defer cancel()
 	var by ids.User
 	var overdue bool
 	err := s.pool.QueryRow(ctx, `
@@ -127,6 +129,13 @@ func (s *Service) goOn(ctx context.Context, id ids.PayoutRun) ([]ids.Batch, erro
 	if err != nil {
 		return nil, fmt.Errorf("go on with run %s: %w", id, err)
 	}
+	return s.makeRound(ctx, id, by, overdue)
+}
+
+// makeRound makes a round of a claimed run, and ends the run when everybody is in a batch.
+func (s *Service) makeRound(ctx context.Context, id ids.PayoutRun, by ids.User, overdue bool) ([]ids.Batch, error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTime)
+	defer cancel()
 	made, err := s.draftRound(ctx, id, by)
 	switch {
 	case err != nil:
@@ -136,11 +145,7 @@ func (s *Service) goOn(ctx context.Context, id ids.PayoutRun) ([]ids.Batch, erro
 	case overdue:
 		return made.batches, s.endRound(ctx, id, runFailed, "no nonces came free for so long that the run was given up; what is left waits for the next one", 0)
 	}
-	err = s.endRound(ctx, id, runDrafting, "it waits for free nonces", roundWait)
-	if err == nil && len(made.batches) == 0 && !by.IsZero() {
-		s.log.InfoContext(ctx, "payout run waits for nonces", "run_id", id, "batches", made.planned)
-	}
-	return made.batches, err
+	return made.batches, s.endRound(ctx, id, runDrafting, "it waits for free nonces", roundWait)
 }
 
 // roundFailed keeps a run that may go on later, and ends one that has drafted nothing: it can be begun again.
@@ -178,12 +183,14 @@ func (s *Service) driveRuns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if id.IsZero() {
-		if id, err = s.due(ctx); err != nil || id.IsZero() {
-			return err
-		}
+	if !id.IsZero() {
+		_, err = s.goOn(ctx, id)
+		return err
 	}
-	_, err = s.goOn(ctx, id)
+	if id, err = s.due(ctx); err != nil || id.IsZero() {
+		return err
+	}
+	_, err = s.makeRound(ctx, id, ids.User{}, false)
 	return err
 }
 

@@ -181,7 +181,7 @@ func (r *run) post(ctx context.Context, key string, legs []ledger.Leg) error {
 }
 
 // pay makes one run of everything that is owed, as an operator and an approver do, and waits until the last batch is final and
-// booked. A person's time to approve is no part of it: each round is approved at once.
+// booked. A person's time to approve is no part of it: each batch is approved as soon as it is there.
 func (r *run) pay(ctx context.Context) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, runPatience, errors.New("the run took too long"))
 	defer cancel()
@@ -200,27 +200,49 @@ func (r *run) pay(ctx context.Context) (took time.Duration, err error) {
 		err = errors.Join(err, <-worked)
 	}()
 	began := time.Now()
-	id, err := service.StartRun(ctx, r.drafter)
-	if err != nil {
-		return 0, err
-	}
-	note("first round drafted after %.1f s", time.Since(began).Seconds())
+	drafted := make(chan error, 1)
+	go func() {
+		_, err := service.StartRun(ctx, r.drafter)
+		note("first round drafted after %.1f s", time.Since(began).Seconds())
+		drafted <- err
+	}()
 	ticker := time.NewTicker(approvalWait)
 	defer ticker.Stop()
 	for {
-		// Between rounds there is nothing to approve, which is a conflict.
-		if _, _, err := service.ApproveRun(ctx, id, r.approver); err != nil && errs.CodeOf(err) != errs.Conflict {
+		if err := r.approve(ctx, service); err != nil {
 			return 0, err
 		}
 		if done, err := r.done(ctx, time.Since(began)); done || err != nil {
 			return time.Since(began), err
 		}
 		select {
+		case err := <-drafted:
+			if err != nil {
+				return 0, err
+			}
+			drafted = nil // the service makes the other rounds by itself
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		case <-ticker.C:
 		}
 	}
+}
+
+// approve lets everything be paid that is drafted so far.
+func (r *run) approve(ctx context.Context, service *payouts.Service) error {
+	var id ids.PayoutRun
+	err := r.pool.QueryRow(ctx, `SELECT id FROM payout_runs`).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // it has not begun
+	}
+	if err != nil {
+		return err
+	}
+	// When nothing is drafted at this moment, that is a conflict.
+	if _, _, err := service.ApproveRun(ctx, id, r.approver); err != nil && errs.CodeOf(err) != errs.Conflict {
+		return err
+	}
+	return nil
 }
 
 func profile(path string) (stop func() error, err error) {
