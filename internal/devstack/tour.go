@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ import (
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/ledger"
+	"github.com/muster-gpu/muster/settlement/proof"
 	"github.com/muster-gpu/muster/worker/runtime/process"
 )
 
@@ -50,13 +52,14 @@ type TourResult struct {
 	Paid                int64    `json:"paid_base_units"` // read back from the chain
 	PayoutSignatures    []string `json:"payout_signatures"`
 	Differences         int      `json:"differences"`
+	Verified            bool     `json:"verified"` // as by anybody, from the chain and the published manifests alone
 	Seconds             float64  `json:"total_s"`
 	OK                  bool     `json:"ok"`
 }
 
 func (r TourResult) ok() bool {
 	return r.ReadyRatio > 0 && r.ReadyRatio <= wantedRatio && r.JobStatus == jobSucceeded && r.JobNodes == tourNodes &&
-		r.Charged > 0 && r.Charged == r.OwnerPayable+r.Fee && r.Paid == r.OwnerPayable && len(r.PayoutSignatures) > 0 && r.Differences == 0
+		r.Charged > 0 && r.Charged == r.OwnerPayable+r.Fee && r.Paid == r.OwnerPayable && len(r.PayoutSignatures) > 0 && r.Differences == 0 && r.Verified
 }
 
 // Tour starts a stack, walks through the whole loop on it as its three people would, and stops it.
@@ -69,7 +72,7 @@ func Tour(ctx context.Context, options Options, say func(format string, argument
 	}
 	defer func() { err = errors.Join(err, stack.Stop()) }()
 	t := &tour{Stack: stack, say: say}
-	for _, step := range []func(context.Context) error{t.signIn, t.bare, t.book, t.compute, t.release, t.pay, t.reconcile} {
+	for _, step := range []func(context.Context) error{t.signIn, t.bare, t.book, t.compute, t.release, t.pay, t.reconcile, t.verify} {
 		if err := step(ctx); err != nil {
 			return t.result, fmt.Errorf("tour: %w (logs are in %s)", err, stack.path("logs"))
 		}
@@ -315,5 +318,26 @@ func (t *tour) reconcile(ctx context.Context) error {
 	}
 	t.result.Differences = run.DifferenceCount
 	t.say("Reconciled ledger and chain: %d transfers match, %d differences", run.Matched, run.DifferenceCount)
+	return nil
+}
+
+// verify checks the payouts as an outsider would.
+func (t *tour) verify(ctx context.Context) error {
+	place, err := proof.Connect(ctx, proof.Place{
+		RPC: t.RPCURL(), Treasury: t.chain.TreasuryTokenAccount.String(), Manifests: t.ConsoleURL(), HTTP: http.DefaultClient,
+	})
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	report, err := place.Verify(ctx, chain.Span{}, nil)
+	if err = errors.Join(err, place.Close()); err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	t.result.Verified = report.Verified
+	if report.Difference != nil {
+		t.say("Verified from chain and manifests: %s", report.Difference.Text)
+		return nil
+	}
+	t.say("Verified from chain and manifests alone: %d batches of %d payouts, %d usage records", report.Batches, report.Payouts, report.Records)
 	return nil
 }

@@ -10,6 +10,7 @@ import { TransactionLink } from "../design/TransactionLink";
 import { formatMoney } from "../money/money";
 import { hasRole, meQuery } from "../session/session";
 import { shares } from "./bars";
+import { PayoutProof } from "./PayoutProof";
 import "./earnings.css";
 
 const POLL_MS = 5_000;
@@ -42,7 +43,7 @@ export function EarningsPage() {
       </Loaded>
       <SafePanel title="Payouts" flush>
         <LoadedList query={payouts} empty={<Empty>Nothing has been paid out yet. Payable amounts go into the next payout run.</Empty>}>
-          {(items) => <Payouts payouts={items} />}
+          {(items) => <Payouts org={org} payouts={items} />}
         </LoadedList>
       </SafePanel>
     </div>
@@ -190,7 +191,7 @@ function Hosts({ org, hosts, owner }: { org: string; hosts: Earnings["hosts"]; o
   );
 }
 
-function Payouts({ payouts }: { payouts: Payout[] }) {
+function Payouts({ org, payouts }: { org: string; payouts: Payout[] }) {
   return (
     <TableScroll label="Payouts">
       <table>
@@ -204,6 +205,9 @@ function Payouts({ payouts }: { payouts: Payout[] }) {
             <th scope="col">To</th>
             <th scope="col">Transaction</th>
             <th scope="col">Final</th>
+            <th scope="col">
+              <span className="visually-hidden">Proof</span>
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -223,6 +227,7 @@ function Payouts({ payouts }: { payouts: Payout[] }) {
               </td>
               <td>{payout.signature === undefined || payout.signature === "" ? <span className="muted">not yet</span> : <TransactionLink signature={payout.signature} />}</td>
               <td>{payout.finalized_at === undefined ? <span className="muted">not yet</span> : <Time at={payout.finalized_at} />}</td>
+              <td>{payout.finalized_at !== undefined && <PayoutProof org={org} payout={payout} />}</td>
             </tr>
           ))}
         </tbody>
