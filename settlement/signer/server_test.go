@@ -77,7 +77,7 @@ func TestClientGetsAddressesSignaturesAndRefusals(t *testing.T) {
 	client := b.serve(t)
 	addresses, err := client.Addresses(t.Context())
 	if err != nil || addresses.Treasury != b.treasury || addresses.TreasuryTokenAccount != b.tokenAccount(t, b.treasury) ||
-		addresses.Mint != b.policy.Mint || len(addresses.Nonces) != 2 {
+		addresses.Mint != b.policy.Mint || len(addresses.Nonces) != 2 || addresses.MaxBaseUnitsPerSweep != 500_000 {
 		t.Fatalf("addresses: %+v, %v", addresses, err)
 	}
 	batch := b.batch(t, 5, 7)

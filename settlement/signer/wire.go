@@ -28,7 +28,9 @@ type Addresses struct {
 	MaxPriorityFee       uint64             `json:"max_priority_fee_lamports"`
 	MaxPayoutsPerBatch   int                `json:"max_payouts_per_batch"`
 	MaxBaseUnitsPerBatch uint64             `json:"max_base_units_per_batch"`
-	LookupTable          *LookupTable       `json:"lookup_table,omitempty"` // the policy's first; nil if it lists none
+	MaxBaseUnitsPerSweep uint64             `json:"max_base_units_per_sweep"` // 0: nothing is swept
+	LookupTables         []solana.PublicKey `json:"lookup_tables,omitempty"`  // that messages of version 0 may use
+	LookupTable          *LookupTable       `json:"lookup_table,omitempty"`   // the policy's first; nil if it lists none
 }
 
 // request is one message to sign, and what it is said to do: one of the three. Its JSON text is hashed into the journal.
