@@ -318,7 +318,7 @@ func (c *Client) Mint(ctx context.Context, mint Address) (Mint, error) {
 	}
 	return Mint{
 		Address: mint, Program: account.Owner, Supply: binary.LittleEndian.Uint64(account.Data[36:]),
-		Decimals: int(account.Data[44]), Extensions: len(account.Data) > mintSize,
+		Decimals: int(account.Data[44]), Extensions: extensionsOf(account.Data),
 	}, nil
 }
 

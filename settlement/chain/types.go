@@ -109,7 +109,7 @@ type Mint struct {
 	Program    Address
 	Decimals   int
 	Supply     uint64
-	Extensions bool // a Token-2022 mint with extensions, which may charge fees or run hooks on transfers
+	Extensions []Extension // of a Token-2022 mint: some charge fees, run hooks on transfers or let others take tokens away
 }
 
 // Balance is a token account's amount at a slot.

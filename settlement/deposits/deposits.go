@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,7 +69,8 @@ type Service struct {
 	config  Config
 	log     *slog.Logger
 	mint    chain.Address
-	account chain.Address // the treasury's token account of the mint
+	account chain.Address          // the treasury's token account of the mint
+	judged  atomic.Pointer[string] // why arrivals of the mint are not credited, empty if they are; nil before the mint was looked at
 
 	arrivals *prometheus.CounterVec
 }

@@ -9,7 +9,10 @@
 //	platform's mint, the treasury's token account               -> capital:  chain_treasury / platform_capital
 //	anything else that arrives                                  -> suspense: chain_suspense / suspense, in its own mint
 //
-// What is in suspense is nobody's until a person decides; it is never credited and never forgotten.
+// If the platform's mint is one of Token-2022 with extensions that do more than describe it, all of it goes to suspense.
+//
+// What is in suspense is nobody's until a person decides (Decide); it is never credited by itself and never forgotten. What our own
+// sweeps bring to the treasury (package sweeps) is no arrival.
 //
 // # Exactly once
 //

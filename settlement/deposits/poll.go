@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
@@ -30,6 +31,9 @@ type watched struct {
 func (s *Service) poll(ctx context.Context, f fence, discover bool) ([]chain.Address, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, pollTimeout, errors.New("watch deposits: a poll took longer than "+pollTimeout.String()))
 	defer cancel()
+	if err := s.judgeMint(ctx); err != nil {
+		return nil, err
+	}
 	var failed error
 	if discover {
 		failed = s.discover(ctx, f)
@@ -51,6 +55,34 @@ func (s *Service) poll(ctx context.Context, f fence, discover bool) ([]chain.Add
 	}
 	_ = group.Wait() // the problems are kept apart, so that one account does not hide the others'
 	return addresses, errors.Join(problems...)
+}
+
+// harmless are the Token-2022 extensions that only describe a token. All others may keep a part of a transfer, stop it, or let
+// somebody take tokens back.
+var harmless = []chain.Extension{
+	chain.ExtensionMetadataPointer, chain.ExtensionTokenMetadata, chain.ExtensionGroupPointer, chain.ExtensionTokenGroup,
+	chain.ExtensionGroupMemberPointer, chain.ExtensionTokenGroupMember,
+}
+
+// judgeMint looks at the platform's mint, once: extensions are chosen when a mint is made.
+func (s *Service) judgeMint(ctx context.Context) error {
+	if s.judged.Load() != nil {
+		return nil
+	}
+	mint, err := s.chain.Mint(ctx, s.mint)
+	if err != nil {
+		return fmt.Errorf("read the mint %s: %w", s.mint, err)
+	}
+	problem := ""
+	for _, extension := range mint.Extensions {
+		if !slices.Contains(harmless, extension) {
+			problem = fmt.Sprintf("the token has the extension %d of Token-2022, which is not on the list of those that only describe a token", extension)
+			s.log.ErrorContext(ctx, "deposits are not credited", "mint", s.mint, "reason", problem, "alarm", true)
+			break
+		}
+	}
+	s.judged.Store(&problem)
+	return nil
 }
 
 // pollAccount records what arrived at one account since its cursor, and moves the cursor when all of it is recorded.
@@ -98,6 +130,11 @@ func (s *Service) judge(w watched, m chain.Movement) arrival {
 	switch {
 	case !ours:
 		a.reason = "it is another token than " + s.ledger.Currency().Symbol
+	case *s.judged.Load() != "":
+		a.reason = *s.judged.Load()
+		if own == w.account && !w.org.IsZero() {
+			a.debit = ledger.Of(ledger.ChainDeposits, w.org)
+		}
 	case m.Owner != w.wallet:
 		a.reason = reasonHandedOver
 	case err != nil || own != w.account:

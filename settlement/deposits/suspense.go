@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/muster-gpu/muster/internal/audit"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
@@ -34,10 +35,10 @@ const (
 
 // Decision is what becomes of an arrival in suspense, and who says so.
 type Decision struct {
-	Outcome string
-	Org     ids.Org // whom to credit; zero: whose address it was sent to
-	Note    string
-	By      ids.User
+	Outcome string   `json:"outcome"`
+	Org     ids.Org  `json:"org_id,omitzero"` // whom to credit; zero: whose address it was sent to
+	Note    string   `json:"note"`
+	By      ids.User `json:"-"`
 }
 
 // Decide ends the wait of an arrival in suspense: its tokens are credited to a customer, kept as the platform's own, or held further.
@@ -64,7 +65,10 @@ func (s *Service) Decide(ctx context.Context, id ids.Deposit, d Decision) (Depos
 		if err := s.allow(waiting, d); err != nil {
 			return err
 		}
-		return s.decide(ctx, tx, id, waiting, d)
+		if err := s.decide(ctx, tx, id, waiting, d); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, audit.Event{By: d.By, Action: "suspense." + d.Outcome, Subject: id.String(), Details: d})
 	})
 	if err != nil {
 		return Deposit{}, err

@@ -1,7 +1,11 @@
 package deposits_test
 
 import (
+	"context"
+	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
@@ -115,5 +119,37 @@ func TestDecisionsThatAreRefused(t *testing.T) {
 		t.Errorf("credited nobody: %v", err)
 	}
 	b.wantBalance(ledger.Platform(ledger.Suspense), 9_999)
+	b.wantSound()
+}
+
+// feeChain is the real chain with a mint that charges fees.
+type feeChain struct{ *chain.Client }
+
+func (c feeChain) Mint(ctx context.Context, mint chain.Address) (chain.Mint, error) {
+	found, err := c.Client.Mint(ctx, mint)
+	const transferFee = 1
+	found.Extensions = append(found.Extensions, chain.ExtensionTokenMetadata, transferFee)
+	return found, err
+}
+
+func TestAMintThatMayKeepAPartIsNotCredited(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	var err error
+	b.Service, err = deposits.New(b.pool, b.book, feeChain{b.chain.Client()}, b.chain.Wallets, deposits.Config{
+		TokenProgram: chain.TokenProgram, Treasury: b.chain.Treasury, Minimum: 1, Interval: time.Hour,
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	org, wallet := b.customer("Customer")
+	b.send(wallet, token)
+	b.poll()
+	b.wantBalance(ledger.Of(ledger.CustomerAvailable, org), 0)
+	b.wantBalance(ledger.Of(ledger.ChainDeposits, org), token)
+	list, err := b.Suspense(t.Context(), ids.Deposit{}, 0)
+	if err != nil || len(list) == 0 || !strings.Contains(list[0].Reason, "the extension 1 of Token-2022") {
+		t.Errorf("in suspense is %+v, %v", list, err)
+	}
 	b.wantSound()
 }
