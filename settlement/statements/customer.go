@@ -88,7 +88,8 @@ func (s *Service) customer(ctx context.Context, tx pgx.Tx, org ids.Org, period P
 	if err := c.readLines(ctx, tx, s); err != nil {
 		return c, err
 	}
-	return c, c.tieOut(ctx, s)
+	err = c.tieOut(ctx, s)
+	return c, err
 }
 
 func (c *Customer) readLines(ctx context.Context, tx pgx.Tx, s *Service) error {
