@@ -21,14 +21,18 @@ const payoutTimeout = 5 * time.Minute
 
 // A batch's states that matter here.
 const (
-	batchFinalized = "finalized"
-	batchFailed    = "failed"
-	batchFrozen    = "frozen"
+	batchDraft      = "draft"
+	batchCancelling = "cancelling"
+	batchFinalized  = "finalized"
+	batchFailed     = "failed"
+	batchFrozen     = "frozen"
+	batchCancelled  = "cancelled"
 )
 
 func (a *App) payout() *cobra.Command {
 	return noun("payout", groupOwner, "Payouts to owners: your own, and for platform finance all of them",
-		a.payoutLs(), a.payoutGet(), a.payoutProof(), a.payoutPayable(), a.payoutDraft(), a.payoutBatches(), a.payoutBatch(), a.payoutApprove())
+		a.payoutLs(), a.payoutGet(), a.payoutProof(), a.payoutPayable(), a.payoutDraft(), a.payoutBatches(), a.payoutBatch(), a.payoutApprove(),
+		a.payoutRun(), a.payoutRuns(), a.payoutCancel(), a.payoutResolve(), a.payoutNonces(), a.payoutSchedule())
 }
 
 func (a *App) payoutLs() *cobra.Command {
@@ -325,12 +329,15 @@ func (a *App) payoutApprove() *cobra.Command {
 	var yes, wait bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use: "approve BATCH", Short: "Platform finance: have a batch signed and sent", Example: "muster payout approve bat_01jd8xk4s3f5rtkq9m2v6w7x8y --wait",
+		Use: "approve BATCH", Short: "Platform finance: have a batch, or all drafts of a run, signed and sent", Example: "muster payout approve bat_01jd8xk4s3f5rtkq9m2v6w7x8y --wait",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeBatches(),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			api, err := a.client()
 			if err != nil {
 				return err
+			}
+			if run, ok := asRun(arguments[0]); ok {
+				return a.approveRun(cmd.Context(), api, run, yes)
 			}
 			return a.approve(cmd.Context(), api, arguments[0], yes, wait, timeout)
 		},
@@ -356,6 +363,10 @@ func (a *App) approve(ctx context.Context, api *client.Client, argument string, 
 	if err := api.Do(context.WithoutCancel(ctx), http.MethodPost, path+"/approve", nil, nil, nil, &batch); err != nil {
 		return err
 	}
+	if batch.State == batchDraft {
+		a.say("Approved by you. It waits for another person.")
+		return a.printBatch(a.printer(), batch)
+	}
 	if !wait {
 		a.say("Approved. `muster payout batch %s` shows how it goes.", batch.ID)
 		return a.printBatch(a.printer(), batch)
@@ -369,7 +380,7 @@ func (a *App) approve(ctx context.Context, api *client.Client, argument string, 
 			told = line
 			a.say("%s  %s", a.Now().UTC().Format("15:04:05Z"), line)
 		}
-		return slices.Contains([]string{batchFinalized, batchFailed, batchFrozen}, batch.State), nil
+		return slices.Contains([]string{batchFinalized, batchFailed, batchFrozen, batchCancelled}, batch.State), nil
 	})
 	switch {
 	case errors.Is(err, context.Canceled):

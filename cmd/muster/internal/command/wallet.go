@@ -24,7 +24,7 @@ const (
 )
 
 func (a *App) wallet() *cobra.Command {
-	return noun("wallet", groupCustomer, "The organisation's prepaid balance", a.walletShow(), a.walletDeposit())
+	return noun("wallet", groupCustomer, "The organisation's prepaid balance", a.walletShow(), a.walletDeposit(), a.walletWithdraw())
 }
 
 func (a *App) walletShow() *cobra.Command {
