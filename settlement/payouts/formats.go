@@ -1,6 +1,7 @@
 package payouts
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -93,6 +94,30 @@ func (s *Service) capacity(keys signer.Addresses) (capacity, error) {
 		return capacity{}, err
 	}
 	return capacity{treasury: treasury, format: s.formats.usable(time.Now(), keys.LookupTable != nil)[0]}, nil
+}
+
+// keysMemory is how long the signer's addresses are used without asking again. A signer with another policy refuses what it forbids.
+const keysMemory = 5 * time.Second
+
+// recentKeys are the signer's addresses, asked for once for many batches: with a large pool of nonces the answer is long.
+func (s *Service) recentKeys(ctx context.Context) (signer.Addresses, error) {
+	s.recent.mu.Lock()
+	defer s.recent.mu.Unlock()
+	if time.Now().Before(s.recent.until) {
+		return s.recent.keys, nil
+	}
+	keys, err := s.signer.Addresses(ctx)
+	if err == nil {
+		s.recent.keys, s.recent.until = keys, time.Now().Add(keysMemory)
+	}
+	return keys, err
+}
+
+// recent is the signer's last answer. It is safe for concurrent use.
+type recent struct {
+	mu    sync.Mutex
+	keys  signer.Addresses
+	until time.Time
 }
 
 // layout is the messages' layout for the keys that the signer last told.

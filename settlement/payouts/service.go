@@ -113,6 +113,7 @@ type Service struct {
 	formats formats
 	budgets budgets
 	layout  layout
+	recent  recent
 	fees    fees
 }
 

@@ -289,7 +289,7 @@ func (s *Service) sign(ctx context.Context, term int64, b *work) (signed bool, e
 
 // prepare builds the message and stores it before anybody is asked to sign it. It reports done when the batch was frozen.
 func (s *Service) prepare(ctx context.Context, term int64, b *work) (done bool, err error) {
-	keys, err := s.signer.Addresses(ctx)
+	keys, err := s.recentKeys(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -15,7 +15,7 @@ import (
 // Limits of the policy file.
 const (
 	maxPolicyBytes  = 4 << 20
-	maxNonces       = 1024
+	maxNonces       = 2048
 	maxLookupTables = 256
 
 	defaultMessagesPerDay = 10_000

@@ -19,7 +19,7 @@ import (
 
 const (
 	capital        = 1 << 50 // base units in the treasury
-	nonces         = 1_000   // as many as a policy lists, nearly
+	nonces         = 1_800   // one for each batch of a run
 	reserveSOL     = 1_000
 	lamportsPerSOL = 1_000_000_000
 	pollInterval   = 50 * time.Millisecond
