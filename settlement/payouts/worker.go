@@ -159,7 +159,7 @@ func (s *Service) watch(ctx context.Context, term int64, batches []*work) (busy 
 	defer cancel()
 	nonces, err := s.readNonces(ctx, accounts)
 	if err != nil {
-		return append(busy, sent...), nil //nolint:nilerr // each asks by itself, and says what holds it up.
+		return append(busy, sent...), nil // each asks by itself, and says what holds it up
 	}
 	var waiting []pgtype.UUID
 	for i, b := range sent {
