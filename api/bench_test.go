@@ -36,6 +36,7 @@ import (
 	"github.com/muster-gpu/muster/scheduler/fleet"
 	"github.com/muster-gpu/muster/scheduler/market"
 	"github.com/muster-gpu/muster/settlement/chain"
+	closing "github.com/muster-gpu/muster/settlement/close"
 	"github.com/muster-gpu/muster/settlement/deposits"
 	"github.com/muster-gpu/muster/settlement/ledger"
 	"github.com/muster-gpu/muster/settlement/metering"
@@ -155,6 +156,7 @@ func (b *bench) options(log *slog.Logger) Options {
 		Meter: metering.New(pool, book, time.Hour, log), Deposits: incoming, Sweeps: swept,
 		Payouts:         payouts.New(pool, book, away, keys, payouts.Options{Log: log}),
 		Manifests:       manifests.New(pool, manifests.Config{Network: "test", Mint: currency.Mint, Treasury: treasury.String()}),
+		Periods:         closing.New(pool, closing.Options{Currency: currency}),
 		Reconciliations: reconcile.New(pool, book, away, reconcile.Config{Treasury: treasury, CatchUp: incoming.Poll, Interval: time.Hour}, log),
 		Statements:      statements.New(pool, book, log), Fees: statements.NewFees(pool),
 		Notifications: b.hub, Faucet: dryFaucet{}, GatewayAddress: "gateway.test:7443", Ready: pool.Ping,

@@ -39,6 +39,7 @@ func (s *Server) describe(local bool) (docsPage, []byte, error) {
 	s.registerFinance()
 	s.registerPayouts()
 	s.registerSuspense()
+	s.registerReconciliation()
 	s.registerStatements()
 	s.registerProof()
 	spec, err := json.MarshalIndent(s.huma.OpenAPI(), "", "  ")

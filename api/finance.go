@@ -7,15 +7,7 @@ import (
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/settlement/payouts"
-	"github.com/muster-gpu/muster/settlement/reconcile"
 )
-
-// Reconciliations is what the API needs of reconciliation; *reconcile.Service is one.
-type Reconciliations interface {
-	Reconcile(ctx context.Context, by ids.User) (reconcile.Reconciliation, error)
-	List(ctx context.Context, before ids.Reconciliation, limit int) ([]reconcile.Reconciliation, error)
-	Get(ctx context.Context, id ids.Reconciliation) (reconcile.Reconciliation, error)
-}
 
 func (s *Server) getPayable(ctx context.Context, _ *orgInput) (*output[apiv1.PayableSummary], error) {
 	payable, err := s.Payouts.Payable(ctx)
@@ -85,34 +77,6 @@ func (s *Server) batch(ctx context.Context, id ids.Batch) (*output[apiv1.Batch],
 	return answer(wire(batch)), nil
 }
 
-func (s *Server) listReconciliations(ctx context.Context, in *orgListInput) (*output[apiv1.List[apiv1.Reconciliation]], error) {
-	from, err := readCursor(ids.Reconciliation{}, in.Cursor)
-	if err != nil {
-		return nil, err
-	}
-	runs, err := s.Reconciliations.List(ctx, from, in.Limit)
-	if err != nil {
-		return nil, err
-	}
-	return page(runs, in.Limit, func(r reconcile.Reconciliation) ids.Reconciliation { return r.ID }, s.wireReconciliation), nil
-}
-
-func (s *Server) runReconciliation(ctx context.Context, _ *orgMutation) (*output[apiv1.Reconciliation], error) {
-	run, err := s.Reconciliations.Reconcile(ctx, callerOf(ctx).User)
-	if err != nil {
-		return nil, err
-	}
-	return answer(s.wireReconciliation(run)), nil
-}
-
-func (s *Server) getReconciliation(ctx context.Context, in *reconciliationInput) (*output[apiv1.Reconciliation], error) {
-	run, err := s.Reconciliations.Get(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	return answer(s.wireReconciliation(run)), nil
-}
-
 // batchWriter looks up the people of some batches once, and returns how to write each.
 func (s *Server) batchWriter(ctx context.Context, batches ...payouts.Batch) (func(payouts.Batch) apiv1.Batch, error) {
 	people := make([]ids.User, 0, 2*len(batches))
@@ -162,25 +126,6 @@ func (s *Server) wirePayout(p payouts.Payout) apiv1.Payout {
 
 func (s *Server) wirePayee(p payouts.Payee) apiv1.Payee {
 	return apiv1.Payee{OrgID: p.Org, Name: p.Name, Address: p.Address, Amount: s.money(p.Amount), Reason: p.Reason}
-}
-
-func (s *Server) wireReconciliation(r reconcile.Reconciliation) apiv1.Reconciliation {
-	return apiv1.Reconciliation{
-		ID: r.ID, StartedAt: r.StartedAt, FinishedAt: r.FinishedAt, State: r.State, Reason: r.Reason, Slot: r.Slot, Matched: r.Matched,
-		DifferenceCount: r.DifferenceCount,
-		Accounts: convert(r.Accounts, func(a reconcile.Account) apiv1.ReconciledAccount {
-			return apiv1.ReconciledAccount{
-				Name: a.Name, Address: a.TokenAccount, In: s.money(a.In), Out: s.money(a.Out), ChainClosing: s.money(a.ChainClosing),
-				LedgerClosing: s.money(a.LedgerClosing), Transactions: a.Transactions, Continuous: a.Continuous,
-			}
-		}),
-		Differences: convert(r.Differences, func(d reconcile.Difference) apiv1.Difference {
-			return apiv1.Difference{
-				Class: d.Class, Account: d.TokenAccount, Signature: d.Signature, Ledger: s.optionalMoney(d.Ledger),
-				Chain: s.optionalMoney(d.Chain), At: d.At, Text: d.Text,
-			}
-		}),
-	}
 }
 
 func (s *Server) optionalMoney(a *money.Amount) *apiv1.Money {

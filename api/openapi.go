@@ -155,6 +155,7 @@ func describeIDs(registry huma.Registry) {
 	describeID(registry, ids.Batch{})
 	describeID(registry, ids.Payout{})
 	describeID(registry, ids.Reconciliation{})
+	describeID(registry, ids.Difference{})
 	describeID(registry, ids.PayoutRun{})
 	describeID(registry, ids.Withdrawal{})
 	describeID(registry, ids.Bid{})

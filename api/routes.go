@@ -354,13 +354,4 @@ func (s *Server) registerFinance() {
 		id: "approve-batch", method: post, path: "/v1/finance/batches/{id}/approve", tag: tagFinance,
 		summary: "Approve a batch that somebody else drafted", codes: missing,
 	}, s.approveBatch)
-	register(s, endpoint{id: "list-reconciliations", method: get, path: "/v1/finance/reconciliations", tag: tagFinance, summary: "List reconciliations"}, s.listReconciliations)
-	register(s, endpoint{
-		id: "run-reconciliation", method: post, path: "/v1/finance/reconciliations", tag: tagFinance,
-		summary: "Compare the ledger with the chain", status: created, codes: []int{http.StatusServiceUnavailable},
-	}, s.runReconciliation)
-	register(s, endpoint{
-		id: "get-reconciliation", method: get, path: "/v1/finance/reconciliations/{id}", tag: tagFinance,
-		summary: "Read a reconciliation", codes: missing,
-	}, s.getReconciliation)
 }

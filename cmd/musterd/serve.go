@@ -40,6 +40,7 @@ import (
 	"github.com/muster-gpu/muster/scheduler/market"
 	"github.com/muster-gpu/muster/scheduler/schedulerdb"
 	"github.com/muster-gpu/muster/settlement/chain"
+	closing "github.com/muster-gpu/muster/settlement/close"
 	"github.com/muster-gpu/muster/settlement/deposits"
 	"github.com/muster-gpu/muster/settlement/ledger"
 	"github.com/muster-gpu/muster/settlement/localchain"
@@ -425,7 +426,9 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 		PublicURL: p.config.API.PublicURL, HostNames: p.config.API.Hosts, Network: network, Currency: p.config.Currency(),
 		Identity: people, Market: p.market(),
 		Clusters: clusters, Fleet: fleet.NewRegistry(p.pool, p.config.Currency()), JoinTokens: fleet.NewTokens(p.pool, authority),
-		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Sweeps: p.sweeps, Payouts: p.payouts, Manifests: p.manifests, Reconciliations: p.reconcile, Statements: p.statements, Fees: p.fees, Notifications: p.hub,
+		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Sweeps: p.sweeps, Payouts: p.payouts, Manifests: p.manifests, Reconciliations: p.reconcile,
+		Periods:    closing.New(p.pool, closing.Options{Currency: p.config.Currency(), SelfApproval: p.config.Payouts.SelfApproval}),
+		Statements: p.statements, Fees: p.fees, Notifications: p.hub,
 		Faucet: faucet, GatewayAddress: p.config.Agents.PublicAddress, Console: p.console(),
 		RayProxy: proxy.Programs(), Dashboards: proxy.Dashboards(), IsDashboard: proxy.IsDashboard, Ready: p.pool.Ping,
 	}

@@ -20,6 +20,7 @@ type difference struct {
 	class     string
 	account   string
 	signature string
+	entry     string // the key of the ledger entry that it is about, if it is about one
 	ledger    *money.Amount
 	chain     *money.Amount
 	at        time.Time // zero: now
@@ -32,6 +33,7 @@ type booked struct {
 	signature string
 	amount    money.Amount // signed
 	at        time.Time
+	seq       int64 // of its last transfer, in the account's history
 }
 
 // comparison is the outcome for one account.
@@ -41,48 +43,72 @@ type comparison struct {
 	unmatched   []booked // in the ledger only, as far as the walk goes: to be looked up on the chain
 }
 
-// compare matches an account's walk with its ledger entries. Transactions of unresolved batches may be on the chain already.
-func compare(account string, moves []move, entries []booked, unresolved map[string]bool) comparison {
-	var c comparison
-	bySignature := make(map[string]booked, len(entries))
-	for _, e := range entries {
-		first, twice := bySignature[e.signature]
-		switch {
-		case e.signature == "":
-			c.unmatched = append(c.unmatched, e)
-		case twice:
-			c.differences = append(c.differences, difference{
-				class: Duplicate, account: account, signature: e.signature, ledger: &e.amount, at: e.at,
-				text: fmt.Sprintf("the entries %s and %s both record this transaction", first.key, e.key),
-			})
-		default:
-			bySignature[e.signature] = e
-		}
+// merge matches an account's walk with its ledger entries as they come. Both are in the order of their signatures, bytewise, so that
+// neither has to be held in a table.
+type merge struct {
+	comparison
+	account    string
+	moves      []move          // sorted; what is left of them
+	unresolved map[string]bool // transactions of unresolved batches may be on the chain already
+	last       booked
+}
+
+// take compares the next entry.
+func (m *merge) take(e booked) {
+	switch {
+	case e.signature == "":
+		m.unmatched = append(m.unmatched, e)
+		return
+	case e.signature == m.last.signature:
+		m.differences = append(m.differences, duplicate(m.account, m.last.key, e))
+		return
 	}
-	for _, m := range moves {
-		e, found := bySignature[m.signature]
-		delete(bySignature, m.signature)
-		switch {
-		case found && e.amount == m.amount:
-			c.matched++
-		case found:
-			c.differences = append(c.differences, difference{
-				class: AmountMismatch, account: account, signature: m.signature, ledger: &e.amount, chain: &m.amount, at: m.at,
-				text: fmt.Sprintf("the chain moved %d base units and the entry %s says %d", m.amount, e.key, e.amount),
-			})
-		case !unresolved[m.signature]:
-			c.differences = append(c.differences, difference{
-				class: ChainOnly, account: account, signature: m.signature, chain: &m.amount, at: m.at,
-				text: fmt.Sprintf("the chain moved %d base units and the ledger has no entry for it", m.amount),
-			})
-		}
+	m.last = e
+	for len(m.moves) > 0 && m.moves[0].signature < e.signature {
+		m.pass()
 	}
-	for _, e := range entries {
-		if rest, found := bySignature[e.signature]; found && rest.key == e.key {
-			c.unmatched = append(c.unmatched, e)
-		}
+	if len(m.moves) == 0 || m.moves[0].signature != e.signature {
+		m.unmatched = append(m.unmatched, e)
+		return
 	}
-	return c
+	found := m.moves[0]
+	m.moves = m.moves[1:]
+	if found.amount == e.amount {
+		m.matched++
+		return
+	}
+	m.differences = append(m.differences, difference{
+		class: AmountMismatch, account: m.account, signature: e.signature, ledger: &e.amount, chain: &found.amount, at: found.at,
+		text: fmt.Sprintf("the chain moved %d base units and the entry %s says %d", found.amount, e.key, e.amount),
+	})
+}
+
+// end is called after the last entry.
+func (m *merge) end() comparison {
+	for len(m.moves) > 0 {
+		m.pass()
+	}
+	return m.comparison
+}
+
+// pass goes over a transaction that the ledger has no entry for.
+func (m *merge) pass() {
+	found := m.moves[0]
+	m.moves = m.moves[1:]
+	if m.unresolved[found.signature] {
+		return
+	}
+	m.differences = append(m.differences, difference{
+		class: ChainOnly, account: m.account, signature: found.signature, chain: &found.amount, at: found.at,
+		text: fmt.Sprintf("the chain moved %d base units and the ledger has no entry for it", found.amount),
+	})
+}
+
+func duplicate(account, first string, e booked) difference {
+	return difference{
+		class: Duplicate, account: account, signature: e.signature, entry: e.key, ledger: &e.amount, at: e.at,
+		text: fmt.Sprintf("the entries %s and %s both record this transaction", first, e.key),
+	}
 }
 
 func ledgerOnly(account string, e booked) difference {
@@ -90,5 +116,5 @@ func ledgerOnly(account string, e booked) difference {
 	if e.signature == "" {
 		text = fmt.Sprintf("the entry %s moved %d base units and names no chain transaction", e.key, e.amount)
 	}
-	return difference{class: LedgerOnly, account: account, signature: e.signature, ledger: &e.amount, at: e.at, text: text}
+	return difference{class: LedgerOnly, account: account, signature: e.signature, entry: e.key, ledger: &e.amount, at: e.at, text: text}
 }

@@ -28,6 +28,7 @@ const (
 // Chain is what reconciliation needs of the chain; *chain.Client is one.
 type Chain interface {
 	Movements(ctx context.Context, tokenAccount chain.Address, since chain.Cursor) ([]chain.Movement, error)
+	Walk(ctx context.Context, tokenAccount chain.Address, span chain.Span, visit func(chain.Movement) error) error
 	TokenBalance(ctx context.Context, tokenAccount chain.Address, minSlot chain.Slot) (chain.Balance, error)
 	Slot(ctx context.Context, commitment chain.Commitment) (chain.Slot, error)
 	Transaction(ctx context.Context, signature chain.Signature) (*chain.Transaction, error)
@@ -78,15 +79,24 @@ func (s *Service) Run(ctx context.Context, _ int64) error {
 	}
 }
 
-// Reconcile makes a run and returns its stored result, whether it is clean, shows differences, or failed to read the chain. The
-// user may be zero.
+// Reconcile makes a run and returns its stored result, whether it is clean, shows differences, or failed to read the chain. It goes
+// on from what runs before found equal. The user may be zero.
 func (s *Service) Reconcile(ctx context.Context, by ids.User) (Reconciliation, error) {
+	return s.run(ctx, by, false)
+}
+
+// ReconcileFully is Reconcile from every account's first transaction on.
+func (s *Service) ReconcileFully(ctx context.Context, by ids.User) (Reconciliation, error) {
+	return s.run(ctx, by, true)
+}
+
+func (s *Service) run(ctx context.Context, by ids.User, fully bool) (Reconciliation, error) {
 	id, err := s.begin(ctx, by)
 	if err != nil {
 		return Reconciliation{}, err
 	}
 	runCtx, cancel := context.WithTimeoutCause(ctx, runTimeout, errors.New("it took longer than "+runTimeout.String()))
-	out, err := s.compareAll(runCtx)
+	out, err := s.compareAll(runCtx, fully)
 	if err != nil && runCtx.Err() != nil {
 		err = context.Cause(runCtx)
 	}
@@ -119,17 +129,42 @@ type outcome struct {
 	walk
 	comparison
 	ledgerClosing money.Amount
+	seq           int64 // of the last transfer that was compared
+	later         bool  // the ledger knows more than the walk
 }
 
-func (s *Service) compareAll(ctx context.Context) ([]outcome, error) {
+// cursor is where the next walk may go on, if this one was clean.
+func (o outcome) cursor() cursor {
+	return cursor{
+		slot: o.lastSlot, signature: o.last.signature, balance: o.balance, seq: o.seq, ledgerBalance: o.ledgerClosing, totalIn: o.totalIn,
+		totalOut: o.totalOut, transactions: o.transactions(), matched: o.allMatched(), fees: o.fees,
+	}
+}
+
+func (o outcome) transactions() int { return o.from.transactions + len(o.movements) }
+
+func (o outcome) allMatched() int { return o.from.matched + o.matched }
+
+// clean reports whether both sides are wholly equal, so that nothing before has to be looked at again.
+func (o outcome) clean() bool {
+	return len(o.differences) == 0 && !o.later && o.last.signature != "" && o.balance == o.ledgerClosing
+}
+
+func (s *Service) compareAll(ctx context.Context, fully bool) ([]outcome, error) {
 	accounts, err := s.accounts(ctx)
 	if err != nil {
 		return nil, err
 	}
+	cursors := map[string]cursor{}
+	if !fully {
+		if cursors, err = s.cursors(ctx); err != nil {
+			return nil, err
+		}
+	}
 	outcomes := make([]outcome, len(accounts))
 	for i, a := range accounts {
 		outcomes[i].account = a
-		if outcomes[i].walk, err = s.walkAccount(ctx, a.tokenAccount); err != nil {
+		if outcomes[i].walk, err = s.walkAccount(ctx, a.tokenAccount, cursors[a.tokenAccount.String()]); err != nil {
 			return nil, err
 		}
 	}
@@ -154,24 +189,46 @@ func (s *Service) compareAll(ctx context.Context) ([]outcome, error) {
 
 // match compares one account's walk with the ledger.
 func (s *Service) match(ctx context.Context, o *outcome, unresolved map[string]bool) error {
-	entries, err := s.entries(ctx, o.Account)
+	m := merge{account: o.tokenAccount.String(), moves: o.movements, unresolved: unresolved}
+	o.ledgerClosing, o.seq = o.from.ledgerBalance, o.from.seq
+	err := s.entries(ctx, o.Account, o.from.seq, func(e booked) {
+		o.ledgerClosing += e.amount
+		o.seq = max(o.seq, e.seq)
+		m.take(e)
+	})
 	if err != nil {
 		return err
 	}
-	o.comparison = compare(o.tokenAccount.String(), o.movements, entries, unresolved)
+	o.comparison = m.end()
 	o.differences = append(o.differences, o.gaps...)
 	for _, e := range o.unmatched {
-		later, err := s.isLater(ctx, e, o.slot)
-		if err != nil {
+		if err := s.judge(ctx, o, e); err != nil {
 			return err
 		}
-		if !later {
-			o.differences = append(o.differences, ledgerOnly(o.tokenAccount.String(), e))
-		}
 	}
-	for _, e := range entries {
-		o.ledgerClosing += e.amount
+	return nil
+}
+
+// judge says what an entry is that the walk did not come to: one of a transaction that an entry before the cursor records already, one
+// that is beyond the walk's end, or one that the chain has not.
+func (s *Service) judge(ctx context.Context, o *outcome, e booked) error {
+	first, err := s.recordedBefore(ctx, o.Account, e.signature, o.from.seq)
+	if err != nil {
+		return err
 	}
+	if first != "" {
+		o.differences = append(o.differences, duplicate(o.tokenAccount.String(), first, e))
+		return nil
+	}
+	later, err := s.isLater(ctx, e, o.slot)
+	if err != nil {
+		return err
+	}
+	if later {
+		o.later = true
+		return nil
+	}
+	o.differences = append(o.differences, ledgerOnly(o.tokenAccount.String(), e))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -274,8 +275,8 @@ func TestWhatHappensDuringARunIsLeftForTheNext(t *testing.T) {
 // downChain is the real chain until its history is asked for.
 type downChain struct{ reconcile.Chain }
 
-func (downChain) Movements(context.Context, chain.Address, chain.Cursor) ([]chain.Movement, error) {
-	return nil, errors.Join(errors.New("connection refused"), chain.ErrUnavailable)
+func (downChain) Walk(context.Context, chain.Address, chain.Span, func(chain.Movement) error) error {
+	return errors.Join(errors.New("connection refused"), chain.ErrUnavailable)
 }
 
 // TestUnreadableChainIsNeverClean: and the reason shows nothing of the internals.
@@ -295,15 +296,72 @@ type forgetfulChain struct {
 	forgets string
 }
 
+func (c forgetfulChain) Walk(ctx context.Context, account chain.Address, span chain.Span, visit func(chain.Movement) error) error {
+	return c.Chain.Walk(ctx, account, span, func(m chain.Movement) error {
+		if m.Signature.String() == c.forgets {
+			return nil
+		}
+		return visit(m)
+	})
+}
+
 func (c forgetfulChain) Movements(ctx context.Context, account chain.Address, since chain.Cursor) ([]chain.Movement, error) {
 	all, err := c.Chain.Movements(ctx, account, since)
-	var rest []chain.Movement
-	for _, m := range all {
-		if m.Signature.String() != c.forgets {
-			rest = append(rest, m)
+	return slices.DeleteFunc(all, func(m chain.Movement) bool { return m.Signature.String() == c.forgets }), err
+}
+
+// noWalks is the real chain, which nobody may walk from the beginning.
+type noWalks struct{ reconcile.Chain }
+
+func (noWalks) Walk(context.Context, chain.Address, chain.Span, func(chain.Movement) error) error {
+	return errors.New("the whole history was walked")
+}
+
+// TestRunsGoOnFromWhatWasFoundEqual: with the same totals as a full walk, and a late duplicate is still seen as one.
+func TestRunsGoOnFromWhatWasFoundEqual(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	first := b.pay(token)
+	b.record("payout", first, token)
+	b.wantDifferences()
+	b.record("second payout", b.pay(token), token)
+	b.deposit(token)
+	b.Service = b.service(noWalks{b.chain.Client()}, b.deposits.Poll)
+	b.wantDifferences()
+	continued := b.reconcile()
+	if full, err := b.ReconcileFully(t.Context(), ids.User{}); err != nil || full.State != reconcile.StateFailed {
+		t.Fatalf("a full run went on from a cursor: %+v, %v", full, err)
+	}
+	b.Service = b.service(b.chain.Client(), b.deposits.Poll)
+	full, err := b.ReconcileFully(t.Context(), ids.User{})
+	if err != nil || full.State != reconcile.StateClean || full.Matched != continued.Matched {
+		t.Fatalf("the full run is %+v, %v", full, err)
+	}
+	for i, a := range full.Accounts {
+		c := continued.Accounts[i]
+		a.Slot, c.Slot = 0, 0
+		if a != c {
+			t.Errorf("the full walk gives %+v, going on gives %+v", a, c)
 		}
 	}
-	return rest, err
+	b.record("payout again", first, token)
+	if found := b.wantDifferences(reconcile.Duplicate)[reconcile.Duplicate]; found.Signature != first {
+		t.Errorf("the difference is %+v", found)
+	}
+}
+
+// TestUnconfirmedCursorIsNotBelieved alters the stored balance on both sides.
+func TestUnconfirmedCursorIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.wantDifferences()
+	b.exec(`UPDATE reconciliation_cursors SET chain_balance = chain_balance + 1, ledger_balance = ledger_balance + 1, total_in = total_in + 1`)
+	b.wantDifferences()
+	var wrong int
+	err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM reconciliation_cursors WHERE chain_balance NOT IN ($1, $2)`, capital, 5*token).Scan(&wrong)
+	if err != nil || wrong != 0 {
+		t.Errorf("%d cursors are still wrong, %v", wrong, err)
+	}
 }
 
 // TestHiddenTransactionBreaksContinuity: even one that the ledger does not know either.

@@ -114,13 +114,16 @@ func (s *Service) finish(ctx context.Context, id ids.Reconciliation, outcomes []
 	batch := &pgx.Batch{}
 	slot, matched, count := outcomes[0].slot, 0, 0
 	for _, o := range outcomes {
-		slot, matched = min(slot, o.slot), matched+o.matched
+		slot, matched = min(slot, o.slot), matched+o.allMatched()
 		batch.Queue(`
 			INSERT INTO reconciliation_accounts (reconciliation_id, token_account, name, opening, total_in, total_out, chain_closing, ledger_closing,
 			                                     transactions, matched, continuous, fee_lamports, slot)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-			id, o.tokenAccount.String(), o.name, o.opening, o.totalIn, o.totalOut, o.balance, o.ledgerClosing,
-			len(o.movements), o.matched, len(o.gaps) == 0, int64(o.fees), int64(o.slot))
+			id, o.tokenAccount.String(), o.name, money.Amount(0), o.totalIn, o.totalOut, o.balance, o.ledgerClosing,
+			o.transactions(), o.allMatched(), len(o.gaps) == 0, int64(o.fees), int64(o.slot))
+		if o.clean() {
+			s.queueCursor(batch, o.tokenAccount, o.cursor())
+		}
 		for _, d := range o.differences {
 			if count++; count > MaxDifferences {
 				continue
@@ -142,7 +145,13 @@ func (s *Service) finish(ctx context.Context, id ids.Reconciliation, outcomes []
 	batch.Queue(`
 		UPDATE reconciliations SET state = $2, slot = $3, matched = $4, difference_count = $5, finished_at = now()
 		WHERE id = $1 AND state = 'running'`, id, state, int64(slot), matched, count)
-	if err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, batch).Close() }); err != nil {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+			return err
+		}
+		return s.updateItems(ctx, tx, id, outcomes)
+	})
+	if err != nil {
 		return fmt.Errorf("store reconciliation: %w", err)
 	}
 	return nil
@@ -169,26 +178,89 @@ func (s *Service) accounts(ctx context.Context) ([]account, error) {
 	return accounts, nil
 }
 
-// entries are what the ledger has on an asset account, added up by entry.
-func (s *Service) entries(ctx context.Context, a ledger.Account) ([]booked, error) {
+// ledgerAccount is an account's id, NULL while nobody has posted to it. Its parameters are the first three.
+const ledgerAccount = `(SELECT id FROM ledger_accounts WHERE kind = $1 AND org_id IS NOT DISTINCT FROM $2::uuid AND mint = $3)`
+
+// entries visits what the ledger has on an asset account after a place in its history, added up by entry, in the bytewise order of
+// their signatures.
+func (s *Service) entries(ctx context.Context, a ledger.Account, since int64, visit func(booked)) error {
 	rows, err := s.pool.Query(ctx, `
-		SELECT e.key, coalesce(e.signature, ''), sum(CASE WHEN t.debit_account = a.id THEN t.amount ELSE -t.amount END)::bigint, e.posted_at
-		FROM ledger_accounts a
-		JOIN ledger_transfers t ON a.id IN (t.debit_account, t.credit_account)
+		SELECT e.key, coalesce(e.signature, ''), t.amount, e.posted_at, t.seq
+		FROM (SELECT entry_id, sum(amount)::bigint AS amount, max(seq) AS seq
+		      FROM (SELECT entry_id, amount, debit_seq AS seq FROM ledger_transfers WHERE debit_account = `+ledgerAccount+` AND debit_seq > $4
+		            UNION ALL
+		            SELECT entry_id, -amount, credit_seq FROM ledger_transfers WHERE credit_account = `+ledgerAccount+` AND credit_seq > $4) p
+		      GROUP BY entry_id) t
 		JOIN ledger_entries e ON e.id = t.entry_id
-		WHERE a.kind = $1 AND a.org_id IS NOT DISTINCT FROM $2::uuid AND a.mint = $3
-		GROUP BY e.id ORDER BY e.id`, a.Kind, a.Org, s.ledger.Currency().Mint)
+		ORDER BY coalesce(e.signature, '') COLLATE "C", e.id`, a.Kind, a.Org, s.ledger.Currency().Mint, since)
 	if err != nil {
-		return nil, fmt.Errorf("read ledger entries: %w", err)
+		return fmt.Errorf("read ledger entries: %w", err)
 	}
-	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e booked, err error) {
-		err = row.Scan(&e.key, &e.signature, &e.amount, &e.at)
-		return e, err
+	var e booked
+	_, err = pgx.ForEachRow(rows, []any{&e.key, &e.signature, &e.amount, &e.at, &e.seq}, func() error {
+		visit(e)
+		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read ledger entries: %w", err)
+		return fmt.Errorf("read ledger entries: %w", err)
 	}
-	return entries, nil
+	return nil
+}
+
+// recordedBefore is the key of an entry that records a transaction at or before a place in an account's history, or nothing.
+func (s *Service) recordedBefore(ctx context.Context, a ledger.Account, signature string, seq int64) (key string, err error) {
+	if signature == "" || seq == 0 {
+		return "", nil
+	}
+	err = s.pool.QueryRow(ctx, `
+		SELECT e.key FROM ledger_entries e JOIN ledger_transfers t ON t.entry_id = e.id
+		WHERE e.signature = $4 AND ((t.debit_account = `+ledgerAccount+` AND t.debit_seq <= $5)
+		                         OR (t.credit_account = `+ledgerAccount+` AND t.credit_seq <= $5))
+		ORDER BY e.id LIMIT 1`, a.Kind, a.Org, s.ledger.Currency().Mint, signature, seq).Scan(&key)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("look for an entry of %s: %w", signature, err)
+	}
+	return key, nil
+}
+
+// cursors are where walks may go on, by token account.
+func (s *Service) cursors(ctx context.Context) (map[string]cursor, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT token_account, slot, signature, chain_balance, ledger_seq, ledger_balance, total_in, total_out, transactions, matched, fee_lamports
+		FROM reconciliation_cursors WHERE mint = $1`, s.ledger.Currency().Mint)
+	if err != nil {
+		return nil, fmt.Errorf("read cursors: %w", err)
+	}
+	cursors := map[string]cursor{}
+	var account string
+	var slot, fees int64
+	var c cursor
+	_, err = pgx.ForEachRow(rows, []any{
+		&account, &slot, &c.signature, &c.balance, &c.seq, &c.ledgerBalance, &c.totalIn, &c.totalOut, &c.transactions, &c.matched, &fees,
+	}, func() error {
+		c.slot, c.fees = chain.Slot(slot), uint64(fees)
+		cursors[account] = c
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read cursors: %w", err)
+	}
+	return cursors, nil
+}
+
+// queueCursor stores where the next walk of an account goes on.
+func (s *Service) queueCursor(batch *pgx.Batch, account chain.Address, c cursor) {
+	batch.Queue(`
+		INSERT INTO reconciliation_cursors (token_account, mint, slot, signature, chain_balance, ledger_seq, ledger_balance, total_in, total_out,
+		                                    transactions, matched, fee_lamports)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+		ON CONFLICT (token_account) DO UPDATE SET
+			mint = excluded.mint, slot = excluded.slot, signature = excluded.signature, chain_balance = excluded.chain_balance,
+			ledger_seq = excluded.ledger_seq, ledger_balance = excluded.ledger_balance, total_in = excluded.total_in,
+			total_out = excluded.total_out, transactions = excluded.transactions, matched = excluded.matched,
+			fee_lamports = excluded.fee_lamports, verified_at = now()`,
+		account.String(), s.ledger.Currency().Mint, int64(c.slot), c.signature, c.balance, c.seq, c.ledgerBalance, c.totalIn, c.totalOut,
+		c.transactions, c.matched, int64(c.fees))
 }
 
 // unresolved are the signed batches whose end is not known: their signatures, and a difference each.

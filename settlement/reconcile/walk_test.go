@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -36,6 +37,55 @@ func live(movements []chain.Movement) chain.Balance {
 	return chain.Balance{Amount: last.Post, Slot: last.Slot}
 }
 
+// follow is a walk of the whole of some history.
+func follow(account chain.Address, live chain.Balance, movements []chain.Movement) (walk, error) {
+	f := newFollower(account, live, cursor{})
+	for _, m := range movements {
+		if err := f.visit(m); err != nil {
+			return walk{}, err
+		}
+	}
+	return f.end()
+}
+
+// TestContinuedWalkIsTheWholeWalk: wherever a history is cut, going on from there comes to what one walk comes to, and a cursor
+// that was tampered with, or whose transaction the chain has not, is not confirmed.
+func TestContinuedWalkIsTheWholeWalk(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		movements := history(t)
+		cut := rapid.IntRange(1, len(movements)).Draw(t, "cut")
+		first, err := follow(chain.Address{}, live(movements[:cut]), movements[:cut])
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := outcome{walk: first, comparison: comparison{matched: cut}, ledgerClosing: first.balance}.cursor()
+		rest, confirmed := after(movements, from)
+		if !confirmed || len(rest) != len(movements)-cut {
+			t.Fatalf("%d of %d movements follow the cursor %+v", len(rest), len(movements)-cut, from)
+		}
+		f := newFollower(chain.Address{}, live(movements), from)
+		for _, m := range rest {
+			if err := f.visit(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		continued, err := f.end()
+		whole, wholeErr := follow(chain.Address{}, live(movements), movements)
+		if err != nil || wholeErr != nil || len(continued.gaps) > 0 || continued.totalIn != whole.totalIn || continued.totalOut != whole.totalOut ||
+			continued.balance != whole.balance || continued.last.signature != whole.last.signature {
+			t.Fatalf("going on gives %+v, all at once %+v", continued, whole)
+		}
+		wrong := from
+		wrong.balance++
+		_, tampered := after(movements, wrong)
+		_, hidden := after(slices.Delete(slices.Clone(movements), cut-1, cut), from)
+		if tampered || hidden {
+			t.Fatalf("a false cursor was confirmed: tampered %v, hidden %v", tampered, hidden)
+		}
+	})
+}
+
 func TestWholeHistoryIsContinuousAndAddsUp(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -44,7 +94,7 @@ func TestWholeHistoryIsContinuousAndAddsUp(t *testing.T) {
 		if err != nil || len(w.gaps) > 0 || len(w.movements) != len(movements) {
 			t.Fatalf("the walk is %+v, %v", w, err)
 		}
-		if w.opening+w.totalIn-w.totalOut != w.balance {
+		if w.totalIn-w.totalOut != w.balance {
 			t.Fatalf("%d in and %d out do not come to %d", w.totalIn, w.totalOut, w.balance)
 		}
 	})
@@ -117,7 +167,13 @@ func TestPlantedDifferencesAreFound(t *testing.T) {
 		}
 		shuffle := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "shuffle"), 0))
 		shuffle.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
-		c := compare(treasury, moves, entries, unresolved)
+		slices.SortStableFunc(entries, func(a, b booked) int { return strings.Compare(a.signature, b.signature) })
+		slices.SortFunc(moves, func(a, b move) int { return strings.Compare(a.signature, b.signature) })
+		m := merge{account: treasury, moves: moves, unresolved: unresolved}
+		for _, e := range entries {
+			m.take(e)
+		}
+		c := m.end()
 		got := map[string]int{}
 		for _, d := range c.differences {
 			got[d.class]++

@@ -1,0 +1,222 @@
+package close
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/muster-gpu/muster/internal/audit"
+	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/statements"
+)
+
+// The columns that accounting tools read.
+var (
+	cryptioColumns = []string{
+		"transactionDate", "orderType", "txhash", "incomingAsset", "incomingVolume", "incomingUnitRate", "incomingTransactionValue",
+		"outgoingAsset", "outgoingVolume", "outgoingUnitRate", "outgoingTransactionValue", "feeAsset", "feeVolume", "feeUnitRate",
+		"feeTransactionValue", "otherParties", "note",
+	}
+	quickBooksColumns = []string{"JournalNo", "JournalDate", "AccountName", "Debits", "Credits", "Description", "Name"}
+	xeroColumns       = []string{"Narration", "Date", "Description", "AccountCode", "TaxRate", "Amount"}
+	auditColumns      = []string{"seq", "at", "by", "action", "subject", "details", "previous", "hash"}
+)
+
+const (
+	cryptioTime    = "2006-01-02 15:04:05"
+	quickBooksDate = "01/02/2006"
+	xeroDate       = "02/01/2006"
+	xeroTaxRate    = "Tax Exempt"
+	lamportDigits  = 9
+)
+
+// chart names the ledger's kinds of account as a chart of accounts does.
+var chart = map[string]struct{ name, code string }{
+	"chain_treasury":     {"Tokens in the treasury", "1010"},
+	"chain_deposits":     {"Tokens in deposit accounts", "1020"},
+	"chain_suspense":     {"Tokens in suspense", "1030"},
+	"customer_available": {"Customer balances", "2010"},
+	"customer_held":      {"Customer balances held", "2020"},
+	"owner_payable":      {"Payable to owners", "2110"},
+	"payout_in_flight":   {"Payouts in flight", "2120"},
+	"suspense":           {"Suspense", "2900"},
+	"platform_capital":   {"Platform capital", "3010"},
+	"platform_fees":      {"Platform fees", "4010"},
+}
+
+// chartOf is a kind's place in the chart; one that is not in it goes under its own name.
+func chartOf(kind string) (name, code string) {
+	if place, known := chart[kind]; known {
+		return place.name, place.code
+	}
+	return kind, kind
+}
+
+// table writes rows of text. Whatever people may have written is to pass statements.Cell first.
+type table struct{ *csv.Writer }
+
+func newTable(w io.Writer, columns []string) (table, error) {
+	t := table{csv.NewWriter(w)}
+	return t, t.Write(columns)
+}
+
+func (t table) end(err error) error {
+	t.Flush()
+	if err == nil {
+		err = t.Error()
+	}
+	return err
+}
+
+// Cryptio writes a month's movements of tokens over the platform's border in Cryptio's columns: a row for each ledger entry that changed
+// what the platform holds on the chain. A transaction's fee is on its first row.
+func (s *Service) Cryptio(ctx context.Context, w io.Writer, month Month) error {
+	rows, err := s.pool.Query(ctx, `
+		WITH moved AS (
+			SELECT e.id, e.posted_at, coalesce(e.signature, '') AS signature, e.kind, e.memo,
+			       sum(CASE WHEN ledger_is_asset(d.kind) THEN t.amount ELSE 0 END - CASE WHEN ledger_is_asset(c.kind) THEN t.amount ELSE 0 END)::bigint AS amount,
+			       coalesce(string_agg(DISTINCT o.name, '; ' ORDER BY o.name), '') AS parties
+			FROM ledger_transfers t JOIN ledger_entries e ON e.id = t.entry_id
+			JOIN ledger_accounts d ON d.id = t.debit_account JOIN ledger_accounts c ON c.id = t.credit_account
+			LEFT JOIN organisations o ON o.id IN (d.org_id, c.org_id)
+			WHERE t.mint = $1 AND t.posted_at >= $2 AND t.posted_at < $3
+			  AND ledger_is_asset(d.kind) <> ledger_is_asset(c.kind)
+			GROUP BY e.id)
+		SELECT m.posted_at, m.signature, m.kind, m.memo, m.amount, m.parties,
+		       CASE WHEN m.signature <> '' AND row_number() OVER (PARTITION BY m.signature ORDER BY m.id) = 1 THEN b.fee_lamports END
+		FROM moved m LEFT JOIN payout_transactions b ON b.signature = m.signature WHERE m.amount <> 0 ORDER BY m.posted_at, m.id`,
+		s.options.Currency.Mint, month.Time, month.end())
+	if err != nil {
+		return fmt.Errorf("read the movements of %s: %w", month, err)
+	}
+	t, err := newTable(w, cryptioColumns)
+	if err != nil {
+		rows.Close()
+		return err
+	}
+	var m movement
+	_, err = pgx.ForEachRow(rows, []any{&m.at, &m.signature, &m.kind, &m.memo, &m.amount, &m.parties, &m.fee}, func() error {
+		return t.Write(m.cryptio(s.options.Currency))
+	})
+	return t.end(err)
+}
+
+// movement is a change of what the platform holds on the chain.
+type movement struct {
+	at                             time.Time
+	signature, kind, memo, parties string
+	amount                         money.Amount
+	fee                            *int64 // lamports
+}
+
+func (m movement) cryptio(currency money.Currency) []string {
+	row := make([]string, len(cryptioColumns))
+	row[0], row[1], row[2] = m.at.UTC().Format(cryptioTime), "deposit", statements.Cell(m.signature)
+	asset, volume := 3, m.amount
+	if m.amount < 0 {
+		row[1], asset, volume = "withdraw", 7, -m.amount
+	}
+	row[asset], row[asset+1] = statements.Cell(currency.Symbol), currency.Format(volume)
+	if m.fee != nil {
+		row[11], row[12] = "SOL", money.Currency{Decimals: lamportDigits}.Format(money.Amount(*m.fee))
+	}
+	row[15], row[16] = statements.Cell(m.parties), statements.Cell(describe(m.kind, m.memo))
+	return row
+}
+
+func describe(kind, memo string) string {
+	if memo == "" {
+		return kind
+	}
+	return kind + ": " + memo
+}
+
+// posting is one side of a transfer.
+type posting struct {
+	entry   string
+	at      time.Time
+	kind    string // of the entry
+	memo    string
+	account string
+	party   string
+	debit   bool
+	amount  money.Amount
+}
+
+// journal visits both sides of each of a month's transfers, in the order of posting.
+func (s *Service) journal(ctx context.Context, month Month, visit func(posting) error) error {
+	rows, err := s.pool.Query(ctx, `
+		SELECT e.id::text, t.posted_at, e.kind, e.memo, a.kind, coalesce(o.name, ''), side.debit, t.amount
+		FROM ledger_transfers t JOIN ledger_entries e ON e.id = t.entry_id
+		CROSS JOIN LATERAL (VALUES (true, t.debit_account), (false, t.credit_account)) AS side (debit, account)
+		JOIN ledger_accounts a ON a.id = side.account LEFT JOIN organisations o ON o.id = a.org_id
+		WHERE t.mint = $1 AND t.posted_at >= $2 AND t.posted_at < $3
+		ORDER BY t.posted_at, e.id, t.ordinal, side.debit DESC`, s.options.Currency.Mint, month.Time, month.end())
+	if err != nil {
+		return fmt.Errorf("read the journal of %s: %w", month, err)
+	}
+	var p posting
+	_, err = pgx.ForEachRow(rows, []any{&p.entry, &p.at, &p.kind, &p.memo, &p.account, &p.party, &p.debit, &p.amount}, func() error { return visit(p) })
+	return err
+}
+
+// QuickBooks writes a month's journal in QuickBooks' columns.
+func (s *Service) QuickBooks(ctx context.Context, w io.Writer, month Month) error {
+	t, err := newTable(w, quickBooksColumns)
+	if err != nil {
+		return err
+	}
+	return t.end(s.journal(ctx, month, func(p posting) error { return t.Write(p.quickBooks(s.options.Currency)) }))
+}
+
+func (p posting) quickBooks(currency money.Currency) []string {
+	name, _ := chartOf(p.account)
+	debit, credit := currency.Format(p.amount), ""
+	if !p.debit {
+		debit, credit = credit, debit
+	}
+	return []string{p.entry, p.at.UTC().Format(quickBooksDate), name, debit, credit, statements.Cell(describe(p.kind, p.memo)), statements.Cell(p.party)}
+}
+
+// Xero writes a month's journal in Xero's columns: debits are positive, credits negative.
+func (s *Service) Xero(ctx context.Context, w io.Writer, month Month) error {
+	t, err := newTable(w, xeroColumns)
+	if err != nil {
+		return err
+	}
+	return t.end(s.journal(ctx, month, func(p posting) error { return t.Write(p.xero(s.options.Currency)) }))
+}
+
+func (p posting) xero(currency money.Currency) []string {
+	_, code := chartOf(p.account)
+	amount := p.amount
+	if !p.debit {
+		amount = -amount
+	}
+	return []string{
+		p.entry, p.at.UTC().Format(xeroDate), statements.Cell(describe(p.kind, p.memo)), code, xeroTaxRate, currency.Format(amount),
+	}
+}
+
+// Audit writes the whole audit log, each line checked. An altered log is an error that names the line.
+func (s *Service) Audit(ctx context.Context, w io.Writer) error {
+	t, err := newTable(w, auditColumns)
+	if err != nil {
+		return err
+	}
+	return t.end(audit.Walk(ctx, s.pool, func(l audit.Line) error {
+		by := ""
+		if !l.By.IsZero() {
+			by = l.By.String()
+		}
+		return t.Write([]string{
+			strconv.FormatInt(l.Seq, 10), l.At.UTC().Format(time.RFC3339Nano), by, l.Action, statements.Cell(l.Subject), statements.Cell(l.Details),
+			fmt.Sprintf("%x", l.Previous), fmt.Sprintf("%x", l.Hash),
+		})
+	}))
+}
