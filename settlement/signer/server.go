@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gagliardetto/solana-go"
-
 	"github.com/muster-gpu/muster/internal/ids"
 )
 
@@ -188,15 +186,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodGet && r.URL.Path == pathAddresses:
 		policy := h.vault.policy
-		var lookupTables []solana.PublicKey
-		for _, table := range policy.LookupTables {
-			lookupTables = append(lookupTables, table.Address)
-		}
 		reply(w, http.StatusOK, Addresses{
 			Treasury: h.vault.keys.treasury.Address(), TreasuryTokenAccount: h.vault.source, Mint: policy.Mint,
 			TokenProgram: policy.TokenProgram, Decimals: policy.Decimals, Nonces: policy.Nonces, MaxPriorityFee: policy.MaxPriorityFee,
 			MaxPayoutsPerBatch: policy.MaxPayoutsPerBatch, MaxBaseUnitsPerBatch: policy.MaxBaseUnitsPerBatch,
-			MaxBaseUnitsPerSweep: policy.MaxBaseUnitsPerSweep, LookupTables: lookupTables,
+			MaxBaseUnitsPerSweep: policy.MaxBaseUnitsPerSweep,
 			LookupTable: policy.firstTable(),
 		})
 	case r.Method == http.MethodGet && deposit:

@@ -29,7 +29,6 @@ type Addresses struct {
 	MaxPayoutsPerBatch   int                `json:"max_payouts_per_batch"`
 	MaxBaseUnitsPerBatch uint64             `json:"max_base_units_per_batch"`
 	MaxBaseUnitsPerSweep uint64             `json:"max_base_units_per_sweep"` // 0: nothing is swept
-	LookupTables         []solana.PublicKey `json:"lookup_tables,omitempty"`  // that messages of version 0 may use
 	LookupTable          *LookupTable       `json:"lookup_table,omitempty"`   // the policy's first; nil if it lists none
 }
 
