@@ -191,7 +191,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			TokenProgram: policy.TokenProgram, Decimals: policy.Decimals, Nonces: policy.Nonces, MaxPriorityFee: policy.MaxPriorityFee,
 			MaxPayoutsPerBatch: policy.MaxPayoutsPerBatch, MaxBaseUnitsPerBatch: policy.MaxBaseUnitsPerBatch,
 			MaxBaseUnitsPerSweep: policy.MaxBaseUnitsPerSweep,
-			LookupTable: policy.firstTable(),
+			LookupTable:          policy.firstTable(),
 		})
 	case r.Method == http.MethodGet && deposit:
 		h.deposit(w, org)
