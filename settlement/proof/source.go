@@ -165,10 +165,10 @@ func (s *Server) get(ctx context.Context, address string) (io.ReadCloser, error)
 		if err != nil {
 			return nil, fmt.Errorf("read manifests: %w", err)
 		}
-		switch {
-		case response.StatusCode == http.StatusOK:
+		switch response.StatusCode {
+		case http.StatusOK:
 			return response.Body, nil
-		case response.StatusCode == http.StatusNotFound:
+		case http.StatusNotFound:
 			_ = response.Body.Close()
 			return nil, ErrNoManifest
 		}

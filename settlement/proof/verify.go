@@ -51,7 +51,7 @@ const (
 )
 
 // Difference is the first thing that does not fit.
-type Difference struct {
+type Difference struct { //nolint:errname // it is a part of the report first, and an error on the way there
 	Kind      string        `json:"kind"`
 	Text      string        `json:"text"`
 	Batch     ids.Batch     `json:"batch,omitzero"`

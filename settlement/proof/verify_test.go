@@ -238,9 +238,10 @@ func serve(t *testing.T, dir string) *httptest.Server {
 		place := len(r.URL.Query().Get("cursor")) // one manifest a page
 		at := 0
 		err := proof.Directory(dir).List(r.Context(), func(s proof.Summary) error {
-			if at == place {
+			switch at {
+			case place:
 				page.Items = append(page.Items, s)
-			} else if at == place+1 {
+			case place + 1:
 				page.NextCursor = strings.Repeat("x", place+1)
 			}
 			at++

@@ -155,7 +155,7 @@ func (b *bench) store(amount money.Amount, sealed bool) *batch {
 }
 
 // signed takes the batch to where its transaction may be on the chain.
-func (d *batch) signed() *batch {
+func (d *batch) signed() {
 	d.Helper()
 	d.exec(`UPDATE payout_batches SET state = 'approved', approved_by = $2, approved_at = now() WHERE id = $1`, d.id, d.user)
 	d.exec(`UPDATE payout_batches SET state = 'signed', message = '\x00', signing_started_at = now() WHERE id = $1`, d.id)
@@ -163,7 +163,6 @@ func (d *batch) signed() *batch {
 	d.exec(`INSERT INTO payout_transactions (signature, batch_id, nonce_account, nonce_value, wire, block_time)
 		SELECT repeat('S', 40) || right(id::text, 30), id, nonce_account, nonce_value, '\x00', $2 FROM payout_batches WHERE id = $1`, d.id, base)
 	d.exec(`UPDATE payout_batches SET state = 'sent' WHERE id = $1`, d.id)
-	return d
 }
 
 // pays ends the batch well.

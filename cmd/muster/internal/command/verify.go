@@ -135,7 +135,7 @@ func (a *App) printVerdict(r proof.Report, token money.Currency) error {
 	if err != nil || r.Verified {
 		return err
 	}
-	return fail(exitFailed, "%s", r.Difference.Text)
+	return fail(exitFailed, "the chain and the manifests differ")
 }
 
 func verdict(r proof.Report) string {
@@ -184,11 +184,11 @@ func reportFacts(p *output.Page, r proof.Report, token money.Currency) {
 		output.Fact{Label: "Transactions", Value: output.Text(strconv.Itoa(r.Transactions))},
 		output.Fact{Label: "Opening balance", Value: text(r.Opening)}, output.Fact{Label: "In", Value: text(r.In)},
 		output.Fact{Label: "Out", Value: text(r.Out)}, output.Fact{Label: "Closing balance", Value: text(r.Closing)},
-		output.Fact{Label: "Batches", Value: output.Textf("%d of %d payouts", r.Batches, r.Payouts)},
+		output.Fact{Label: "Batches", Value: output.Textf("%d, with %d payouts", r.Batches, r.Payouts)},
 		output.Fact{Label: "Earnings", Value: text(r.Earnings)}, output.Fact{Label: "Withdrawals, refunds", Value: text(r.Withdrawals)},
 		output.Fact{Label: "Usage records", Value: output.Textf("%d, %.2f GPU-hours", r.Records, r.Usage.Hours())},
 		output.Fact{Label: "Adjustments", Value: output.Text(adjustments)},
-		output.Fact{Label: "Not yet paid", Value: output.Textf("%d manifests", r.Pending)},
+		output.Fact{Label: "Not paid yet", Value: output.Textf("%d batches", r.Pending)},
 	)
 }
 

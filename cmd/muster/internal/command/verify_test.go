@@ -49,7 +49,7 @@ func TestVerdictIsShownAndIsTheExitCode(t *testing.T) {
 		Batches: 2, Payouts: 3, Records: 4, Usage: 90 * time.Minute, Earnings: 2_345_000, Withdrawals: 678, Adjustments: 1, Adjusted: -7, Pending: 1,
 	}
 	text, code := verdictOf(t, output.Table, report)
-	for _, want := range []string{"VERIFIED", "the first transaction to slot 4711", "2 of 3 payouts", "2.345678", "4, 1.50 GPU-hours", "1, together -0.000007", "0.000678"} {
+	for _, want := range []string{"VERIFIED", "the first transaction to slot 4711", "2, with 3 payouts", "2.345678", "4, 1.50 GPU-hours", "1, together -0.000007", "0.000678"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the verdict lacks %q:\n%s", want, text)
 		}
