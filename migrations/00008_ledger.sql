@@ -175,13 +175,15 @@ CREATE TRIGGER ledger_entries_references AFTER INSERT ON ledger_entries
 -- numbers, times and running balance. Their entries and accounts exist and are of their mint. Foreign keys would say the latter row by row,
 -- and lock the hot account for each; entries and accounts are never deleted and never change their mint, so one look is enough. An array of
 -- ids is looked up in the order of the index, which is that of ids made one after another.
--- The planner is kept to the indexes: it plans this once a session, perhaps while the tables are empty.
+-- The planner is kept to looking each account up: it plans this once a session, perhaps while the tables are empty, and would then read all
+-- accounts for every statement.
 ALTER TABLE ledger_transfers
     DROP CONSTRAINT ledger_transfers_entry_id_fkey,
     DROP CONSTRAINT ledger_transfers_debit_account_mint_fkey,
     DROP CONSTRAINT ledger_transfers_credit_account_mint_fkey;
 -- +goose StatementBegin
-CREATE FUNCTION ledger_project_transfers() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+CREATE FUNCTION ledger_project_transfers() RETURNS trigger LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     only_mint text;
     mints     bigint;
@@ -226,7 +228,8 @@ CREATE TRIGGER ledger_transfers_project AFTER INSERT ON ledger_transfers
 
 -- The same for what is reserved.
 -- +goose StatementBegin
-CREATE FUNCTION ledger_project_reservations() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+CREATE FUNCTION ledger_project_reservations() RETURNS trigger LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     astray bigint;
 BEGIN
