@@ -8,6 +8,7 @@
     book        durable bookings through the applier, and what a leader's death costs them
     ledger      durable transfers, on one hot account and on many, beside pgledger (MUSTER_PGLEDGER_DIR: a checkout of it)
     payouts     what a payout costs on the chain and in CPU time, and a run of 100,000 payees
+    reconcile   a million chain transfers against a million of the ledger's
 
 Each tool prints one logfmt line a figure: figure=... value=... unit=..., then peer=... peer_value=... ratio=... where it has a
 peer, then key=value pairs of its own. A ratio above 1 is better than the peer. Anything else on its standard output is refused.
@@ -80,6 +81,8 @@ GOALS = {
     "lamports_per_payee": Goal(105),
     "payout_100k_s": Goal(30),
     "payout_100k_mb": Goal(500),
+    "reconcile_1m_s": Goal(60),
+    "reconcile_1m_mb": Goal(1000),
 }
 
 BENCHMARKS = {
@@ -145,6 +148,16 @@ BENCHMARKS = {
         "priority fee, and for one TransferChecked in a transaction of its own, which is what solana-tokens sends. `payout_100k_s` is from the\n"
         "start of a run until every batch is final and booked; approvals are given at once, PostgreSQL waits for the disk, the signer is a\n"
         "process of its own, and the chain takes at most 100 transactions a second. Chain, database and service share the machine.",
+        durable=True,
+    ),
+    "reconcile": Benchmark(
+        title="a long history reconciled",
+        tool=("go", "run", "./settlement/reconcile/reconcilebench"),
+        runs=1,
+        expected=("reconcile_1m_s", "reconcile_1m_mb"),
+        notes="A full run over 1,000,000 transfers on one account: the walk with its continuity proof, the ledger's replay, and the match of\n"
+        "both sides in the order of their signatures. The ledger's transfers were posted through its own code; the chain's history is\n"
+        "generated as it is walked, so fetching it from an endpoint is not counted. Memory is this process's, without PostgreSQL's.",
         durable=True,
     ),
 }
