@@ -54,7 +54,15 @@ var errKilled = errors.New("killed")
 // runAndKill drives the batches with a worker that dies at a step.
 func (w *world) runAndKill(step string) {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(w.Context(), patience)
+	if err := w.runUntil(w.Context(), step); err == nil {
+		w.Fatalf("seed %d: the worker was not killed at %q", w.seed, step)
+	}
+}
+
+// runUntil drives the batches with a worker that dies at a step, unless ctx ends before.
+func (w *world) runUntil(ctx context.Context, step string) error {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	killed := false
 	var once sync.Mutex
@@ -70,9 +78,10 @@ func (w *world) runAndKill(step string) {
 	err := s.Run(ctx, w.term)
 	once.Lock()
 	defer once.Unlock()
-	if err == nil || !killed {
-		w.Fatalf("seed %d: the worker was not killed at %q: %v", w.seed, step, err)
+	if killed != (err != nil) {
+		w.Errorf("seed %d: the worker ended with %v; killed at %q: %t", w.seed, err, step, killed)
 	}
+	return err
 }
 
 // run drives batches until the test ends or the returned function is called.
@@ -99,7 +108,7 @@ type batch struct {
 }
 
 func (b batch) ended() bool {
-	return b.State != "draft" && b.State != "approved" && b.State != "signed" && b.State != "sent"
+	return b.State == "finalized" || b.State == "failed" || b.State == "frozen" || b.State == "cancelled"
 }
 
 func (w *world) batches() []batch {
@@ -127,7 +136,7 @@ func (w *world) settle() (stuck int) {
 		}
 		if stuck == 0 || time.Now().After(deadline) {
 			for _, b := range all {
-				if b.State != "finalized" && b.State != "failed" {
+				if b.State != "finalized" && b.State != "failed" && b.State != "cancelled" {
 					w.Errorf("seed %d: a batch is %s: %s%s", w.seed, b.State, b.Reason, b.Attention)
 				}
 				if b.State == "frozen" {
@@ -249,6 +258,86 @@ func crashPayouts(t *testing.T, step string, seed uint64) (payees, double, lost 
 		w.wantPaid()
 	}
 	return len(w.payees), double, lost + stuck
+}
+
+func TestCancellationsSurviveACrashAtEveryStep(t *testing.T) {
+	t.Parallel()
+	seed := testkit.Seed(t)
+	total := &tally{}
+	t.Run("steps", func(t *testing.T) {
+		for _, step := range payouts.CancelSteps() {
+			for i := range *seedsPerStep {
+				t.Run(fmt.Sprintf("%s/%d", step, seed+uint64(i)), func(t *testing.T) {
+					t.Parallel()
+					total.add(crashCancellation(t, step, seed+uint64(i)))
+				})
+			}
+		}
+	})
+	total.figures(t, "_cancelled", seeds(seed, *seedsPerStep), len(payouts.CancelSteps())**seedsPerStep)
+	if total.double != 0 || total.lost != 0 {
+		t.Errorf("%d payments were made twice, %d are lost", total.double, total.lost)
+	}
+}
+
+// crashCancellation cancels a batch whose bytes are on their way. Whichever lands first, the payees are paid by the batch or by the
+// next one, and not by both.
+func crashCancellation(t *testing.T, step string, seed uint64) (payees, double, lost int) {
+	t.Helper()
+	w := newWorld(t, seed)
+	w.earn(ownersPerRun)
+	w.weather()
+	drafted := w.draft()
+	w.runAndKill("sent")
+	w.check(w.worker(w.pool, nil).Cancel(w.Context(), drafted[0], w.drafter, "chaos"))
+	w.lead(w.term + 1)
+	ctx, stop := context.WithCancel(w.Context())
+	dead := make(chan struct{})
+	go func() {
+		defer close(dead)
+		_ = w.runUntil(ctx, step) // killed, unless the payment was faster than the step
+	}()
+	w.awaitEnd(dead)
+	stop()
+	<-dead
+	w.lead(w.term + 1)
+	w.run(w.worker(w.newPool(nil), nil), w.term)
+	stuck := w.settle()
+	w.clear()
+	double, lost = w.audit()
+	if stuck == 0 && double == 0 && lost == 0 {
+		w.draft()
+		stuck = w.settle()
+		w.wantPaid()
+	}
+	return len(w.payees), double, lost + stuck
+}
+
+// awaitEnd waits until a worker is dead or no batch is left for it.
+func (w *world) awaitEnd(dead <-chan struct{}) {
+	w.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-dead:
+			return
+		case <-deadline.C:
+			return // settle tells what is left
+		case <-ticker.C:
+			open := 0
+			for _, b := range w.batches() {
+				if !b.ended() {
+					open++
+				}
+			}
+			if open == 0 {
+				return
+			}
+		}
+	}
 }
 
 func seeds(first uint64, count int) string {
