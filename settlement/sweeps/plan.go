@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -56,6 +57,7 @@ func (s *Service) plan(ctx context.Context, term int64) error {
 	}
 	var failed error
 	for _, from := range sources {
+		from.amount = min(from.amount, money.Amount(min(keys.MaxBaseUnitsPerSweep, math.MaxInt64)))
 		nonce, found, err := s.freeNonce(ctx, keys)
 		if err != nil {
 			return errors.Join(failed, err)
@@ -70,16 +72,17 @@ func (s *Service) plan(ctx context.Context, term int64) error {
 	return failed
 }
 
-// sources are the deposit accounts with most in them, by the ledger, that have no live sweep.
+// sources are the deposit accounts with most in them, by the ledger, that have no live sweep and none that has just failed.
 func (s *Service) sources(ctx context.Context) ([]source, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT a.org_id, d.wallet, d.token_account, a.balance
 		FROM ledger_accounts a JOIN deposit_addresses d ON d.org_id = a.org_id
 		WHERE a.kind = $1 AND a.mint = $2 AND a.balance >= $3
-		  AND NOT EXISTS (SELECT 1 FROM deposit_sweeps s WHERE s.token_account = d.token_account AND s.state IN ('planned', 'signed', 'frozen'))
+		  AND NOT EXISTS (SELECT 1 FROM deposit_sweeps s WHERE s.token_account = d.token_account
+		      AND (s.state IN ('planned', 'signed', 'frozen') OR (s.state = 'failed' AND s.ended_at > now() - $5::interval)))
 		ORDER BY a.balance DESC, a.org_id
 		LIMIT greatest(0, $4 - (SELECT count(*) FROM deposit_sweeps WHERE state IN ('planned', 'signed')))`,
-		ledger.ChainDeposits, s.ledger.Currency().Mint, s.options.Minimum, MaxLive)
+		ledger.ChainDeposits, s.ledger.Currency().Mint, s.options.Minimum, MaxLive, retryAfter)
 	if err != nil {
 		return nil, fmt.Errorf("look for deposits to sweep: %w", err)
 	}

@@ -28,6 +28,7 @@ const (
 	DefaultFreezeAfter = time.Minute
 	MaxLive            = 4 // sweeps at once, so that payouts find nonces
 	stepTimeout        = 30 * time.Second
+	retryAfter         = time.Hour // of an account whose sweep failed or was refused
 	historyDepth       = 1_000
 	maxReason          = 500
 	priorityFee        = 800 // lamports, also bounded by the signer's policy

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gagliardetto/solana-go"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/muster-gpu/muster/internal/ids"
@@ -227,6 +228,30 @@ func TestASweepThatDiesAnywhereHappensOnce(t *testing.T) {
 			b.wantSweptOnce()
 		})
 	}
+}
+
+// refusingSigner signs nothing.
+type refusingSigner struct{ *signer.Client }
+
+func (refusingSigner) Sweep(context.Context, []byte, signer.Sweep) ([2]solana.Signature, error) {
+	return [2]solana.Signature{}, &signer.Refusal{Rule: signer.RuleSweepCap, Message: "too much today"}
+}
+
+func TestARefusedSweepFreesItsNonceAndIsNotPlannedAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	refused := b.service(b.local.Client())
+	refused.signer = refusingSigner{b.keys}
+	for range 3 {
+		b.check(refused.plan(t.Context(), term))
+		b.check(refused.drive(t.Context(), term))
+	}
+	if n := b.count(`SELECT count(*) FROM deposit_sweeps WHERE state = 'failed' AND reason LIKE '%too much today%'`); n != 1 {
+		t.Errorf("%d sweeps have failed", n)
+	}
+	b.exec(`UPDATE deposit_sweeps SET ended_at = ended_at - interval '2 hours'`)
+	b.run(b.service(b.local.Client()))
+	b.wantSweptOnce()
 }
 
 // deafChain takes transactions and says that it did not.
