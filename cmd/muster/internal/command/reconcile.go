@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 const reconciliationFailed = "failed"
 
 func (a *App) reconcile() *cobra.Command {
+	full := false
 	run := &cobra.Command{
 		Use: "run", Short: "Compare ledger and chain now", Example: "muster reconcile run", Args: cobra.NoArgs,
 		Long: "Walks the platform's token accounts on the chain and compares them with the ledger. Exits with 1 if they differ.",
@@ -26,12 +28,17 @@ func (a *App) reconcile() *cobra.Command {
 				return err
 			}
 			var run apiv1.Reconciliation
-			if err := api.Do(cmd.Context(), http.MethodPost, "/v1/finance/reconciliations", nil, nil, nil, &run); err != nil {
+			query := url.Values{}
+			if full {
+				query.Set("full", "true")
+			}
+			if err := api.Do(cmd.Context(), http.MethodPost, "/v1/finance/reconciliations", query, nil, nil, &run); err != nil {
 				return err
 			}
 			return a.printReconciliation(run, true)
 		},
 	}
+	run.Flags().BoolVar(&full, "full", false, "from every account's first transaction on, not from what was found equal before")
 	ls := &cobra.Command{
 		Use: "ls", Short: "List comparisons, newest first", Example: "muster reconcile ls", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,7 +68,8 @@ func (a *App) reconcile() *cobra.Command {
 			return a.printReconciliation(run, false)
 		},
 	}
-	return noun("reconcile", groupFinance, "Compare the ledger with the chain", run, ls, get)
+	return noun("reconcile", groupFinance, "Compare the ledger with the chain", run, ls, get,
+		a.reconcileDifferences(), a.reconcileResolve(), a.reconcileClose(), a.reconcileExport())
 }
 
 func reconciliationKey(r apiv1.Reconciliation) string { return r.ID.String() }
