@@ -1,5 +1,5 @@
-// Command muster is Muster's command line: a client of the HTTP API and nothing else. `muster help` lists its commands,
-// docs/cli.md shows each with an example.
+// Command muster is Muster's command line: a client of the HTTP API. Only `muster verify`, which is to believe nobody,
+// reads the chain itself. `muster help` lists its commands, docs/cli.md shows each with an example.
 package main
 
 import (
