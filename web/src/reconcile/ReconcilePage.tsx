@@ -6,7 +6,9 @@ import type { Deposit, Reconciliation } from "../api/types";
 import { ActionError, LoadedList, SafePanel } from "../design/Loaded";
 import { Button, Empty, ShortId, State, TableScroll, Time } from "../design/parts";
 import { TransactionLink } from "../design/TransactionLink";
+import { Periods } from "./Periods";
 import { reconciliationsQuery, suspenseQuery } from "./queries";
+import { WorkItems } from "./WorkItems";
 
 export function ReconcilePage() {
   const { org } = useParams({ from: "/o/$org/finance/reconcile" });
@@ -27,13 +29,15 @@ export function ReconcilePage() {
           {run.isPending ? "Walking the chain" : "Reconcile now"}
         </Button>
       </div>
-      <p className="muted">Walks every token account from its first transaction and compares each movement with the ledger, both ways.</p>
+      <p className="muted">Follows every token account's history without a gap and compares each movement with the ledger, both ways.</p>
       <ActionError error={run.error} />
       <SafePanel title="Runs" flush>
         <LoadedList query={runs} empty={<Empty>No run yet. “Reconcile now” makes the first.</Empty>}>
           {(items) => <Runs org={org} runs={items} />}
         </LoadedList>
       </SafePanel>
+      <WorkItems org={org} />
+      <Periods org={org} />
       <SafePanel title="Deposits in suspense" flush>
         <LoadedList query={suspense} rows={1} empty={<Empty>Nothing is in suspense: every deposit belongs to somebody.</Empty>}>
           {(items) => <Suspense deposits={items} />}

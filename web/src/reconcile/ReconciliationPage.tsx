@@ -6,6 +6,7 @@ import { Empty, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time, 
 import { TransactionLink } from "../design/TransactionLink";
 import { compareMoney } from "../money/money";
 import { reconciliationQuery } from "./queries";
+import { CLASS_WORDS } from "./words";
 
 export function ReconciliationPage() {
   const { org, id } = useParams({ from: "/o/$org/finance/reconcile/$id" });
@@ -132,14 +133,6 @@ function Accounts({ accounts }: { accounts: ReconciledAccount[] }) {
     </TableScroll>
   );
 }
-
-const CLASS_WORDS: Record<string, string> = {
-  ledger_only: "Only in the ledger",
-  chain_only: "Only on chain",
-  amount_mismatch: "Amounts differ",
-  duplicate: "Twice",
-  unresolved_nonce: "Nonce not resolved",
-};
 
 function Differences({ run }: { run: Reconciliation }) {
   const differences: Difference[] = run.differences ?? [];

@@ -522,6 +522,20 @@ export function fullAnswers(person: api.Me): Record<string, Answer> {
     "GET /v1/finance/batches/*": () => batch(),
     "GET /v1/finance/reconciliations": () => list([run(), run({ id: id("rec", 2), state: "differences", difference_count: 1 })]),
     "GET /v1/finance/reconciliations/*": () => run(),
+    "GET /v1/finance/differences": () =>
+      list([
+        {
+          id: id("dif", 1), class: "chain_only", account: SIGNATURE.slice(0, 44), signature: SIGNATURE, chain: run().accounts?.[0]?.in, at: ago(300), state: "open", present: true,
+          text: "the chain moved 5000000 base units and the ledger has no entry for it", first_seen: ago(300), last_seen: ago(60),
+        },
+      ]),
+    "GET /v1/finance/periods": () =>
+      list([
+        {
+          month: "2026-10", state: "closed", closed_at: ago(900), closed_by: "Ada", reconciliation_id: RUN, sha256: "5f".repeat(32), entries: 12,
+          debits: run().accounts?.[0]?.in, credits: run().accounts?.[0]?.in,
+        },
+      ]),
     "GET /v1/finance/suspense": () => list(deposits.slice(0, 1)),
   };
 }
