@@ -10,6 +10,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -141,7 +142,7 @@ func Walk(ctx context.Context, db Querier, visit func(Line) error) error {
 			return fmt.Errorf("read the audit log: %w", err)
 		}
 		seq++
-		if line.Seq != seq || string(line.Previous) != previous || string(line.Hash) != string(line.sum()) {
+		if line.Seq != seq || string(line.Previous) != previous || !bytes.Equal(line.Hash, line.sum()) {
 			return &BrokenError{Seq: seq}
 		}
 		previous = string(line.Hash)

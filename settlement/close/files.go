@@ -62,7 +62,8 @@ type table struct{ *csv.Writer }
 
 func newTable(w io.Writer, columns []string) (table, error) {
 	t := table{csv.NewWriter(w)}
-	return t, t.Write(columns)
+	err := t.Write(columns)
+	return t, err
 }
 
 func (t table) end(err error) error {

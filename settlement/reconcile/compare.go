@@ -55,11 +55,11 @@ type merge struct {
 
 // take compares the next entry.
 func (m *merge) take(e booked) {
-	switch {
-	case e.signature == "":
+	switch e.signature {
+	case "":
 		m.unmatched = append(m.unmatched, e)
 		return
-	case e.signature == m.last.signature:
+	case m.last.signature:
 		m.differences = append(m.differences, duplicate(m.account, m.last.key, e))
 		return
 	}

@@ -38,8 +38,8 @@ func live(movements []chain.Movement) chain.Balance {
 }
 
 // follow is a walk of the whole of some history.
-func follow(account chain.Address, live chain.Balance, movements []chain.Movement) (walk, error) {
-	f := newFollower(account, live, cursor{})
+func follow(live chain.Balance, movements []chain.Movement) (walk, error) {
+	f := newFollower(chain.Address{}, live, cursor{})
 	for _, m := range movements {
 		if err := f.visit(m); err != nil {
 			return walk{}, err
@@ -55,7 +55,7 @@ func TestContinuedWalkIsTheWholeWalk(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		movements := history(t)
 		cut := rapid.IntRange(1, len(movements)).Draw(t, "cut")
-		first, err := follow(chain.Address{}, live(movements[:cut]), movements[:cut])
+		first, err := follow(live(movements[:cut]), movements[:cut])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestContinuedWalkIsTheWholeWalk(t *testing.T) {
 			}
 		}
 		continued, err := f.end()
-		whole, wholeErr := follow(chain.Address{}, live(movements), movements)
+		whole, wholeErr := follow(live(movements), movements)
 		if err != nil || wholeErr != nil || len(continued.gaps) > 0 || continued.totalIn != whole.totalIn || continued.totalOut != whole.totalOut ||
 			continued.balance != whole.balance || continued.last.signature != whole.last.signature {
 			t.Fatalf("going on gives %+v, all at once %+v", continued, whole)
@@ -90,7 +90,7 @@ func TestWholeHistoryIsContinuousAndAddsUp(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		movements := history(t)
-		w, err := follow(chain.Address{}, live(movements), movements)
+		w, err := follow(live(movements), movements)
 		if err != nil || len(w.gaps) > 0 || len(w.movements) != len(movements) {
 			t.Fatalf("the walk is %+v, %v", w, err)
 		}
@@ -107,7 +107,7 @@ func TestAnyMissingTransactionIsAGap(t *testing.T) {
 		movements := history(t)
 		balance := live(movements)
 		missing := rapid.IntRange(0, len(movements)-1).Draw(t, "missing")
-		w, err := follow(chain.Address{}, balance, slices.Delete(slices.Clone(movements), missing, missing+1))
+		w, err := follow(balance, slices.Delete(slices.Clone(movements), missing, missing+1))
 		if err != nil || len(w.gaps) != 1 {
 			t.Fatalf("without transaction %d of %d the walk has the gaps %+v, %v", missing, len(movements), w.gaps, err)
 		}
@@ -122,7 +122,7 @@ func TestWalkLeavesLaterAndFailedTransactionsOut(t *testing.T) {
 		{Signature: signature(3), Slot: 3, Pre: 100, Post: 60, Fee: 5_800},
 		{Signature: signature(4), Slot: 9, Pre: 60, Post: 10, Fee: 7},
 	}
-	w, err := follow(chain.Address{}, chain.Balance{Amount: 60, Slot: 3}, movements)
+	w, err := follow(chain.Balance{Amount: 60, Slot: 3}, movements)
 	if err != nil || len(w.gaps) > 0 || len(w.movements) != 2 || w.totalIn != 100 || w.totalOut != 40 || w.fees != 10_800 {
 		t.Errorf("the walk is %+v, %v", w, err)
 	}
