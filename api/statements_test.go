@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/csv"
 	"net/http"
 	"slices"
@@ -68,7 +69,7 @@ func TestStatementsComeAsDocumentsAndTables(t *testing.T) {
 
 	plain := b.do(request{method: get, path: "/v1/statements" + today() + "&format=csv", bearer: key}).is(http.StatusOK)
 	accepted := b.do(request{method: get, path: "/v1/statements" + today(), bearer: key, header: map[string]string{"Accept": "text/csv;q=0.9, */*"}}).is(http.StatusOK)
-	if string(plain.body) != string(accepted.body) || !strings.HasPrefix(plain.Header.Get("Content-Type"), "text/csv") ||
+	if !bytes.Equal(plain.body, accepted.body) || !strings.HasPrefix(plain.Header.Get("Content-Type"), "text/csv") ||
 		!strings.Contains(plain.Header.Get("Content-Disposition"), "statement_2") {
 		t.Errorf("%v\n%s\n%s", plain.Header, plain.body, accepted.body)
 	}

@@ -202,7 +202,7 @@ func (p *plane) beginFees(ctx context.Context) error {
 		return err
 	}
 	if current != p.config.Market.FeeBps {
-		p.log.InfoContext(ctx, "the fee schedule is in force, market.fee_bps was only its beginning", "fee_bps", current, "market.fee_bps", p.config.Market.FeeBps)
+		p.log.InfoContext(ctx, "the fee schedule is in force, market.fee_bps was only its beginning", "fee_bps", current, "configured_fee_bps", p.config.Market.FeeBps)
 	}
 	return nil
 }

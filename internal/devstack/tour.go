@@ -334,10 +334,10 @@ func (t *tour) verify(ctx context.Context) error {
 		return fmt.Errorf("verify: %w", err)
 	}
 	t.result.Verified = report.Verified
-	if report.Difference != nil {
-		t.say("Verified from chain and manifests: %s", report.Difference.Text)
-		return nil
+	if difference := report.Difference; difference != nil {
+		t.say("Verified from chain and manifests: %s", difference.Text)
+	} else {
+		t.say("Verified from chain and manifests alone: %d batches of %d payouts, %d usage records", report.Batches, report.Payouts, report.Records)
 	}
-	t.say("Verified from chain and manifests alone: %d batches of %d payouts, %d usage records", report.Batches, report.Payouts, report.Records)
 	return nil
 }

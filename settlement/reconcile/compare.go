@@ -41,6 +41,7 @@ type comparison struct {
 	matched     int
 	differences []difference
 	unmatched   []booked // in the ledger only, as far as the walk goes: to be looked up on the chain
+	waiting     int      // transactions of unresolved batches and sweeps, which the ledger will record
 }
 
 // merge matches an account's walk with its ledger entries as they come. Both are in the order of their signatures, bytewise, so that
@@ -49,7 +50,7 @@ type merge struct {
 	comparison
 	account    string
 	moves      []move          // sorted; what is left of them
-	unresolved map[string]bool // transactions of unresolved batches may be on the chain already
+	unresolved map[string]bool // transactions of unresolved batches and sweeps may be on the chain already
 	last       booked
 }
 
@@ -96,6 +97,7 @@ func (m *merge) pass() {
 	found := m.moves[0]
 	m.moves = m.moves[1:]
 	if m.unresolved[found.signature] {
+		m.waiting++
 		return
 	}
 	m.differences = append(m.differences, difference{

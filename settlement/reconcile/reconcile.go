@@ -147,7 +147,7 @@ func (o outcome) allMatched() int { return o.from.matched + o.matched }
 
 // clean reports whether both sides are wholly equal, so that nothing before has to be looked at again.
 func (o outcome) clean() bool {
-	return len(o.differences) == 0 && !o.later && o.last.signature != "" && o.balance == o.ledgerClosing
+	return o.waiting == 0 && len(o.differences) == 0 && !o.later && o.last.signature != "" && o.balance == o.ledgerClosing
 }
 
 func (s *Service) compareAll(ctx context.Context, fully bool) ([]outcome, error) {

@@ -263,7 +263,8 @@ func (s *Service) queueCursor(batch *pgx.Batch, account chain.Address, c cursor)
 		c.transactions, c.matched, int64(c.fees))
 }
 
-// unresolved are the signed batches whose end is not known: their signatures, and a difference each.
+// unresolved are the signed batches and sweeps whose end is not known: their signatures, and a difference for each batch and each
+// frozen sweep. Other sweeps end by themselves, in seconds, and move nobody's balance.
 func (s *Service) unresolved(ctx context.Context) (map[string]bool, []difference, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT b.id, b.state, b.nonce_account, b.total, b.signing_started_at, coalesce(t.signature, '')
@@ -291,8 +292,40 @@ func (s *Service) unresolved(ctx context.Context) (map[string]bool, []difference
 	if err != nil {
 		return nil, nil, fmt.Errorf("list unresolved batches: %w", err)
 	}
+	sweeps, err := s.unresolvedSweeps(ctx, signatures)
+	if err != nil {
+		return nil, nil, err
+	}
 	delete(signatures, "")
-	return signatures, found, nil
+	return signatures, append(found, sweeps...), nil
+}
+
+func (s *Service) unresolvedSweeps(ctx context.Context, signatures map[string]bool) (frozen []difference, err error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT id, state, nonce_account, amount, planned_at, coalesce(signature, '')
+		FROM deposit_sweeps WHERE mint = $1 AND state IN ('planned', 'signed', 'frozen') ORDER BY id`, s.ledger.Currency().Mint)
+	if err != nil {
+		return nil, fmt.Errorf("list unresolved sweeps: %w", err)
+	}
+	var id ids.Sweep
+	var state, nonce, signature string
+	var amount money.Amount
+	var since time.Time
+	_, err = pgx.ForEachRow(rows, []any{&id, &state, &nonce, &amount, &since, &signature}, func() error {
+		signatures[signature] = true
+		if state == "frozen" {
+			swept := amount
+			frozen = append(frozen, difference{
+				class: UnresolvedNonce, account: s.config.Treasury.String(), signature: signature, ledger: &swept, at: since,
+				text: fmt.Sprintf("the sweep %s is frozen: its nonce %s was consumed by something else", id, nonce),
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list unresolved sweeps: %w", err)
+	}
+	return frozen, nil
 }
 
 const runColumns = `id, state, reason, requested_by, slot, matched, difference_count, started_at, finished_at`

@@ -96,8 +96,8 @@ func measure(ctx context.Context, server string, transfers int) error {
 	if err := detects(ctx, service, generated); err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stdout, "figure=reconcile_1m_s value=%.1f unit=s transfers=%d chain=generated\n", took.Seconds(), transfers)
-	fmt.Fprintf(os.Stdout, "figure=reconcile_1m_mb value=%.0f unit=MB transfers=%d chain=generated\n", memory, transfers)
+	_, _ = fmt.Fprintf(os.Stdout, "figure=reconcile_1m_s value=%.1f unit=s transfers=%d chain=generated\n", took.Seconds(), transfers)
+	_, _ = fmt.Fprintf(os.Stdout, "figure=reconcile_1m_mb value=%.0f unit=MB transfers=%d chain=generated\n", memory, transfers)
 	return nil
 }
 

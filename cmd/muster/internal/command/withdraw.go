@@ -92,8 +92,14 @@ func (a *App) printWithdrawals(withdrawals []apiv1.Withdrawal) error {
 			return
 		}
 		p.Table([]output.Column{
-			{Head: "WITHDRAWAL"}, {Head: "STATE"}, {Head: "AMOUNT", Right: true}, {Head: "TO"}, {Head: "ASKED", Wide: true}, {Head: "ENDED"},
-			{Head: "SIGNATURE", Wide: true}, {Head: "NOTE", Shrink: true},
+			{Head: "WITHDRAWAL"},
+			{Head: "STATE"},
+			{Head: "AMOUNT", Right: true},
+			{Head: "TO"},
+			{Head: "ASKED", Wide: true},
+			{Head: "ENDED"},
+			{Head: "SIGNATURE", Wide: true},
+			{Head: "NOTE", Shrink: true},
 		}, rows)
 	})
 }
