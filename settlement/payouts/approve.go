@@ -7,11 +7,22 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/muster-gpu/muster/internal/audit"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/internal/pgnotify"
 )
+
+// logged does what a person has asked for, and tells the audit log of it in the same transaction.
+func (s *Service) logged(ctx context.Context, event audit.Event, do func(tx pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := do(tx); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, event)
+	})
+}
 
 // approvalsNeeded is by how many people a batch is approved, its drafter not counted.
 func (s *Service) approvalsNeeded(total money.Amount) int {
@@ -26,7 +37,7 @@ func (s *Service) Approve(ctx context.Context, id ids.Batch, by ids.User) error 
 	if by.IsZero() {
 		return errs.New(errs.Forbidden, "a batch is approved by a person")
 	}
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	return s.logged(ctx, audit.Event{By: by, Action: "batch.approve", Subject: id.String()}, func(tx pgx.Tx) error {
 		state, draftedBy, err := lockBatch(ctx, tx, id)
 		switch {
 		case err != nil:
@@ -53,7 +64,7 @@ func (s *Service) ApproveRun(ctx context.Context, id ids.PayoutRun, by ids.User)
 	if by.IsZero() {
 		return 0, 0, errs.New(errs.Forbidden, "a batch is approved by a person")
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = s.logged(ctx, audit.Event{By: by, Action: "run.approve", Subject: id.String()}, func(tx pgx.Tx) error {
 		var drafts, own int
 		err := tx.QueryRow(ctx, `
 			WITH locked AS (SELECT drafted_by FROM payout_batches WHERE run_id = $1 AND state = 'draft' ORDER BY id FOR UPDATE)

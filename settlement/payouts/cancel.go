@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/muster-gpu/muster/internal/audit"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/settlement/chain"
@@ -29,7 +30,8 @@ func (s *Service) Cancel(ctx context.Context, id ids.Batch, by ids.User, reason 
 	if reason == "" || len(reason) > maxReason {
 		return errs.InvalidField("reason", "say why the batch is cancelled, in at most %d characters", maxReason)
 	}
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	event := audit.Event{By: by, Action: "batch.cancel", Subject: id.String(), Details: map[string]string{"reason": reason}}
+	return s.logged(ctx, event, func(tx pgx.Tx) error {
 		state, _, err := lockBatch(ctx, tx, id)
 		if err != nil {
 			return err

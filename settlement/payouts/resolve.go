@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/muster-gpu/muster/internal/audit"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
@@ -62,7 +63,10 @@ func (s *Service) Resolve(ctx context.Context, id ids.Batch, by ids.User, eviden
 	if err := s.verify(ctx, b, evidence.Paid, signature); err != nil {
 		return err
 	}
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.storeResolution(ctx, tx, b, by, evidence) })
+	event := audit.Event{By: by, Action: "batch.resolve", Subject: id.String(), Details: map[string]string{
+		"outcome": evidence.outcome(), "signature": evidence.Signature, "note": evidence.Note,
+	}}
+	return s.logged(ctx, event, func(tx pgx.Tx) error { return s.storeResolution(ctx, tx, b, by, evidence) })
 }
 
 func notFrozen(state string) error {

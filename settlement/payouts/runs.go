@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/muster-gpu/muster/internal/audit"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
@@ -102,9 +103,12 @@ func (s *Service) drafting(ctx context.Context) (id ids.PayoutRun, err error) {
 // openRun begins a run whose first round the caller makes: nobody else does before that has had its time.
 func (s *Service) openRun(ctx context.Context, kind string, by ids.User, scheduledFor *time.Time) (ids.PayoutRun, error) {
 	id := ids.New[ids.PayoutRun]()
-	_, err := s.pool.Exec(ctx, `
-		INSERT INTO payout_runs (id, kind, requested_by, scheduled_for, due_at) VALUES ($1, $2, $3, $4, clock_timestamp() + $5)`,
-		id, kind, by, scheduledFor, roundTime)
+	err := s.logged(ctx, audit.Event{By: by, Action: "run.start", Subject: id.String(), Details: map[string]string{"kind": kind}}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO payout_runs (id, kind, requested_by, scheduled_for, due_at) VALUES ($1, $2, $3, $4, clock_timestamp() + $5)`,
+			id, kind, by, scheduledFor, roundTime)
+		return err
+	})
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == uniqueViolation {
 		return ids.PayoutRun{}, errs.New(errs.Conflict, "a payout run is under way: it ends when every payee is in a batch, which needs free nonces")

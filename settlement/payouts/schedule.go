@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/muster-gpu/muster/internal/audit"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
@@ -136,15 +137,21 @@ func (s *Service) SetSchedule(ctx context.Context, by ids.User, schedule Schedul
 		date := schedule.StartsOn.UTC().Truncate(day)
 		startsOn = &date
 	}
-	_, err := s.pool.Exec(ctx, `
+	event := audit.Event{By: by, Action: "schedule.set", Subject: "payout_schedule", Details: map[string]any{
+		"enabled": schedule.Enabled, "every_days": schedule.EveryDays, "weekdays": weekdays, "at": schedule.At.String(), "starts_on": startsOn,
+		"threshold": schedule.Threshold,
+	}}
+	return s.logged(ctx, event, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
 		INSERT INTO payout_schedule (enabled, every_days, weekdays, at_minute, starts_on, threshold, updated_by)
 		VALUES ($1, nullif($2, 0), $3, $4, coalesce($5::date, (now() AT TIME ZONE 'UTC')::date), nullif($6::bigint, 0), $7)
 		ON CONFLICT (single) DO UPDATE SET enabled = EXCLUDED.enabled, every_days = EXCLUDED.every_days, weekdays = EXCLUDED.weekdays,
 			at_minute = EXCLUDED.at_minute, starts_on = EXCLUDED.starts_on, threshold = EXCLUDED.threshold,
 			updated_by = EXCLUDED.updated_by, updated_at = now()`,
-		schedule.Enabled, schedule.EveryDays, weekdays, int(schedule.At/time.Minute), startsOn, schedule.Threshold, by)
-	if err != nil {
-		return fmt.Errorf("set the payout schedule: %w", err)
-	}
-	return nil
+			schedule.Enabled, schedule.EveryDays, weekdays, int(schedule.At/time.Minute), startsOn, schedule.Threshold, by)
+		if err != nil {
+			return fmt.Errorf("set the payout schedule: %w", err)
+		}
+		return nil
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/muster-gpu/muster/internal/audit"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/settlement/ledger"
@@ -75,14 +76,26 @@ func (f *Fees) Add(ctx context.Context, rate Rate) (Rate, error) {
 	if !rate.ValidFrom.IsZero() {
 		from = &rate.ValidFrom
 	}
-	row := f.pool.QueryRow(ctx, `
+	var added Rate
+	subject := "everybody"
+	if !rate.Org.IsZero() {
+		subject = rate.Org.String()
+	}
+	err := pgx.BeginFunc(ctx, f.pool, func(tx pgx.Tx) (err error) {
+		row := tx.QueryRow(ctx, `
 		WITH added AS (
 			INSERT INTO fee_schedule (org_id, fee_bps, valid_from, note, created_by) VALUES ($1, $2, coalesce($3, now()), $4, $5) RETURNING *
 		)
 		SELECT a.org_id, coalesce(o.name, ''), a.fee_bps, a.valid_from, CASE WHEN a.valid_from <= now() THEN 'current' ELSE 'coming' END, a.note,
 		       a.created_at, a.created_by
 		FROM added a LEFT JOIN organisations o ON o.id = a.org_id`, rate.Org, rate.Bps, from, rate.Note, rate.CreatedBy)
-	added, err := scanRate(row)
+		if added, err = scanRate(row); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, audit.Event{By: rate.CreatedBy, Action: "fee.add", Subject: subject, Details: map[string]any{
+			"fee_bps": added.Bps, "valid_from": added.ValidFrom, "note": added.Note,
+		}})
+	})
 	switch constraintOf(err) {
 	case "":
 	case "fee_schedule_past":
