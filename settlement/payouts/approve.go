@@ -32,7 +32,8 @@ func (s *Service) approvalsNeeded(total money.Amount) int {
 	return 1
 }
 
-// Approve lets a draft be paid, once enough people have. Who drafted a batch cannot approve it, and each person counts once.
+// Approve lets a draft be paid, once enough people have. Neither who drafted a batch nor who decided on a
+// refund in it can approve it, and each person counts once.
 func (s *Service) Approve(ctx context.Context, id ids.Batch, by ids.User) error {
 	if by.IsZero() {
 		return errs.New(errs.Forbidden, "a batch is approved by a person")
@@ -46,6 +47,9 @@ func (s *Service) Approve(ctx context.Context, id ids.Batch, by ids.User) error 
 			return errs.New(errs.Conflict, "the batch is %s already; only a draft can be approved", state)
 		case draftedBy == by && !s.options.SelfApproval:
 			return errs.New(errs.Forbidden, "you drafted this batch: somebody else must approve it")
+		}
+		if err := s.refuseOwnRefunds(ctx, tx, `b.id = $2`, by, id); err != nil {
+			return err
 		}
 		tag, err := tx.Exec(ctx, `INSERT INTO payout_approvals (batch_id, approver) VALUES ($1, $2) ON CONFLICT DO NOTHING`, id, by)
 		if err != nil {
@@ -77,6 +81,9 @@ func (s *Service) ApproveRun(ctx context.Context, id ids.PayoutRun, by ids.User)
 		case own > 0 && !s.options.SelfApproval:
 			return errs.New(errs.Forbidden, "you started this run: somebody else must approve it")
 		}
+		if err := s.refuseOwnRefunds(ctx, tx, `b.run_id = $2`, by, id); err != nil {
+			return err
+		}
 		_, err = tx.Exec(ctx, `
 			INSERT INTO payout_approvals (batch_id, approver)
 			SELECT id, $2 FROM payout_batches WHERE run_id = $1 AND state = 'draft' ORDER BY id ON CONFLICT DO NOTHING`, id, by)
@@ -88,6 +95,24 @@ func (s *Service) ApproveRun(ctx context.Context, id ids.PayoutRun, by ids.User)
 		return err
 	})
 	return approved, waiting, err
+}
+
+// refuseOwnRefunds keeps who decided on a refund from letting it out: a run that the clock began has no drafter.
+func (s *Service) refuseOwnRefunds(ctx context.Context, tx pgx.Tx, which string, by ids.User, id any) error {
+	if s.options.SelfApproval {
+		return nil
+	}
+	var own bool
+	err := tx.QueryRow(ctx, `
+		SELECT EXISTS (SELECT 1 FROM payout_batches b JOIN payouts p ON p.batch_id = b.id JOIN withdrawals w ON w.id = p.withdrawal_id
+			WHERE `+which+` AND b.state = 'draft' AND w.purpose = 'refund' AND w.requested_by = $1)`, by, id).Scan(&own)
+	if err != nil {
+		return fmt.Errorf("look for refunds: %w", err)
+	}
+	if own {
+		return errs.New(errs.Forbidden, "you decided on a refund that is in it: somebody else must approve it")
+	}
+	return nil
 }
 
 // approveComplete moves on those drafts that enough people have approved.

@@ -58,7 +58,7 @@ func (s *Service) draftRound(ctx context.Context, run ids.PayoutRun, by ids.User
 	if err := s.storeObstacles(ctx, run, candidates); err != nil {
 		return round{}, err
 	}
-	free, _ := payable(candidates)
+	free := payable(candidates)
 	room, err := s.capacity(keys)
 	if err != nil {
 		return round{}, err
@@ -100,23 +100,18 @@ func batchLimit(keys signer.Addresses) money.Amount {
 	return money.Amount(min(keys.MaxBaseUnitsPerBatch, 1<<62))
 }
 
-// candidates are the organisations that a run would pay if nothing on the chain stood against it: withdrawals first, and of an
-// organisation one payout at a time, because the signer counts them.
+// candidates are what a run would pay if nothing on the chain stood against it: withdrawals and refunds first, then earnings.
 func (s *Service) candidates(ctx context.Context, run ids.PayoutRun) ([]candidate, error) {
 	rows, err := s.pool.Query(ctx, `
-		WITH going AS (
-			SELECT DISTINCT ON (w.org_id) w.org_id, w.purpose, w.id, w.amount, w.wallet
-			FROM withdrawals w
-			WHERE w.state = 'requested' AND w.mint = $2 AND NOT EXISTS (SELECT 1 FROM payouts p WHERE p.payee_org_id = w.org_id AND p.live)
-			ORDER BY w.org_id, w.id
-		)
-		SELECT org_id, purpose, id, amount, wallet FROM going
+		(SELECT w.org_id, w.purpose, w.id, w.amount, w.wallet
+		FROM withdrawals w
+		WHERE w.state = 'requested' AND w.mint = $2 AND NOT EXISTS (SELECT 1 FROM payouts p WHERE p.payee_org_id = w.org_id AND p.live)
+		ORDER BY w.id LIMIT $4)
 		UNION ALL
 		(SELECT o.id, 'earnings', NULL, a.balance, o.payout_address
 		FROM ledger_accounts a JOIN organisations o ON o.id = a.org_id
 		WHERE a.kind = $1 AND a.mint = $2 AND a.balance - a.reserved >= $3 AND o.payout_address IS NOT NULL
 		  AND NOT EXISTS (SELECT 1 FROM payouts p WHERE p.payee_org_id = o.id AND p.live)
-		  AND NOT EXISTS (SELECT 1 FROM going g WHERE g.org_id = o.id)
 		  AND NOT EXISTS (SELECT 1 FROM payout_run_payees r WHERE r.run_id = $5 AND r.org_id = o.id AND r.purpose = 'earnings' AND r.batch_id IS NOT NULL)
 		ORDER BY a.balance DESC, o.id LIMIT $4)`,
 		ledger.OwnerPayable, s.ledger.Currency().Mint, s.options.Minimum, maxCandidates, run)
@@ -274,7 +269,7 @@ func (s *Service) storeObstacles(ctx context.Context, run ids.PayoutRun, seen []
 			`UPDATE withdrawals w SET attention = n.reason FROM ` + seenRows + `
 			 WHERE w.id = n.withdrawal_id AND w.state = 'requested' AND w.attention <> n.reason AND $6::uuid IS NOT NULL`,
 			`INSERT INTO payout_run_payees (run_id, org_id, purpose, amount, reason)
-			 SELECT $6, n.org_id, n.purpose, n.amount, n.reason FROM ` + seenRows + ` WHERE n.reason <> ''
+			 SELECT DISTINCT ON (n.org_id, n.purpose) $6::uuid, n.org_id, n.purpose, n.amount, n.reason FROM ` + seenRows + ` WHERE n.reason <> ''
 			 ON CONFLICT (run_id, org_id, purpose, batch_id) DO UPDATE SET reason = EXCLUDED.reason, amount = EXCLUDED.amount`,
 		} {
 			if _, err := tx.Exec(ctx, sql, orgs, purposes, reasons, withdrawals, amounts, run); err != nil {

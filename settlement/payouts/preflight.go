@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-gpu/muster/internal/errs"
-	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/signer"
 )
@@ -193,13 +193,16 @@ func plain(data []byte) bool {
 	return true
 }
 
-// payable keeps the candidates without an obstacle.
-func payable(candidates []candidate) (free []candidate, total money.Amount) {
+// payable keeps the candidates without an obstacle, and of an organisation the first, because the signer counts its payouts: the others
+// follow. What cannot be paid holds nothing else up.
+func payable(candidates []candidate) []candidate {
+	var free []candidate
+	taken := make(map[ids.Org]bool, len(candidates))
 	for _, c := range candidates {
-		if c.obstacle == "" {
+		if c.obstacle == "" && !taken[c.org] {
+			taken[c.org] = true
 			free = append(free, c)
-			total += c.amount
 		}
 	}
-	return free, total
+	return free
 }

@@ -140,30 +140,40 @@ func (s *Service) Withdraw(ctx context.Context, org ids.Org, by ids.User, amount
 
 // CancelWithdrawal gives up a withdrawal that no batch has; its money is available again.
 func (s *Service) CancelWithdrawal(ctx context.Context, org ids.Org, id ids.Withdrawal) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var state, purpose string
-		var amount money.Amount
-		var from ledger.Account
-		err := tx.QueryRow(ctx, `
-			SELECT state, purpose, amount, taken_from, taken_org_id FROM withdrawals
-			WHERE id = $1 AND org_id = $2 AND purpose = 'withdrawal' FOR UPDATE`, id, org).Scan(&state, &purpose, &amount, &from.Kind, &from.Org)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return errs.New(errs.NotFound, "there is no withdrawal %s", id)
-		case err != nil:
-			return fmt.Errorf("cancel withdrawal: %w", err)
-		case state != withdrawalRequested:
-			return errs.New(errs.Conflict, "the withdrawal is %s: it can no longer be cancelled", state)
-		}
-		if _, err := tx.Exec(ctx, `UPDATE withdrawals SET state = $2, attention = '', ended_at = now() WHERE id = $1`, id, withdrawalCancelled); err != nil {
-			return fmt.Errorf("cancel withdrawal: %w", err)
-		}
-		_, err = s.ledger.Post(ctx, tx, ledger.Entry{
-			Key: "withdrawal_return:" + id.String(), Kind: KindWithdrawalReturn, Memo: fmt.Sprintf("The %s %s was given up", purpose, id),
-			Legs: []ledger.Leg{{Debit: ledger.Of(ledger.PayoutInFlight, org), Credit: from, Amount: amount}},
-		})
-		return err
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.giveUp(ctx, tx, id, PurposeWithdrawal, org) })
+}
+
+// GiveUpRefund takes back a refund that no batch has, in the caller's transaction; its money is where it was taken from. One that is
+// on its way, or was paid, is errs.Conflict.
+func (s *Service) GiveUpRefund(ctx context.Context, tx pgx.Tx, id ids.Withdrawal) error {
+	return s.giveUp(ctx, tx, id, PurposeRefund, ids.Org{})
+}
+
+// giveUp cancels what no batch has, of the organisation if one is given.
+func (s *Service) giveUp(ctx context.Context, tx pgx.Tx, id ids.Withdrawal, purpose string, org ids.Org) error {
+	var state string
+	var amount money.Amount
+	var from ledger.Account
+	err := tx.QueryRow(ctx, `
+		SELECT state, org_id, amount, taken_from, taken_org_id FROM withdrawals
+		WHERE id = $1 AND purpose = $2 AND ($3::uuid IS NULL OR org_id = $3) FOR UPDATE`, id, purpose, org).
+		Scan(&state, &org, &amount, &from.Kind, &from.Org)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return errs.New(errs.NotFound, "there is no %s %s", purpose, id)
+	case err != nil:
+		return fmt.Errorf("cancel %s: %w", purpose, err)
+	case state != withdrawalRequested:
+		return errs.New(errs.Conflict, "the %s is %s: it can no longer be cancelled", purpose, state)
+	}
+	if _, err := tx.Exec(ctx, `UPDATE withdrawals SET state = $2, attention = '', ended_at = now() WHERE id = $1`, id, withdrawalCancelled); err != nil {
+		return fmt.Errorf("cancel %s: %w", purpose, err)
+	}
+	_, err = s.ledger.Post(ctx, tx, ledger.Entry{
+		Key: "withdrawal_return:" + id.String(), Kind: KindWithdrawalReturn, Memo: fmt.Sprintf("The %s %s was given up", purpose, id),
+		Legs: []ledger.Leg{{Debit: ledger.Of(ledger.PayoutInFlight, org), Credit: from, Amount: amount}},
 	})
+	return err
 }
 
 const selectWithdrawal = `

@@ -168,3 +168,75 @@ func TestAnOrganisationsEarningsWaitForItsWithdrawal(t *testing.T) {
 		t.Errorf("the organisation holds %d", held)
 	}
 }
+
+// refundTo asks for a refund out of suspense, as a decision does.
+func (b *bench) refundTo(t *testing.T, s *Service, org, sender owner, amount money.Amount, reference string) ids.Withdrawal {
+	t.Helper()
+	b.post(t, b.pool, "suspended:"+reference, ledger.Leg{
+		Debit: ledger.Platform(ledger.PlatformCapital), Credit: ledger.Platform(ledger.Suspense), Amount: amount,
+	})
+	var id ids.Withdrawal
+	check(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+		id, err = s.Request(t.Context(), tx, Request{
+			Org: org.id, Purpose: PurposeRefund, From: ledger.Platform(ledger.Suspense), Amount: amount, Wallet: sender.address().String(),
+			Reference: reference, By: b.approver,
+		})
+		return err
+	}))
+	return id
+}
+
+func TestRefundsThatCannotBePaidHoldNothingElseUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	s := b.service(b.pool, b.cluster)
+	c, stranger := b.customer(t, 2*token), newOwner(t)
+	frozen, err := b.local.CreateTokenAccount(t.Context(), stranger.address())
+	check(t, err)
+	check(t, b.local.Freeze(t.Context(), frozen))
+	first := b.refundTo(t, s, c, stranger, token, "first")
+	second := b.refundTo(t, s, c, stranger, token, "second")
+	withdrawn, err := s.Withdraw(t.Context(), c.id, b.drafter, 2*token, c.address().String())
+	check(t, err)
+	batches, err := s.Draft(t.Context(), b.drafter)
+	check(t, err)
+	if len(batches) != 1 {
+		t.Fatalf("%d batches, want that of the withdrawal", len(batches))
+	}
+	for id, waits := range map[ids.Withdrawal]bool{first: true, second: true, withdrawn: false} {
+		w, err := s.Withdrawal(t.Context(), c.id, id)
+		check(t, err)
+		if (w.State == withdrawalRequested) != waits || (w.Attention != "") != waits {
+			t.Errorf("%s of %d is %s: %s", w.Purpose, w.Amount, w.State, w.Attention)
+		}
+	}
+	giveUp := func() error {
+		return pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error { return s.GiveUpRefund(t.Context(), tx, first) })
+	}
+	check(t, giveUp())
+	if err := giveUp(); errs.CodeOf(err) != errs.Conflict {
+		t.Errorf("given up twice: %v", err)
+	}
+	if waits := b.books(t, b.pool, ledger.Suspense, ids.Org{}); waits != token {
+		t.Errorf("%d is in suspense, want what was given up", waits)
+	}
+	check(t, b.ledger.Check(t.Context(), b.pool))
+}
+
+func TestWhoDecidedOnARefundDoesNotLetItOut(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	s := b.service(b.pool, b.cluster)
+	b.refundTo(t, s, b.customer(t, token), newOwner(t), token, "first")
+	run, err := s.StartRun(t.Context(), ids.User{}) // as the clock does: it has no drafter
+	check(t, err)
+	if _, _, err := s.ApproveRun(t.Context(), run, b.approver); errs.CodeOf(err) != errs.Forbidden {
+		t.Errorf("its maker approved the run: %v", err)
+	}
+	drafts, err := s.PayoutRun(t.Context(), run)
+	check(t, err)
+	if err := s.Approve(t.Context(), drafts.Payees[0].Batch, b.approver); errs.CodeOf(err) != errs.Forbidden {
+		t.Errorf("its maker approved the batch: %v", err)
+	}
+	check(t, s.Approve(t.Context(), drafts.Payees[0].Batch, b.drafter))
+}
