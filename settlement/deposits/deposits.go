@@ -49,6 +49,7 @@ type Config struct {
 	Treasury     chain.Address // the treasury's wallet
 	Minimum      money.Amount  // less is dust
 	Interval     time.Duration
+	Refunds      Refunds // nil: nothing can be refunded
 }
 
 // MinimumOf is the usual minimum of a currency: a hundredth of a token, or one base unit.

@@ -11,7 +11,8 @@
 //
 // If the platform's mint is one of Token-2022 with extensions that do more than describe it, all of it goes to suspense.
 //
-// What is in suspense is nobody's until a person decides (Decide); it is never credited by itself and never forgotten. What our own
+// What is in suspense is nobody's until a person decides (Decide); it is never credited by itself and never forgotten. What is to go
+// back to its sender goes the way of payouts: the decision stores the request, and package payouts does the rest. What our own
 // sweeps bring to the treasury (package sweeps) is no arrival.
 //
 // # Exactly once

@@ -27,10 +27,12 @@ type Deposit struct {
 	State     string // credited, suspense or capital
 	Reason    string // why it is in suspense
 	Signature string
+	Sender    string // the wallet that it came from; empty: not known
 
 	// Of one in suspense, once a person has decided.
-	Outcome string // credited, kept or held; empty: it waits
+	Outcome string // credited, kept, refunded or held; empty: it waits
 	Note    string
+	Refund  *Refund // of a refunded one
 }
 
 // Deposits lists what an organisation sent, newest first: those before a cursor, which may be zero.
@@ -48,19 +50,26 @@ func (s *Service) list(ctx context.Context, where string, org ids.Org, before id
 		limit = MaxPage
 	}
 	rows, err := s.pool.Query(ctx, `
-		SELECT id, p.org_id, coalesce(block_time, found_at), amount::text, decimals, mint, disposition, reason, signature,
-		       coalesce(d.outcome, ''), coalesce(d.note, '')
-		FROM deposits p LEFT JOIN suspense_decisions d ON d.deposit_id = p.id
-		WHERE `+where+` AND ($2::uuid IS NULL OR id < $2)
-		ORDER BY id DESC LIMIT $3`, append([]any{org, before, limit}, more...)...)
+		SELECT p.id, p.org_id, coalesce(block_time, found_at), p.amount::text, decimals, p.mint, disposition, reason, signature,
+		       coalesce(sender, ''), coalesce(d.outcome, ''), coalesce(d.note, ''),
+		       w.id, coalesce(w.wallet, ''), coalesce(w.state, ''), coalesce(w.attention, ''),
+		       (SELECT o.batch_id FROM payouts o WHERE o.withdrawal_id = w.id ORDER BY o.id DESC LIMIT 1)
+		FROM deposits p LEFT JOIN suspense_decisions d ON d.deposit_id = p.id LEFT JOIN withdrawals w ON w.id = d.refund_id
+		WHERE `+where+` AND ($2::uuid IS NULL OR p.id < $2)
+		ORDER BY p.id DESC LIMIT $3`, append([]any{org, before, limit}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("list deposits: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Deposit, error) {
 		var d Deposit
+		var r Refund
 		var decimals int
-		err := row.Scan(&d.ID, &d.Org, &d.At, &d.Amount, &decimals, &d.Mint, &d.State, &d.Reason, &d.Signature, &d.Outcome, &d.Note)
+		err := row.Scan(&d.ID, &d.Org, &d.At, &d.Amount, &decimals, &d.Mint, &d.State, &d.Reason, &d.Signature,
+			&d.Sender, &d.Outcome, &d.Note, &r.ID, &r.Wallet, &r.State, &r.Attention, &r.Batch)
 		d.Amount = decimalText(d.Amount, decimals)
+		if !r.ID.IsZero() {
+			d.Refund = &r
+		}
 		return d, err
 	})
 	if err != nil {
@@ -165,13 +174,17 @@ func insertDeposit(ctx context.Context, tx pgx.Tx, a arrival) (bool, error) {
 	if !a.BlockTime.IsZero() {
 		blockTime = &a.BlockTime
 	}
+	var sender *string
+	if from := a.sender(a.Movement); !from.IsZero() {
+		sender = new(from.String())
+	}
 	tag, err := tx.Exec(ctx, `
-		INSERT INTO deposits (id, org_id, signature, token_account, mint, decimals, amount, slot, disposition, reason, block_time)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		INSERT INTO deposits (id, org_id, signature, token_account, mint, decimals, amount, slot, disposition, reason, block_time, sender)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (signature, token_account) DO NOTHING`,
 		a.id, a.org, a.Signature.String(), a.account.String(), a.Mint.String(), a.decimals,
 		pgtype.Numeric{Int: new(big.Int).SetUint64(a.Received()), Valid: true}, int64(a.Slot),
-		a.disposition, a.reason, blockTime)
+		a.disposition, a.reason, blockTime, sender)
 	if err != nil {
 		return false, fmt.Errorf("insert deposit: %w", err)
 	}
