@@ -33,7 +33,8 @@ func (s *Server) registerSuspense() {
 	}, s.listSuspense)
 	register(s, endpoint{
 		id: "decide-suspense", method: post, path: "/v1/finance/suspense/{id}/decision", tag: tagFinance, summary: "Decide about a deposit in suspense",
-		doc: "Tokens of a foreign mint can only be held. A decision that moved tokens is final.", codes: []int{notFound},
+		doc: "Tokens of a foreign mint can only be held. A refund goes out with the next payout run, by its preflight and approvals. " +
+			"A decision that moved tokens is final; one to refund can be changed until a batch has it.", codes: []int{notFound},
 	}, s.decideSuspense)
 	register(s, endpoint{
 		id: "list-sweeps", method: get, path: "/v1/finance/sweeps", tag: tagFinance, summary: "Deposits on their way to the treasury",

@@ -39,8 +39,11 @@ type Deposit struct {
 	State     string      `json:"state" enum:"credited,suspense,capital" doc:"capital: the platform's own tokens, arrived at the treasury"`
 	Reason    string      `json:"reason,omitempty" doc:"Why it is in suspense"`
 	Signature string      `json:"signature"`
-	Outcome   string      `json:"outcome,omitempty" enum:"credited,kept,held" doc:"What was decided about one in suspense; absent while it waits"`
+	Customer  string      `json:"customer,omitempty" doc:"The organisation whose address it was sent to; absent if that is the treasury's"`
+	Sender    string      `json:"sender,omitempty" doc:"The wallet that it came from, where that is one and known"`
+	Outcome   string      `json:"outcome,omitempty" enum:"credited,kept,refunded,held" doc:"What was decided about one in suspense; absent while it waits"`
 	Note      string      `json:"note,omitempty" doc:"Why so"`
+	Refund    *Refund     `json:"refund,omitempty" doc:"Of a refunded one"`
 }
 
 // FaucetRequest asks for test tokens, on a local network only.

@@ -245,11 +245,6 @@ func (p *plane) addChainServices(ctx context.Context) error {
 			return fmt.Errorf("reach the chain at %s: %w", p.config.Chain.RPCURL, err)
 		}
 	}
-	if p.deposits, err = deposits.New(p.pool, p.ledger, p.chain, p.signer, deposits.Config{
-		TokenProgram: chain.TokenProgram, Treasury: treasury, Minimum: p.amount(p.config.Payouts.MinimumDeposit), Interval: depositInterval,
-	}, p.log); err != nil {
-		return err
-	}
 	if p.sweeps, err = sweeps.New(p.pool, p.ledger, p.chain, p.signer, sweeps.Options{Minimum: p.amount(p.config.Payouts.SweepMinimum), Log: p.log}); err != nil {
 		return err
 	}
@@ -261,6 +256,12 @@ func (p *plane) addChainServices(ctx context.Context) error {
 		Minimum: p.amount(p.config.Payouts.Minimum), DualAbove: p.amount(p.config.Payouts.DualAbove), MaxPriorityFee: uint64(p.config.Payouts.MaxPriorityFee),
 		Concurrency: p.config.Payouts.Concurrency, SelfApproval: p.config.Payouts.SelfApproval, Manifests: p.manifests, Wake: wake, Log: p.log,
 	})
+	if p.deposits, err = deposits.New(p.pool, p.ledger, p.chain, p.signer, deposits.Config{
+		TokenProgram: chain.TokenProgram, Treasury: treasury, Minimum: p.amount(p.config.Payouts.MinimumDeposit), Interval: depositInterval,
+		Refunds: p.payouts,
+	}, p.log); err != nil {
+		return err
+	}
 	p.reconcile = reconcile.New(p.pool, p.ledger, p.chain, reconcile.Config{
 		Treasury: p.treasuryAccount, CatchUp: p.deposits.Poll, Interval: p.config.Payouts.Reconcile,
 	}, p.log)

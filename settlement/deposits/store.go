@@ -21,6 +21,7 @@ const MaxPage = 200
 type Deposit struct {
 	ID        ids.Deposit
 	Org       ids.Org // zero: arrived at the treasury's wallet
+	Customer  string  // the organisation's name
 	At        time.Time
 	Amount    string // decimal text, in the token that came
 	Mint      string
@@ -50,11 +51,12 @@ func (s *Service) list(ctx context.Context, where string, org ids.Org, before id
 		limit = MaxPage
 	}
 	rows, err := s.pool.Query(ctx, `
-		SELECT p.id, p.org_id, coalesce(block_time, found_at), p.amount::text, decimals, p.mint, disposition, reason, signature,
+		SELECT p.id, p.org_id, coalesce(c.name, ''), coalesce(block_time, found_at), p.amount::text, decimals, p.mint, disposition, reason, signature,
 		       coalesce(sender, ''), coalesce(d.outcome, ''), coalesce(d.note, ''),
 		       w.id, coalesce(w.wallet, ''), coalesce(w.state, ''), coalesce(w.attention, ''),
 		       (SELECT o.batch_id FROM payouts o WHERE o.withdrawal_id = w.id ORDER BY o.id DESC LIMIT 1)
 		FROM deposits p LEFT JOIN suspense_decisions d ON d.deposit_id = p.id LEFT JOIN withdrawals w ON w.id = d.refund_id
+			LEFT JOIN organisations c ON c.id = p.org_id
 		WHERE `+where+` AND ($2::uuid IS NULL OR p.id < $2)
 		ORDER BY p.id DESC LIMIT $3`, append([]any{org, before, limit}, more...)...)
 	if err != nil {
@@ -64,7 +66,7 @@ func (s *Service) list(ctx context.Context, where string, org ids.Org, before id
 		var d Deposit
 		var r Refund
 		var decimals int
-		err := row.Scan(&d.ID, &d.Org, &d.At, &d.Amount, &decimals, &d.Mint, &d.State, &d.Reason, &d.Signature,
+		err := row.Scan(&d.ID, &d.Org, &d.Customer, &d.At, &d.Amount, &decimals, &d.Mint, &d.State, &d.Reason, &d.Signature,
 			&d.Sender, &d.Outcome, &d.Note, &r.ID, &r.Wallet, &r.State, &r.Attention, &r.Batch)
 		d.Amount = decimalText(d.Amount, decimals)
 		if !r.ID.IsZero() {

@@ -884,7 +884,7 @@ export interface paths {
         put?: never;
         /**
          * Decide about a deposit in suspense
-         * @description Tokens of a foreign mint can only be held. A decision that moved tokens is final.
+         * @description Tokens of a foreign mint can only be held. A refund goes out with the next payout run, by its preflight and approvals. A decision that moved tokens is final; one to refund can be changed until a batch has it.
          */
         post: operations["decide-suspense"];
         delete?: never;
@@ -2251,6 +2251,8 @@ export interface components {
             amount: string;
             /** Format: date-time */
             at: string;
+            /** @description The organisation whose address it was sent to; absent if that is the treasury's */
+            customer?: string;
             id: string;
             mint: string;
             /** @description Why so */
@@ -2259,9 +2261,13 @@ export interface components {
              * @description What was decided about one in suspense; absent while it waits
              * @enum {string}
              */
-            outcome?: "credited" | "kept" | "held";
+            outcome?: "credited" | "kept" | "refunded" | "held";
             /** @description Why it is in suspense */
             reason?: string;
+            /** @description Of a refunded one */
+            refund?: components["schemas"]["Refund"];
+            /** @description The wallet that it came from, where that is one and known */
+            sender?: string;
             signature: string;
             /**
              * @description capital: the platform's own tokens, arrived at the treasury
@@ -3538,6 +3544,20 @@ export interface components {
             /** @enum {string} */
             state: "running" | "clean" | "differences" | "failed";
         };
+        Refund: {
+            /** @description The wallet that sent the tokens; they go to its associated token account */
+            address: string;
+            /** @description Why it is not paid yet */
+            attention?: string;
+            /** @description The newest batch that it is in */
+            batch_id?: string;
+            id: string;
+            /**
+             * @description requested: waits for a payout run, and another decision takes it back; drafted: in a batch
+             * @enum {string}
+             */
+            state: "requested" | "drafted" | "paid";
+        };
         RunApproval: {
             /**
              * Format: int64
@@ -3753,13 +3773,13 @@ export interface components {
              * @example The customer asked for it in ticket 1207.
              */
             note: string;
-            /** @description Whom to credit; the organisation whose address they were sent to when absent */
+            /** @description Whom to credit, or in whose name to refund; the organisation whose address they were sent to when absent */
             org_id?: string;
             /**
-             * @description credited: to a customer's balance; kept: as the platform's own; held: nothing moves, and another decision may follow
+             * @description credited: to a customer's balance; kept: as the platform's own; refunded: sent back to the wallet that it came from, with the next payout run; held: nothing moves, and another decision may follow
              * @enum {string}
              */
-            outcome: "credited" | "kept" | "held";
+            outcome: "credited" | "kept" | "refunded" | "held";
         };
         Sweep: {
             amount: components["schemas"]["Money"];

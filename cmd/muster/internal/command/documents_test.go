@@ -1,6 +1,7 @@
 package command
 
 import (
+	"maps"
 	"strings"
 	"time"
 
@@ -38,7 +39,7 @@ func items[T any](all ...T) apiv1.List[T] { return apiv1.List[T]{Items: append([
 
 // documents are the answers of a small Muster.
 func documents() map[string]any {
-	return map[string]any{
+	all := map[string]any{
 		"GET /v1/network": testNetwork("local"), "GET /v1/offers": items(testOffers()...), "POST /v1/quotes": testQuote(),
 		"POST /v1/explain":  testExplanation(),
 		"POST /v1/bookings": apiv1.Booking{ID: fixed[ids.Booking](1), Purpose: "cluster", State: "accepted", ClusterID: &readyID},
@@ -77,6 +78,8 @@ func documents() map[string]any {
 		"POST /v1/finance/reconciliations":                          testReconciliation(false), "GET /v1/finance/reconciliations/" + fixed[ids.Reconciliation](2).String(): testReconciliation(true),
 		"GET /v1/me": apiv1.Me{UserID: fixed[ids.User](1), Name: "Ada, ML engineer", Organisations: []apiv1.Membership{{OrgID: testOrg, Name: "Northwind Labs", Roles: []string{"engineer"}}}},
 	}
+	maps.Copy(all, financeDocuments())
+	return all
 }
 
 func testNetwork(name string) apiv1.Network {
@@ -406,7 +409,7 @@ func testEarnings() apiv1.Earnings {
 func testPayout(state string) apiv1.Payout {
 	p := apiv1.Payout{
 		ID: fixed[ids.Payout](1), BatchID: finalID, OrgID: fixed[ids.Org](2), Payee: "Ridge Compute", Address: "DBGdHHKpD5bb16TsqccXdQEQszXYZXGaF5AGYX4xqePk",
-		TokenAccount: "4dg432DGaxgfMwJYujjPGcNboHfku1q1zb1A9LHrAKp9", Amount: tokens("120000000", "120.000000"), State: state,
+		TokenAccount: "4dg432DGaxgfMwJYujjPGcNboHfku1q1zb1A9LHrAKp9", Amount: tokens("120000000", "120.000000"), Purpose: "earnings", State: state,
 	}
 	if state == "finalized" {
 		p.Signature, p.FinalizedAt = testSignature, pointer(ago(time.Hour))
@@ -424,7 +427,7 @@ func testPayable() apiv1.PayableSummary {
 
 func testBatch(id ids.Batch, state string) apiv1.Batch {
 	b := apiv1.Batch{
-		ID: id, State: state, Total: tokens("120000000", "120.000000"), PayeeCount: 1, CreatedAt: ago(2 * time.Hour), DraftedBy: "Fin, finance",
+		ID: id, State: state, Total: tokens("120000000", "120.000000"), PayeeCount: 1, CreatedAt: ago(2 * time.Hour), DraftedBy: "Fin, finance", ApprovalsNeeded: 1,
 		Payouts: []apiv1.Payout{testPayout(state)},
 	}
 	if state == "finalized" {

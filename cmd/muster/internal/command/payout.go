@@ -64,13 +64,14 @@ func payoutTable(p *output.Page, payouts []apiv1.Payout, withPayee bool) {
 	rows := make([][]output.Cell, len(payouts))
 	for i, o := range payouts {
 		rows[i] = []output.Cell{
-			output.Text(o.ID.String()), output.Text(o.Payee), output.State(o.State), output.Text(output.Money(o.Amount)), output.Text(first(output.Time(o.FinalizedAt), "-")),
+			output.Text(o.ID.String()), output.Text(o.Payee), output.Text(first(o.Purpose, "-")), output.State(o.State), output.Text(output.Money(o.Amount)), output.Text(first(output.Time(o.FinalizedAt), "-")),
 			output.Text(o.Address), output.Text(o.TokenAccount), output.Text(first(o.Signature, "-")),
 		}
 	}
 	p.Table([]output.Column{
 		{Head: "PAYOUT"},
 		{Head: "PAYEE", Wide: !withPayee},
+		{Head: "FOR", Wide: !withPayee},
 		{Head: "STATE"},
 		{Head: "AMOUNT", Right: true},
 		{Head: "FINAL AT"},
@@ -167,7 +168,7 @@ func payeeTable(p *output.Page, payees []apiv1.Payee, leftOut bool) {
 			output.Text(payee.Name), output.Text(output.Money(payee.Amount)), output.Text(first(payee.Address, "-")), output.Text(payee.OrgID.String()), output.Text(payee.Reason),
 		}
 	}
-	columns := []output.Column{{Head: "OWNER"}, {Head: "AMOUNT", Right: true}, {Head: "WALLET"}, {Head: "ORG ID", Wide: true}, {Head: "BECAUSE"}}
+	columns := []output.Column{{Head: "PAYEE"}, {Head: "AMOUNT", Right: true}, {Head: "WALLET"}, {Head: "ORG ID", Wide: true}, {Head: "BECAUSE"}}
 	if !leftOut {
 		columns[len(columns)-1].Head = ""
 	}
@@ -286,17 +287,44 @@ func (a *App) payoutBatch() *cobra.Command {
 
 func (a *App) printBatch(printer output.Printer, b apiv1.Batch) error {
 	created := b.CreatedAt
+	run := ""
+	if b.RunID != nil {
+		run = b.RunID.String()
+	}
 	return printer.Print(b, []string{batchKey(b)}, func(p *output.Page) {
 		p.Facts(
-			output.Fact{Label: "Batch", Value: output.Text(b.ID.String())}, output.Fact{Label: "State", Value: output.State(b.State)},
+			output.Fact{Label: "Batch", Value: output.Text(b.ID.String())}, output.Fact{Label: "Run", Value: output.Text(run), Wide: true},
+			output.Fact{Label: "State", Value: output.State(b.State)},
 			output.Fact{Label: "Note", Value: output.Text(b.StateReason)}, output.Fact{Label: "Total", Value: output.Cell{Text: output.Money(b.Total), Tone: output.Bold}},
-			output.Fact{Label: "Drafted", Value: output.Text(by(printer.When(&created), b.DraftedBy))},
+			output.Fact{Label: "Drafted", Value: output.Text(by(printer.When(&created), first(b.DraftedBy, "the schedule")))},
+			output.Fact{Label: "Approvals", Value: output.Text(approvals(b))},
 			output.Fact{Label: "Approved", Value: output.Text(by(printer.When(b.ApprovedAt), b.ApprovedBy))},
 			output.Fact{Label: "Sent", Value: output.Text(printer.When(b.SentAt))}, output.Fact{Label: "Final", Value: output.Text(printer.When(b.FinalizedAt))},
 			output.Fact{Label: "Signature", Value: output.Text(b.Signature)}, output.Fact{Label: "Slot", Value: output.Text(number(b.Slot))},
 			output.Fact{Label: "Fee in lamports", Value: output.Text(number(b.FeeLamports))},
+			output.Fact{Label: "Rent in lamports", Value: output.Text(number(b.RentLamports)), Wide: true},
 			output.Fact{Label: "Nonce account", Value: output.Text(b.NonceAccount), Wide: true}, output.Fact{Label: "Nonce", Value: output.Text(b.NonceValue), Wide: true},
+			output.Fact{Label: "Memo", Value: output.Text(b.Memo), Wide: true},
 		)
+		if c := b.Cancellation; c != nil {
+			asked := c.AskedAt
+			p.Title("Cancellation")
+			p.Facts(
+				output.Fact{Label: "Asked", Value: output.Text(by(printer.When(&asked), c.AskedBy))},
+				output.Fact{Label: "Sent", Value: output.Text(printer.When(c.SentAt))},
+				output.Fact{Label: "Signature", Value: output.Text(c.Signature)}, output.Fact{Label: "Slot", Value: output.Text(number(c.Slot))},
+			)
+		}
+		if r := b.Resolution; r != nil {
+			proposed := r.ProposedAt
+			p.Title("Resolution")
+			p.Facts(
+				output.Fact{Label: "Outcome", Value: output.State(r.Outcome)}, output.Fact{Label: "Shown by", Value: output.Text(r.Signature)},
+				output.Fact{Label: "Note", Value: output.Text(r.Note)},
+				output.Fact{Label: "Proposed", Value: output.Text(by(printer.When(&proposed), r.ProposedBy))},
+				output.Fact{Label: "Confirmed", Value: output.Text(first(by(printer.When(r.ConfirmedAt), r.ConfirmedBy), "not yet: by another person"))},
+			)
+		}
 		if len(b.Payouts) > 0 {
 			p.Title("Payouts")
 			payoutTable(p, b.Payouts, true)
@@ -304,11 +332,27 @@ func (a *App) printBatch(printer output.Printer, b apiv1.Batch) error {
 	})
 }
 
-func owners(count int) string {
-	if count == 1 {
-		return "1 owner"
+// approvals says how far a draft is from being paid.
+func approvals(b apiv1.Batch) string {
+	if b.State != batchDraft || b.ApprovalsNeeded == 0 {
+		return ""
 	}
-	return strconv.Itoa(count) + " owners"
+	names := make([]string, len(b.Approvals))
+	for i, one := range b.Approvals {
+		names[i] = one.By
+	}
+	text := strconv.Itoa(len(names)) + " of " + strconv.Itoa(b.ApprovalsNeeded)
+	if len(names) > 0 {
+		text += ": " + strings.Join(names, ", ")
+	}
+	return text
+}
+
+func counted(count int, one, many string) string {
+	if count == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(count) + " " + many
 }
 
 func by(when, who string) string {
@@ -329,7 +373,7 @@ func (a *App) payoutApprove() *cobra.Command {
 	var yes, wait bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use: "approve BATCH", Short: "Platform finance: have a batch, or all drafts of a run, signed and sent", Example: "muster payout approve bat_01jd8xk4s3f5rtkq9m2v6w7x8y --wait",
+		Use: "approve BATCH|RUN", Short: "Platform finance: have a batch, or all drafts of a run, signed and sent", Example: "muster payout approve bat_01jd8xk4s3f5rtkq9m2v6w7x8y --wait",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeBatches(),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			api, err := a.client()
@@ -356,7 +400,7 @@ func (a *App) approve(ctx context.Context, api *client.Client, argument string, 
 	if err := a.printBatch(a.errPrinter(), batch); err != nil {
 		return err
 	}
-	if err := a.confirm(ctx, yes, "Pay %s to %s?", output.Money(batch.Total), owners(batch.PayeeCount)); err != nil {
+	if err := a.confirm(ctx, yes, "Pay %s to %s?", output.Money(batch.Total), payees(batch.PayeeCount)); err != nil {
 		return err
 	}
 	path := "/v1/finance/batches/" + batch.ID.String()

@@ -110,7 +110,9 @@ func (a *App) printRun(r apiv1.PayoutRun) error {
 			output.Fact{Label: "Run", Value: output.Text(r.ID.String())}, output.Fact{Label: "State", Value: output.State(r.State)},
 			output.Fact{Label: "Note", Value: output.Text(r.Reason)}, output.Fact{Label: "Total", Value: output.Cell{Text: output.Money(r.Total), Tone: output.Bold}},
 			output.Fact{Label: "Begun", Value: output.Text(by(printer.When(&started), first(r.RequestedBy, "the schedule")))},
-			output.Fact{Label: "Payees", Value: output.Textf("%d in %d batches, %d left out", r.PayeeCount, r.BatchCount, r.LeftOutCount)},
+			output.Fact{Label: "Ended", Value: output.Text(printer.When(r.FinishedAt))},
+			output.Fact{Label: "Payees", Value: output.Textf("%d in batches, %d left out", r.PayeeCount, r.LeftOutCount)},
+			output.Fact{Label: "Batches", Value: output.Text(batchStates(r))},
 		)
 		if len(r.Payees) == 0 {
 			return
@@ -133,6 +135,24 @@ func (a *App) printRun(r apiv1.PayoutRun) error {
 	})
 }
 
+// batchStates counts a run's batches by state, in the order of a batch's life.
+func batchStates(r apiv1.PayoutRun) string {
+	counts := make(map[string]int)
+	for _, b := range r.Batches {
+		counts[b.State]++
+	}
+	var texts []string
+	for _, state := range []string{batchDraft, "approved", "signed", "sent", batchCancelling, batchFinalized, batchFailed, batchFrozen, batchCancelled} {
+		if counts[state] > 0 {
+			texts = append(texts, strconv.Itoa(counts[state])+" "+state)
+		}
+	}
+	if len(r.Batches) < r.BatchCount { // the answer shows the newest
+		texts = append(texts, strconv.Itoa(r.BatchCount-len(r.Batches))+" older ones")
+	}
+	return first(strings.Join(texts, ", "), "none")
+}
+
 // approveRun approves all drafts of a run.
 func (a *App) approveRun(ctx context.Context, api *client.Client, id ids.PayoutRun, yes bool) error {
 	var run apiv1.PayoutRun
@@ -145,7 +165,7 @@ func (a *App) approveRun(ctx context.Context, api *client.Client, id ids.PayoutR
 			drafts++
 		}
 	}
-	if err := a.confirm(ctx, yes, "Approve %d drafts of a run that pays %s to %s?", drafts, output.Money(run.Total), owners(run.PayeeCount)); err != nil {
+	if err := a.confirm(ctx, yes, "Approve %s of a run that pays %s to %s?", counted(drafts, "draft", "drafts"), output.Money(run.Total), payees(run.PayeeCount)); err != nil {
 		return err
 	}
 	var done apiv1.RunApproval
@@ -153,7 +173,7 @@ func (a *App) approveRun(ctx context.Context, api *client.Client, id ids.PayoutR
 		return err
 	}
 	return a.printer().Print(done, []string{id.String()}, func(p *output.Page) {
-		p.Line("%d batches are paid now, %d wait for another approver.", done.Approved, done.Waiting)
+		p.Line("Approved, and paid now: %s. Waiting for another person: %d.", counted(done.Approved, "batch", "batches"), done.Waiting)
 	})
 }
 
@@ -180,7 +200,7 @@ func (a *App) payoutCancel() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.confirm(cmd.Context(), yes, "Cancel the %s batch of %s to %s?", batch.State, output.Money(batch.Total), owners(batch.PayeeCount)); err != nil {
+			if err := a.confirm(cmd.Context(), yes, "Cancel the %s batch of %s to %s?", batch.State, output.Money(batch.Total), payees(batch.PayeeCount)); err != nil {
 				return err
 			}
 			return a.actOnBatch(cmd.Context(), api, batch, "cancel", apiv1.BatchCancel{Reason: reason})
@@ -260,10 +280,14 @@ func (a *App) payoutNonces() *cobra.Command {
 			}
 			return a.printer().Print(pool, namesOf(pool.Nonces, func(n apiv1.Nonce) string { return n.Account }), func(p *output.Page) {
 				p.Facts(
-					output.Fact{Label: "Free", Value: output.Textf("%d, %d held, %d unusable", pool.Free, pool.Held, pool.Unusable)},
+					output.Fact{Label: "Nonces", Value: output.Textf("%d free, %d held, %d unusable", pool.Free, pool.Held, pool.Unusable)},
 					output.Fact{Label: "Rent in lamports", Value: output.Text(strconv.FormatInt(pool.RentTotal, 10))},
 					output.Fact{Label: "Warning", Value: output.Text(pool.Warning)},
 				)
+				if len(rows) == 0 {
+					return
+				}
+				p.Title("Accounts")
 				p.Table([]output.Column{{Head: "NONCE ACCOUNT"}, {Head: "STATE"}, {Head: "BATCH"}, {Head: "VALUE", Wide: true}, {Head: "PROBLEM", Shrink: true}}, rows)
 			})
 		},
@@ -285,7 +309,11 @@ func (a *App) payoutSchedule() *cobra.Command {
 				return err
 			}
 			var schedule apiv1.PayoutSchedule
-			if !off && set.EveryDays == 0 && len(on) == 0 && set.Threshold == "" {
+			switch {
+			case off || set.EveryDays != 0 || len(on) > 0 || set.Threshold != "":
+			case cmd.Flags().Changed("at") || cmd.Flags().Changed("from"):
+				return usageError(cmd, "say also which runs begin then: --on, --every-days or --threshold. The schedule is replaced as a whole")
+			default:
 				if err := api.Get(cmd.Context(), schedulePath, nil, &schedule); err != nil {
 					return err
 				}
@@ -321,12 +349,12 @@ func (a *App) payoutSchedule() *cobra.Command {
 
 func (a *App) printSchedule(s apiv1.PayoutSchedule) error {
 	printer := a.printer()
-	when := "nothing"
+	when := "not by the clock"
 	switch {
 	case !s.Enabled:
 		when = "off: runs are begun by hand"
 	case s.EveryDays > 0:
-		when = "every " + strconv.Itoa(s.EveryDays) + " days at " + s.At + " UTC, counted from " + s.StartsOn
+		when = "every " + counted(s.EveryDays, "day", "days") + " at " + s.At + " UTC, counted from " + s.StartsOn
 	case len(s.Weekdays) > 0:
 		names := make([]string, len(s.Weekdays))
 		for i, day := range s.Weekdays {
@@ -337,9 +365,17 @@ func (a *App) printSchedule(s apiv1.PayoutSchedule) error {
 	return printer.Print(s, []string{when}, func(p *output.Page) {
 		p.Facts(
 			output.Fact{Label: "Runs begin", Value: output.Text(when)},
-			output.Fact{Label: "Also from", Value: output.Text(output.OptionalMoney(s.Threshold))},
+			output.Fact{Label: "Also at", Value: output.Text(payableOf(s))},
 			output.Fact{Label: "Next", Value: output.Text(printer.When(s.NextAt))},
 			output.Fact{Label: "Set", Value: output.Text(by(printer.When(s.UpdatedAt), s.UpdatedBy))},
 		)
 	})
+}
+
+// payableOf is how much payable begins a run, if the schedule is on.
+func payableOf(s apiv1.PayoutSchedule) string {
+	if s.Threshold == nil || !s.Enabled {
+		return ""
+	}
+	return output.Money(*s.Threshold) + " payable"
 }

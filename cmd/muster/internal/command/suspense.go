@@ -36,8 +36,9 @@ func (a *App) printSuspense(deposits []apiv1.Deposit) error {
 	rows := make([][]output.Cell, len(deposits))
 	for i, d := range deposits {
 		rows[i] = []output.Cell{
-			output.Text(d.ID.String()), output.State(first(d.Outcome, "waits")), output.Text(d.Amount), output.Text(shortMint(d.Mint)),
-			output.Text(printer.Age(d.At)), output.Text(first(d.Note, d.Reason)),
+			output.Text(d.ID.String()), output.State(suspenseState(d)), output.Text(d.Amount), output.Text(shortMint(d.Mint)),
+			output.Text(printer.Age(d.At)), output.Text(first(d.Customer, "-")), output.Text(first(d.Sender, "-")), output.Text(first(d.Signature, "-")),
+			output.Text(suspenseNote(d)),
 		}
 	}
 	return printer.Print(deposits, namesOf(deposits, func(d apiv1.Deposit) string { return d.ID.String() }), func(p *output.Page) {
@@ -46,9 +47,26 @@ func (a *App) printSuspense(deposits []apiv1.Deposit) error {
 			return
 		}
 		p.Table([]output.Column{
-			{Head: "DEPOSIT"}, {Head: "STATE"}, {Head: "AMOUNT", Right: true}, {Head: "MINT"}, {Head: "AGE", Right: true}, {Head: "NOTE", Shrink: true},
+			{Head: "DEPOSIT"}, {Head: "STATE"}, {Head: "AMOUNT", Right: true}, {Head: "MINT"}, {Head: "AGE", Right: true},
+			{Head: "SENT TO"}, {Head: "FROM", Shrink: true}, {Head: "SIGNATURE", Wide: true}, {Head: "NOTE", Shrink: true},
 		}, rows)
 	})
+}
+
+// suspenseState tells a refund that was decided on from one that was paid.
+func suspenseState(d apiv1.Deposit) string {
+	if d.Refund != nil && d.Refund.State != "paid" {
+		return "refund " + d.Refund.State
+	}
+	return first(d.Outcome, "waits")
+}
+
+// suspenseNote is what there is to know: what holds a refund up, why it was decided so, or why nothing was.
+func suspenseNote(d apiv1.Deposit) string {
+	if d.Refund != nil && d.Refund.Attention != "" {
+		return d.Refund.Attention
+	}
+	return first(d.Note, d.Reason)
 }
 
 // shortMint is enough of a mint's address to tell it from others in a table.
@@ -60,11 +78,21 @@ func shortMint(mint string) string {
 	return mint[:ends] + "..." + mint[len(mint)-ends:]
 }
 
+// consequences are what is asked about before tokens move.
+var consequences = map[string]string{
+	"credited": "credit the tokens to the customer, for good",
+	"kept":     "keep the tokens as the platform's own, for good",
+	"refunded": "send the tokens back to the wallet that they came from",
+}
+
 func (a *App) suspenseDecide() *cobra.Command {
-	var outcome, note, org string
+	var outcome, note, creditTo, inNameOf string
+	var yes bool
 	cmd := &cobra.Command{
-		Use: "decide DEPOSIT", Short: "Credit tokens to a customer, keep them, or hold them further",
-		Long:    "Tokens of a foreign mint can only be held. A decision that moved tokens is final.",
+		Use: "decide DEPOSIT", Short: "Credit tokens to a customer, keep them, send them back, or hold them further",
+		Long: "refunded sends tokens back to the wallet that they came from, with the next payout run, once somebody else has approved its batch. That wallet\n" +
+			"may be an exchange's, which credits nobody: ask the sender first. Until a batch has it, another decision takes a refund back. Everything\n" +
+			"else that moves tokens is final. Tokens of a foreign mint can only be held.",
 		Example: "muster suspense decide dep_01jd8xk4s3f5rtkq9m2v6w7x8y --outcome credited --note \"The customer asked for it.\"",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
@@ -73,29 +101,40 @@ func (a *App) suspenseDecide() *cobra.Command {
 				return usageError(cmd, "%v: `muster suspense ls` lists them", err)
 			}
 			body := apiv1.SuspenseDecision{Outcome: outcome, Note: note}
-			if org != "" {
+			if org := first(creditTo, inNameOf); org != "" {
 				body.OrgID = new(ids.Org)
 				if err := body.OrgID.UnmarshalText([]byte(org)); err != nil {
-					return usageError(cmd, "--credit-to: %v", err)
+					return usageError(cmd, "%v", err)
 				}
 			}
 			api, err := a.client()
 			if err != nil {
 				return err
 			}
+			if consequence := consequences[outcome]; consequence != "" {
+				if err := a.confirm(cmd.Context(), yes, "%s: %s?", id, consequence); err != nil {
+					return err
+				}
+			}
 			var decided apiv1.Deposit
 			if err := api.Do(cmd.Context(), http.MethodPost, "/v1/finance/suspense/"+id.String()+"/decision", nil, nil, body, &decided); err != nil {
 				return err
 			}
+			if decided.Refund != nil {
+				a.say("It goes to %s with the next payout run: `muster payout run` begins one.", decided.Refund.Address)
+			}
 			return a.printSuspense([]apiv1.Deposit{decided})
 		},
 	}
-	cmd.Flags().StringVar(&outcome, "outcome", "", "credited, kept or held")
+	cmd.Flags().StringVar(&outcome, "outcome", "", "credited, kept, refunded or held")
 	cmd.Flags().StringVar(&note, "note", "", "why")
-	cmd.Flags().StringVar(&org, "credit-to", "", "organisation to credit; the one whose address they were sent to when nothing is said")
+	cmd.Flags().StringVar(&creditTo, "credit-to", "", "organisation to credit; the one whose address they were sent to when nothing is said")
+	cmd.Flags().StringVar(&inNameOf, "in-name-of", "", "organisation in whose name tokens that reached the treasury's wallet are refunded")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	cmd.MarkFlagsMutuallyExclusive("credit-to", "in-name-of")
 	_ = cmd.MarkFlagRequired("outcome")
 	_ = cmd.MarkFlagRequired("note")
-	_ = cmd.RegisterFlagCompletionFunc("outcome", cobra.FixedCompletions([]string{"credited", "kept", "held"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("outcome", cobra.FixedCompletions([]string{"credited", "kept", "refunded", "held"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -116,7 +155,8 @@ func (a *App) suspenseSweeps() *cobra.Command {
 			for i, s := range sweeps {
 				rows[i] = []output.Cell{
 					output.Text(s.ID.String()), output.Text(s.Customer), output.State(s.State), output.Text(output.Money(s.Amount)),
-					output.Text(printer.Age(s.PlannedAt)), output.Text(first(s.Reason, s.Attention)),
+					output.Text(printer.Age(s.PlannedAt)), output.Text(first(output.Time(s.EndedAt), "-")), output.Text(first(s.Signature, "-")),
+					output.Text(first(s.Reason, s.Attention)),
 				}
 			}
 			return printer.Print(sweeps, namesOf(sweeps, func(s apiv1.Sweep) string { return s.ID.String() }), func(p *output.Page) {
@@ -125,7 +165,8 @@ func (a *App) suspenseSweeps() *cobra.Command {
 					return
 				}
 				p.Table([]output.Column{
-					{Head: "SWEEP"}, {Head: "CUSTOMER"}, {Head: "STATE"}, {Head: "AMOUNT", Right: true}, {Head: "AGE", Right: true}, {Head: "NOTE", Shrink: true},
+					{Head: "SWEEP"}, {Head: "CUSTOMER"}, {Head: "STATE"}, {Head: "AMOUNT", Right: true}, {Head: "AGE", Right: true}, {Head: "ENDED"},
+					{Head: "SIGNATURE", Wide: true}, {Head: "NOTE", Shrink: true},
 				}, rows)
 			})
 		},

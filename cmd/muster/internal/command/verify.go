@@ -104,12 +104,7 @@ func (a *App) runVerify(cmd *cobra.Command, flags verifyFlags, span chain.Span) 
 	return a.printVerdict(report, token)
 }
 
-func payees(count int) string {
-	if count == 1 {
-		return "1 payee"
-	}
-	return strconv.Itoa(count) + " payees"
-}
+func payees(count int) string { return counted(count, "payee", "payees") }
 
 // tokenText writes an amount of whatever token the treasury has.
 func tokenText(token money.Currency, a money.Amount) string {

@@ -82,7 +82,7 @@ func (a *App) printWithdrawals(withdrawals []apiv1.Withdrawal) error {
 	for i, w := range withdrawals {
 		asked := w.RequestedAt
 		rows[i] = []output.Cell{
-			output.Text(w.ID.String()), output.State(w.State), output.Text(output.Money(w.Amount)), output.Text(w.Address), output.Text(output.Time(&asked)),
+			output.Text(w.ID.String()), output.Text(w.Purpose), output.State(w.State), output.Text(output.Money(w.Amount)), output.Text(w.Address), output.Text(output.Time(&asked)),
 			output.Text(first(output.Time(w.EndedAt), "-")), output.Text(first(w.Signature, "-")), output.Text(w.Attention),
 		}
 	}
@@ -93,6 +93,7 @@ func (a *App) printWithdrawals(withdrawals []apiv1.Withdrawal) error {
 		}
 		p.Table([]output.Column{
 			{Head: "WITHDRAWAL"},
+			{Head: "KIND"},
 			{Head: "STATE"},
 			{Head: "AMOUNT", Right: true},
 			{Head: "TO"},

@@ -101,12 +101,14 @@ func (p Printer) When(at *time.Time) string {
 
 var tones = map[string]Tone{
 	"ready": Good, "alive": Good, "idle": Good, "leased": Good, "succeeded": Good, "finalized": Good, "clean": Good, "credited": Good,
+	"paid": Good, "refunded": Good,
 	"reserved": Busy, "preparing": Busy, "head_up": Busy, "joining": Busy, "planned": Busy, "starting": Busy, "draining": Busy,
 	"running": Busy, "stopping": Busy, "pending": Busy, "draft": Busy, "approved": Busy, "signed": Busy, "sent": Busy,
 	"enrolled": Busy, "verifying": Busy, "open": Busy, "bidding": Busy, "quoted": Busy, "scheduled": Busy, "active": Busy, "parked": Busy,
+	"waits": Busy, "requested": Busy, "drafted": Busy, "drafting": Busy, "refund requested": Busy, "refund drafted": Busy, "cancelling": Busy,
 	"suspect": Busy, "unknown": Busy, "pass": Good, "live": Good, "won": Good, "accepted": Good, "fail": Bad, "refused": Bad,
 	"cancelled": Dim, "ended": Dim,
-	"degraded": Bad, "failed": Bad, "quarantined": Bad, "lost": Bad, "differences": Bad, "frozen": Bad, "suspense": Bad,
+	"degraded": Bad, "failed": Bad, "quarantined": Bad, "lost": Bad, "differences": Bad, "frozen": Bad, "suspense": Bad, "unusable": Bad,
 	"released": Dim, "stopped": Dim, "retired": Dim, "used": Dim, "expired": Dim, "revoked": Dim,
 }
 
