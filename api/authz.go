@@ -43,7 +43,7 @@ var accessRules = map[string]accessRule{
 	"sign-out":            {personal: true},
 	"get-me":              {personal: true, anyKey: true},
 	"create-organisation": {personal: true},
-	"set-payout-address":  {roles: []identity.Role{identity.Owner}, fresh: true},
+	"set-payout-address":  {roles: ownerFinance, fresh: true},
 	"list-members":        {roles: admin},
 	"put-member":          {roles: admin},
 	"list-keys":           {},

@@ -9,6 +9,9 @@ import (
 	"github.com/muster-gpu/muster/settlement/payouts"
 )
 
+// stateDraft is of a batch that waits for approval.
+const stateDraft = "draft"
+
 func (s *Server) getPayable(ctx context.Context, _ *orgInput) (*output[apiv1.PayableSummary], error) {
 	payable, err := s.Payouts.Payable(ctx)
 	if err != nil {
@@ -70,11 +73,15 @@ func (s *Server) batch(ctx context.Context, id ids.Batch) (*output[apiv1.Batch],
 	if err != nil {
 		return nil, err
 	}
-	wire, err := s.batchWriter(ctx, batch)
+	write, err := s.batchWriter(ctx, batch)
 	if err != nil {
 		return nil, err
 	}
-	return answer(wire(batch)), nil
+	wire := write(batch)
+	if wire.State == stateDraft {
+		wire.ApproveObstacle, err = s.Payouts.WhyNotApprove(ctx, &batch, callerOf(ctx).User)
+	}
+	return answer(wire), err
 }
 
 // batchWriter looks up the people of some batches once, and returns how to write each.
@@ -87,15 +94,17 @@ func (s *Server) batchWriter(ctx context.Context, batches ...payouts.Batch) (fun
 	if err != nil {
 		return nil, err
 	}
-	return func(b payouts.Batch) apiv1.Batch { return s.wireBatch(b, names) }, nil
+	caller := callerOf(ctx).User
+	return func(b payouts.Batch) apiv1.Batch { return s.wireBatch(b, names, caller) }, nil
 }
 
-func (s *Server) wireBatch(b payouts.Batch, names map[ids.User]string) apiv1.Batch {
+func (s *Server) wireBatch(b payouts.Batch, names map[ids.User]string, caller ids.User) apiv1.Batch {
 	wire := apiv1.Batch{
 		ID: b.ID, State: b.State, StateReason: b.StateReason, RunID: optional(b.Run), Total: s.money(b.Total), PayeeCount: b.PayeeCount,
 		CreatedAt: b.DraftedAt, DraftedBy: names[b.DraftedBy], ApprovedBy: names[b.ApprovedBy], ApprovedAt: b.ApprovedAt, SentAt: b.SentAt,
 		FinalizedAt: b.FinalizedAt, Signature: b.Signature, Slot: b.Slot, FeeLamports: b.FeeLamports, RentLamports: b.RentLamports, Memo: b.Memo,
-		NonceAccount: b.NonceAccount, NonceValue: b.NonceValue, ApprovalsNeeded: b.ApprovalsNeeded, Payouts: convert(b.Payouts, s.wirePayout),
+		NonceAccount: b.NonceAccount, NonceValue: b.NonceValue, ApprovalsNeeded: b.ApprovalsNeeded, NonceConsumedAt: b.NonceConsumedAt,
+		Payouts: convert(b.Payouts, s.wirePayout),
 	}
 	if wire.StateReason == "" {
 		wire.StateReason = b.Attention
@@ -111,7 +120,7 @@ func (s *Server) wireBatch(b payouts.Batch, names map[ids.User]string) apiv1.Bat
 	if r := b.Resolution; r != nil {
 		wire.Resolution = &apiv1.BatchResolution{
 			Outcome: r.Outcome, Signature: r.Signature, Note: r.Note, ProposedBy: names[r.ProposedBy], ProposedAt: r.ProposedAt,
-			ConfirmedBy: names[r.ConfirmedBy], ConfirmedAt: r.ConfirmedAt,
+			ConfirmedBy: names[r.ConfirmedBy], ConfirmedAt: r.ConfirmedAt, Own: r.ProposedBy == caller,
 		}
 	}
 	return wire
@@ -125,7 +134,7 @@ func (s *Server) wirePayout(p payouts.Payout) apiv1.Payout {
 }
 
 func (s *Server) wirePayee(p payouts.Payee) apiv1.Payee {
-	return apiv1.Payee{OrgID: p.Org, Name: p.Name, Address: p.Address, Amount: s.money(p.Amount), Reason: p.Reason}
+	return apiv1.Payee{OrgID: p.Org, Name: p.Name, Purpose: p.Purpose, Address: p.Address, Amount: s.money(p.Amount), Reason: p.Reason}
 }
 
 func (s *Server) optionalMoney(a *money.Amount) *apiv1.Money {

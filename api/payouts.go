@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	apiv1 "github.com/muster-gpu/muster/api/v1"
@@ -32,6 +33,10 @@ type Payouts interface {
 	Schedule(ctx context.Context) (payouts.Schedule, error)
 	SetSchedule(ctx context.Context, by ids.User, schedule payouts.Schedule) error
 	Nonces(ctx context.Context) (payouts.NoncePool, error)
+	FeePayer(ctx context.Context) (payouts.FeePayer, error)
+	WhyNotApprove(ctx context.Context, batch *payouts.Batch, by ids.User) (string, error)
+	WhyNotApproveRun(ctx context.Context, id ids.PayoutRun, by ids.User) (string, error)
+	Minimum() money.Amount
 
 	Withdraw(ctx context.Context, org ids.Org, by ids.User, amount money.Amount, address string) (ids.Withdrawal, error)
 	CancelWithdrawal(ctx context.Context, org ids.Org, id ids.Withdrawal) error
@@ -172,7 +177,10 @@ func (s *Server) run(ctx context.Context, id ids.PayoutRun) (*output[apiv1.Payou
 	}
 	wire := s.wireRun(run, names)
 	wire.Batches = convert(batches, wireBatch)
-	return answer(wire), nil
+	if slices.ContainsFunc(run.Progress, func(p payouts.RunProgress) bool { return p.State == stateDraft }) {
+		wire.ApproveObstacle, err = s.Payouts.WhyNotApproveRun(ctx, id, callerOf(ctx).User)
+	}
+	return answer(wire), err
 }
 
 func (s *Server) approveRun(ctx context.Context, in *runMutation) (*output[apiv1.RunApproval], error) {
@@ -254,7 +262,15 @@ func (s *Server) getNonces(ctx context.Context, _ *orgInput) (*output[apiv1.Nonc
 	if err != nil {
 		return nil, err
 	}
+	payer, err := s.Payouts.FeePayer(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return answer(apiv1.NoncePool{
+		FeePayer: apiv1.FeePayer{
+			Address: payer.Address, Lamports: payer.Lamports, Days: payer.Days, FeeLamports: payer.Fees, RentLamports: payer.Rent,
+			Warning: payer.Warning,
+		},
 		Free: pool.Free, Held: pool.Held, Unusable: pool.Unusable, Warning: pool.Warning, RentTotal: pool.Rent,
 		Nonces: convert(pool.Nonces, func(n payouts.Nonce) apiv1.Nonce {
 			return apiv1.Nonce{
@@ -336,6 +352,11 @@ func (s *Server) wireRun(r payouts.PayoutRun, names map[ids.User]string) apiv1.P
 		LeftOutCount: r.LeftOutCount, Total: s.money(r.Total), Payees: convert(r.Payees, func(p payouts.RunPayee) apiv1.RunPayee {
 			return apiv1.RunPayee{
 				OrgID: p.Org, Name: p.Name, Purpose: p.Purpose, Amount: s.money(p.Amount), BatchID: optional(p.Batch), Reason: p.Reason,
+			}
+		}),
+		Progress: convert(r.Progress, func(p payouts.RunProgress) apiv1.RunProgress {
+			return apiv1.RunProgress{
+				State: p.State, BatchCount: p.Batches, PayeeCount: p.Payees, Total: s.money(p.Total), FeeLamports: p.FeeLamports, RentLamports: p.RentLamports,
 			}
 		}),
 	}

@@ -52,7 +52,8 @@ func (s *Server) getWallet(ctx context.Context, _ *orgInput) (*output[apiv1.Wall
 	return answer(apiv1.Wallet{
 		Available: s.money(wallet.Available), Held: s.money(wallet.Held), SpendPerHour: s.money(wallet.SpendPerHour),
 		DepositAddress: address.Wallet, DepositTokenAccount: address.TokenAccount, MinimumDeposit: s.money(s.Deposits.Minimum()),
-		SolanaPayURL: "solana:" + address.Wallet + "?" + url.Values{"spl-token": {s.Currency.Mint}, "label": {"Muster"}}.Encode(),
+		MinimumWithdrawal: s.money(s.Payouts.Minimum()),
+		SolanaPayURL:      "solana:" + address.Wallet + "?" + url.Values{"spl-token": {s.Currency.Mint}, "label": {"Muster"}}.Encode(),
 	}), nil
 }
 

@@ -15,6 +15,7 @@ type Wallet struct {
 	DepositTokenAccount string `json:"deposit_token_account" doc:"The wallet's token account, for senders that want it"`
 	SolanaPayURL        string `json:"solana_pay_url"`
 	MinimumDeposit      Money  `json:"minimum_deposit" doc:"Less goes to suspense"`
+	MinimumWithdrawal   Money  `json:"minimum_withdrawal" doc:"Less is not sent out"`
 }
 
 // WalletLine is one movement of the available or held balance, in plain words.
@@ -66,10 +67,11 @@ type PayableSummary struct {
 	Treasury *Money  `json:"treasury,omitempty" doc:"The treasury's live balance on chain; absent while the chain does not answer"`
 }
 
-// Payee is one owner in a payout run.
+// Payee is one payee of the next payout run.
 type Payee struct {
 	OrgID   ids.Org `json:"org_id"`
 	Name    string  `json:"name"`
+	Purpose string  `json:"purpose" enum:"earnings,withdrawal,refund"`
 	Address string  `json:"address,omitempty"`
 	Amount  Money   `json:"amount"`
 	Reason  string  `json:"reason,omitempty"`
@@ -98,6 +100,8 @@ type Batch struct {
 	Memo            string             `json:"memo,omitempty" doc:"What the transaction says: the batch's id and the root of its manifest"`
 	ApprovalsNeeded int                `json:"approvals_needed" doc:"By how many people; who drafted it is not one of them"`
 	Approvals       []BatchApproval    `json:"approvals,omitempty" doc:"Absent in lists"`
+	ApproveObstacle string             `json:"approve_obstacle,omitempty" doc:"Of a draft: why the caller cannot approve it; absent in lists"`
+	NonceConsumedAt *time.Time         `json:"nonce_consumed_at,omitempty" doc:"When the nonce was seen to be consumed; after that nothing more of the batch can land"`
 	Cancellation    *BatchCancellation `json:"cancellation,omitempty" doc:"Absent in lists"`
 	Resolution      *BatchResolution   `json:"resolution,omitempty" doc:"Absent in lists"`
 	Payouts         []Payout           `json:"payouts,omitempty" doc:"Absent in lists"`

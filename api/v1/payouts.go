@@ -21,8 +21,21 @@ type PayoutRun struct {
 	PayeeCount   int           `json:"payee_count"`
 	LeftOutCount int           `json:"left_out_count"`
 	Total        Money         `json:"total"`
+	Progress     []RunProgress `json:"progress,omitempty" doc:"Its batches by their state; absent in lists"`
 	Payees       []RunPayee    `json:"payees,omitempty" doc:"Those left out first; at most 1000; absent in lists"`
 	Batches      []Batch       `json:"batches,omitempty" doc:"Newest first, at most 200; absent in lists"`
+
+	ApproveObstacle string `json:"approve_obstacle,omitempty" doc:"Of a run with drafts: why the caller cannot approve them; absent in lists"`
+}
+
+// RunProgress is how many batches of a run are in a state.
+type RunProgress struct {
+	State        string `json:"state" doc:"As a batch's"`
+	BatchCount   int    `json:"batch_count"`
+	PayeeCount   int    `json:"payee_count"`
+	Total        Money  `json:"total"`
+	FeeLamports  int64  `json:"fee_lamports" doc:"Of the transactions that are final, cancellations among them"`
+	RentLamports int64  `json:"rent_lamports" doc:"For token accounts that they made"`
 }
 
 // RunPayee is what became of a payee in a run: a batch, or the reason why not.
@@ -83,6 +96,7 @@ type BatchResolution struct {
 	Note        string     `json:"note"`
 	ProposedBy  string     `json:"proposed_by"`
 	ProposedAt  time.Time  `json:"proposed_at"`
+	Own         bool       `json:"own" doc:"The caller proposed it, so that another person confirms it"`
 	ConfirmedBy string     `json:"confirmed_by,omitempty"`
 	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"`
 }
@@ -111,6 +125,18 @@ type NoncePool struct {
 	Warning   string  `json:"warning,omitempty" doc:"What is wrong with the pool and what to do"`
 	RentTotal int64   `json:"rent_lamports" doc:"Set aside on the chain in the nonce accounts; it comes back when they are closed"`
 	Nonces    []Nonce `json:"nonces"`
+
+	FeePayer FeePayer `json:"fee_payer"`
+}
+
+// FeePayer is the treasury's wallet, which pays SOL for transactions and for the token accounts that they make.
+type FeePayer struct {
+	Address      string `json:"address,omitempty" doc:"Absent while the signer does not answer"`
+	Lamports     *int64 `json:"lamports,omitempty" doc:"What it has; absent while the chain does not answer"`
+	Days         int    `json:"days" doc:"That the next two cover"`
+	FeeLamports  int64  `json:"fee_lamports" doc:"Paid for payouts and cancellations"`
+	RentLamports int64  `json:"rent_lamports" doc:"Paid for token accounts of payees"`
+	Warning      string `json:"warning,omitempty" doc:"What is wrong and what to do"`
 }
 
 // Nonce is one durable nonce account.

@@ -45,10 +45,8 @@ func (s *Service) Approve(ctx context.Context, id ids.Batch, by ids.User) error 
 			return err
 		case state != stateDraft:
 			return errs.New(errs.Conflict, "the batch is %s already; only a draft can be approved", state)
-		case draftedBy == by && !s.options.SelfApproval:
-			return errs.New(errs.Forbidden, "you drafted this batch: somebody else must approve it")
 		}
-		if err := s.refuseOwnRefunds(ctx, tx, `b.id = $2`, by, id); err != nil {
+		if err := s.refuseMaker(ctx, tx, id, draftedBy, by); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, `INSERT INTO payout_approvals (batch_id, approver) VALUES ($1, $2) ON CONFLICT DO NOTHING`, id, by)
@@ -61,6 +59,53 @@ func (s *Service) Approve(ctx context.Context, id ids.Batch, by ids.User) error 
 		_, err = approveComplete(ctx, tx, `b.id = $2`, by, id)
 		return err
 	})
+}
+
+// refuseMaker keeps a draft from who made it, or decided on a refund in it.
+func (s *Service) refuseMaker(ctx context.Context, tx pgx.Tx, id ids.Batch, draftedBy, by ids.User) error {
+	if draftedBy == by && !s.options.SelfApproval {
+		return errs.New(errs.Forbidden, "you drafted this batch: somebody else must approve it")
+	}
+	return s.refuseOwnRefunds(ctx, tx, `b.id = $2`, by, id)
+}
+
+// WhyNotApprove is why a person cannot approve a draft, empty if they can.
+func (s *Service) WhyNotApprove(ctx context.Context, batch *Batch, by ids.User) (string, error) {
+	for _, approval := range batch.Approvals {
+		if approval.By == by {
+			return "you have approved this batch: it waits for another person", nil
+		}
+	}
+	return s.obstacle(ctx, func(tx pgx.Tx) error { return s.refuseMaker(ctx, tx, batch.ID, batch.DraftedBy, by) })
+}
+
+// WhyNotApproveRun is why a person cannot approve the drafts of a run, empty if they can.
+func (s *Service) WhyNotApproveRun(ctx context.Context, id ids.PayoutRun, by ids.User) (string, error) {
+	return s.obstacle(ctx, func(tx pgx.Tx) error {
+		var own, open int
+		err := tx.QueryRow(ctx, `
+			SELECT count(*) FILTER (WHERE drafted_by = $2),
+			       count(*) FILTER (WHERE NOT EXISTS (SELECT 1 FROM payout_approvals a WHERE a.batch_id = b.id AND a.approver = $2))
+			FROM payout_batches b WHERE run_id = $1 AND state = 'draft'`, id, by).Scan(&own, &open)
+		switch {
+		case err != nil:
+			return fmt.Errorf("read the run's drafts: %w", err)
+		case own > 0 && !s.options.SelfApproval:
+			return errs.New(errs.Forbidden, "you started this run: somebody else must approve it")
+		case open == 0:
+			return errs.New(errs.Conflict, "you have approved every draft of this run: it waits for another person")
+		}
+		return s.refuseOwnRefunds(ctx, tx, `b.run_id = $2`, by, id)
+	})
+}
+
+// obstacle is what a check says to a person, empty if it has no objection.
+func (s *Service) obstacle(ctx context.Context, check func(tx pgx.Tx) error) (string, error) {
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, check)
+	if code := errs.CodeOf(err); err != nil && (code == errs.Forbidden || code == errs.Conflict) {
+		return err.Error(), nil
+	}
+	return "", err
 }
 
 // ApproveRun approves all drafts that a run has made so far. Of those, waiting ones need another person too.

@@ -3,6 +3,7 @@ package payouts
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/gagliardetto/solana-go"
@@ -23,6 +24,10 @@ const (
 const (
 	nonceInterval = time.Minute // between two looks at the pool while nothing is drafted
 	maxNonces     = 65_536      // shown
+	spendingDays  = 30
+
+	fewLamports    = 100_000_000 // a fee payer with less is warned of: about 49 new token accounts
+	lamportsPerSOL = 1_000_000_000
 )
 
 // NoncePool is the durable nonces of the signer's policy as they were last seen. Each live batch holds one.
@@ -31,6 +36,16 @@ type NoncePool struct {
 	Rent                 int64  // lamports on the nonce accounts
 	Warning              string // what is wrong with the pool and what to do, empty if nothing is
 	Nonces               []Nonce
+}
+
+// FeePayer is the treasury's wallet, which pays in SOL for every transaction and for the token accounts that they make.
+type FeePayer struct {
+	Address  string // empty while the signer does not answer
+	Lamports *int64 // nil while the signer or the chain does not answer
+	Days     int    // that Fees and Rent cover
+	Fees     int64  // paid for payouts and cancellations
+	Rent     int64  // paid for token accounts of payees
+	Warning  string // empty if it has enough
 }
 
 // Nonce is one durable nonce account.
@@ -80,6 +95,43 @@ func (s *Service) Nonces(ctx context.Context) (NoncePool, error) {
 	}
 	pool.Warning = s.poolWarning(pool.Free, pool.Held, pool.Unusable)
 	return pool, nil
+}
+
+// FeePayer shows what the fee payer has and has spent.
+func (s *Service) FeePayer(ctx context.Context) (FeePayer, error) {
+	payer := FeePayer{Days: spendingDays}
+	err := s.pool.QueryRow(ctx, `
+		SELECT coalesce(sum(fee), 0)::bigint, coalesce(sum(rent), 0)::bigint FROM (
+			SELECT t.fee_lamports AS fee, t.rent_lamports AS rent FROM payout_transactions t WHERE t.first_sent_at > now() - make_interval(days => $1)
+			UNION ALL SELECT c.fee_lamports, 0 FROM payout_cancellations c WHERE c.first_sent_at > now() - make_interval(days => $1)) spent`, spendingDays).
+		Scan(&payer.Fees, &payer.Rent)
+	if err != nil {
+		return FeePayer{}, fmt.Errorf("read what was spent on fees: %w", err)
+	}
+	keys, err := s.signer.Addresses(ctx)
+	if err != nil {
+		s.log.WarnContext(ctx, "fee payer is not known", "error", err)
+		return payer, nil
+	}
+	payer.Address = keys.Treasury.String()
+	accounts, err := s.chain.Accounts(ctx, chain.Finalized, 0, keys.Treasury)
+	if err != nil || len(accounts) != 1 {
+		s.log.WarnContext(ctx, "fee payer's balance is not known", "error", err)
+		return payer, nil
+	}
+	var lamports int64
+	if accounts[0] != nil {
+		lamports = int64(min(accounts[0].Lamports, math.MaxInt64))
+	}
+	payer.Lamports, payer.Warning = &lamports, feeWarning(lamports)
+	return payer, nil
+}
+
+func feeWarning(lamports int64) string {
+	if lamports >= fewLamports {
+		return ""
+	}
+	return fmt.Sprintf("the treasury's wallet has %.4f SOL left for fees and token accounts: send it some, or payouts stop", float64(lamports)/lamportsPerSOL)
 }
 
 func (s *Service) poolWarning(free, held, unusable int) string {

@@ -39,6 +39,11 @@ func TestPaysTwoOwnersOnceAndShowsIt(t *testing.T) {
 		batch.Slot == nil || *batch.FeeLamports <= 5_000 || *batch.ComputeUnits == 0 || len(batch.Payouts) != 2 {
 		t.Errorf("batch: %+v", batch)
 	}
+	payer, err := s.FeePayer(t.Context())
+	check(t, err)
+	if payer.Fees != *batch.FeeLamports || payer.Rent != *batch.RentLamports || payer.Rent == 0 {
+		t.Errorf("fee payer: %+v, batch: fee %d, rent %d", payer, *batch.FeeLamports, *batch.RentLamports)
+	}
 	landed, err := b.cluster.Transaction(t.Context(), mustSignature(t, batch.Signature))
 	check(t, err)
 	if landed.Memo != batches[0].String() || landed.Nonce.String() != batch.NonceValue {

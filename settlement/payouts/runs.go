@@ -51,7 +51,20 @@ type PayoutRun struct {
 	PayeeCount   int
 	LeftOutCount int
 	Total        money.Amount
-	Payees       []RunPayee // in PayoutRun's answer only: those left out first
+
+	// In PayoutRun's answer only.
+	Progress []RunProgress
+	Payees   []RunPayee // those left out first
+}
+
+// RunProgress is how many batches of a run are in a state.
+type RunProgress struct {
+	State        string
+	Batches      int
+	Payees       int
+	Total        money.Amount
+	FeeLamports  int64 // of those that are final
+	RentLamports int64 // for token accounts that they made
 }
 
 // RunPayee is what became of a payee in a run.
@@ -268,6 +281,17 @@ func (s *Service) PayoutRun(ctx context.Context, id ids.PayoutRun) (PayoutRun, e
 		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
 	}
 	if run.Payees, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RunPayee]); err != nil {
+		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
+	}
+	rows, err = s.pool.Query(ctx, `
+		SELECT b.state, count(*), sum(b.payee_count)::bigint, sum(b.total)::bigint, coalesce(sum(coalesce(t.fee_lamports, 0) + coalesce(c.fee_lamports, 0)), 0)::bigint,
+		       coalesce(sum(t.rent_lamports), 0)::bigint
+		FROM payout_batches b LEFT JOIN payout_transactions t ON t.batch_id = b.id LEFT JOIN payout_cancellations c ON c.batch_id = b.id
+		WHERE b.run_id = $1 GROUP BY b.state ORDER BY b.state`, id)
+	if err != nil {
+		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
+	}
+	if run.Progress, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RunProgress]); err != nil {
 		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
 	}
 	return run, nil

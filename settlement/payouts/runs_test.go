@@ -189,7 +189,11 @@ func TestALargeBatchNeedsTwoApprovers(t *testing.T) {
 	if err := s.Approve(t.Context(), batches[0], b.drafter); errs.CodeOf(err) != errs.Forbidden {
 		t.Errorf("the drafter approved: %v", err)
 	}
+	b.wantObstacle(t, s, batches[0], b.drafter, "you drafted")
+	b.wantObstacle(t, s, batches[0], b.approver, "")
 	check(t, s.Approve(t.Context(), batches[0], b.approver))
+	b.wantObstacle(t, s, batches[0], b.approver, "you have approved")
+	b.wantObstacle(t, s, batches[0], second, "")
 	if batch := b.state(t, s, batches[0]); batch.State != stateDraft || len(batch.Approvals) != 1 || batch.ApprovalsNeeded != 2 {
 		t.Fatalf("after the first approval: %+v", batch)
 	}
@@ -202,6 +206,16 @@ func TestALargeBatchNeedsTwoApprovers(t *testing.T) {
 	check(t, s.Approve(t.Context(), batches[0], second))
 	if batch := b.state(t, s, batches[0]); batch.State != stateApproved || len(batch.Approvals) != 2 || batch.ApprovedBy != second {
 		t.Errorf("after the second approval: %+v", batch)
+	}
+}
+
+// wantObstacle compares what a person is told before they try to approve; nothing is wanted where they can.
+func (b *bench) wantObstacle(t *testing.T, s *Service, id ids.Batch, by ids.User, want string) {
+	t.Helper()
+	batch := b.state(t, s, id)
+	why, err := s.WhyNotApprove(t.Context(), &batch, by)
+	if err != nil || !strings.Contains(why, want) || (want == "") != (why == "") {
+		t.Errorf("told %q, want %q: %v", why, want, err)
 	}
 }
 
@@ -224,9 +238,22 @@ func TestARunIsApprovedBySomebodyElseAndWaitsWhereTwoAreNeeded(t *testing.T) {
 	if _, _, err := s.ApproveRun(t.Context(), id, b.drafter); errs.CodeOf(err) != errs.Forbidden {
 		t.Errorf("who began the run approved it: %v", err)
 	}
+	for by, want := range map[ids.User]string{b.drafter: "you started", b.approver: ""} {
+		if why, err := s.WhyNotApproveRun(t.Context(), id, by); err != nil || !strings.Contains(why, want) || (want == "") != (why == "") {
+			t.Errorf("told %q, want %q: %v", why, want, err)
+		}
+	}
 	approved, waiting, err := s.ApproveRun(t.Context(), id, b.approver)
 	if err != nil || approved != 0 || waiting != 1 { // all fit one batch of 5 tokens
 		t.Errorf("approved %d, waiting %d: %v", approved, waiting, err)
+	}
+	if why, err := s.WhyNotApproveRun(t.Context(), id, b.approver); err != nil || !strings.Contains(why, "you have approved") {
+		t.Errorf("who approved is told %q: %v", why, err)
+	}
+	got, err := s.PayoutRun(t.Context(), id)
+	check(t, err)
+	if want := (RunProgress{State: stateDraft, Batches: 1, Payees: 3, Total: 5 * token}); len(got.Progress) != 1 || got.Progress[0] != want {
+		t.Errorf("progress: %+v", got.Progress)
 	}
 	if _, _, err := s.ApproveRun(t.Context(), ids.New[ids.PayoutRun](), b.approver); errs.CodeOf(err) != errs.Conflict {
 		t.Errorf("a run that there is not: %v", err)
@@ -455,6 +482,14 @@ func TestTheNoncePoolIsShownAndWarnsWhenFewAreFree(t *testing.T) {
 	total := len(b.local.Nonces)
 	if pool.Free != total || pool.Held != 0 || pool.Warning != "" || pool.Rent == 0 {
 		t.Fatalf("pool: %+v", pool)
+	}
+	payer, err := s.FeePayer(t.Context())
+	check(t, err)
+	if payer.Address != b.local.Treasury.String() || payer.Lamports == nil || *payer.Lamports < fewLamports || payer.Warning != "" || payer.Fees != 0 {
+		t.Errorf("fee payer: %+v", payer)
+	}
+	if warning := feeWarning(fewLamports - 1); !strings.Contains(warning, "0.1000 SOL") {
+		t.Errorf("a poor fee payer: %q", warning)
 	}
 	b.owners(t, total*MaxNewAccounts, false)
 	batches, err := s.Draft(t.Context(), b.drafter)

@@ -27,11 +27,12 @@ type Payable struct {
 	Treasury *money.Amount // the treasury's balance on chain; nil while the signer or the chain does not answer
 }
 
-// Payee is an organisation with payable earnings.
+// Payee is an organisation with payable earnings, or with a withdrawal or refund that waits.
 type Payee struct {
 	Org     ids.Org
 	Name    string
-	Address string // the payout wallet, empty if none is set
+	Purpose string
+	Address string // the wallet, empty if none is set
 	Amount  money.Amount
 	Reason  string // why it is left out
 }
@@ -64,7 +65,8 @@ type Batch struct {
 	RentLamports *int64 // for token accounts that it made
 	Memo         string // what the transaction says of itself
 
-	ApprovalsNeeded int // by how many people
+	ApprovalsNeeded int        // by how many people
+	NonceConsumedAt *time.Time // when its nonce was seen to be consumed: nothing more of it can land
 
 	// In Batch's answer only.
 	Approvals    []Approval
@@ -148,14 +150,21 @@ func (p Page[I]) limit() int {
 // Payable shows what is payable and what is left out, with the obstacles that the last draft found.
 func (s *Service) Payable(ctx context.Context) (Payable, error) {
 	rows, err := s.pool.Query(ctx, `
-		SELECT o.id, o.name, coalesce(o.payout_address, ''), a.balance,
+		(SELECT o.id, o.name, w.purpose, w.wallet, w.amount,
+		       CASE WHEN EXISTS (SELECT 1 FROM payouts p WHERE p.payee_org_id = o.id AND p.live) THEN 'an earlier payout has not ended'
+		            ELSE w.attention END
+		FROM withdrawals w JOIN organisations o ON o.id = w.org_id
+		WHERE w.state = 'requested' AND w.mint = $2
+		ORDER BY w.id LIMIT $4)
+		UNION ALL
+		(SELECT o.id, o.name, 'earnings', coalesce(o.payout_address, ''), a.balance,
 		       CASE WHEN o.payout_address IS NULL THEN 'no payout address is set'
 		            WHEN EXISTS (SELECT 1 FROM payouts p WHERE p.payee_org_id = o.id AND p.live) THEN 'an earlier payout has not ended'
 		            WHEN a.balance < $3 THEN 'below the minimum'
 		            ELSE coalesce(x.reason, '') END
 		FROM ledger_accounts a JOIN organisations o ON o.id = a.org_id LEFT JOIN payout_obstacles x ON x.org_id = o.id
 		WHERE a.kind = $1 AND a.mint = $2 AND a.balance > 0
-		ORDER BY a.balance DESC, o.id LIMIT $4`, ledger.OwnerPayable, s.ledger.Currency().Mint, s.options.Minimum, maxPayableShown)
+		ORDER BY a.balance DESC, o.id LIMIT $4)`, ledger.OwnerPayable, s.ledger.Currency().Mint, s.options.Minimum, maxPayableShown)
 	if err != nil {
 		return Payable{}, fmt.Errorf("read payable: %w", err)
 	}
@@ -164,11 +173,16 @@ func (s *Service) Payable(ctx context.Context) (Payable, error) {
 		return Payable{}, fmt.Errorf("read payable: %w", err)
 	}
 	answer := Payable{Minimum: s.options.Minimum, Payees: []Payee{}, LeftOut: []Payee{}, Treasury: s.treasuryBalance(ctx)}
+	first := map[ids.Org]bool{} // a run pays an organisation once, as drafting does
 	for _, payee := range payees {
+		if payee.Reason == "" && first[payee.Org] {
+			payee.Reason = "another payout to it goes first"
+		}
 		if payee.Reason != "" {
 			answer.LeftOut = append(answer.LeftOut, payee)
 			continue
 		}
+		first[payee.Org] = true
 		answer.Payees = append(answer.Payees, payee)
 		answer.Total += payee.Amount
 	}
@@ -194,7 +208,7 @@ const selectBatch = `
 	SELECT b.id, b.run_id, b.state, b.state_reason, b.attention, b.mint, b.total, b.payee_count, b.drafted_by, b.drafted_at, b.approved_by,
 	       b.approved_at, b.nonce_account, b.nonce_value, coalesce(b.paid_by, t.signature, ''), t.signed_at, t.first_sent_at,
 	       coalesce(t.send_count, 0), b.finalized_at, t.slot, t.block_time, t.fee_lamports, t.compute_units, t.rent_lamports,
-	       coalesce(b.memo, ''), b.approvals_needed
+	       coalesce(b.memo, ''), b.approvals_needed, b.nonce_changed_at
 	FROM payout_batches b LEFT JOIN payout_transactions t ON t.batch_id = b.id`
 
 // Batches lists batches, newest first, without their payouts.
@@ -307,6 +321,7 @@ func (s *Service) payouts(ctx context.Context, where string, arguments ...any) (
 func scanBatch(row pgx.CollectableRow) (b Batch, err error) {
 	err = row.Scan(&b.ID, &b.Run, &b.State, &b.StateReason, &b.Attention, &b.Mint, &b.Total, &b.PayeeCount, &b.DraftedBy, &b.DraftedAt,
 		&b.ApprovedBy, &b.ApprovedAt, &b.NonceAccount, &b.NonceValue, &b.Signature, &b.SignedAt, &b.SentAt,
-		&b.SendCount, &b.FinalizedAt, &b.Slot, &b.BlockTime, &b.FeeLamports, &b.ComputeUnits, &b.RentLamports, &b.Memo, &b.ApprovalsNeeded)
+		&b.SendCount, &b.FinalizedAt, &b.Slot, &b.BlockTime, &b.FeeLamports, &b.ComputeUnits, &b.RentLamports, &b.Memo, &b.ApprovalsNeeded,
+		&b.NonceConsumedAt)
 	return b, err
 }

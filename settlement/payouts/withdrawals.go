@@ -104,6 +104,9 @@ func (s *Service) Request(ctx context.Context, tx pgx.Tx, r Request) (ids.Withdr
 	return id, err
 }
 
+// Minimum is the least that is paid out.
+func (s *Service) Minimum() money.Amount { return s.options.Minimum }
+
 // Withdraw sends prepaid balance to an organisation's own payout address, which the caller repeats: no other is possible.
 func (s *Service) Withdraw(ctx context.Context, org ids.Org, by ids.User, amount money.Amount, address string) (ids.Withdrawal, error) {
 	if amount < s.options.Minimum {

@@ -1,6 +1,7 @@
 package payouts
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -156,6 +157,12 @@ func TestAnOrganisationsEarningsWaitForItsWithdrawal(t *testing.T) {
 	b.earns(t, b.pool, c, token)
 	_, err := s.Withdraw(t.Context(), c.id, b.drafter, 2*token, c.address().String())
 	check(t, err)
+	next, err := s.Payable(t.Context())
+	check(t, err)
+	if next.Total != 2*token || len(next.Payees) != 1 || next.Payees[0].Purpose != PurposeWithdrawal ||
+		len(next.LeftOut) != 1 || next.LeftOut[0].Purpose != PurposeEarnings || next.LeftOut[0].Reason == "" {
+		t.Errorf("the next run: %+v", next)
+	}
 	run(t, s, term)
 	for _, want := range []string{PurposeWithdrawal, PurposeEarnings} {
 		batches := b.approved(t, s)
@@ -237,6 +244,9 @@ func TestWhoDecidedOnARefundDoesNotLetItOut(t *testing.T) {
 	check(t, err)
 	if err := s.Approve(t.Context(), drafts.Payees[0].Batch, b.approver); errs.CodeOf(err) != errs.Forbidden {
 		t.Errorf("its maker approved the batch: %v", err)
+	}
+	if why, err := s.WhyNotApproveRun(t.Context(), run, b.approver); err != nil || !strings.Contains(why, "refund") {
+		t.Errorf("its maker is told %q: %v", why, err)
 	}
 	check(t, s.Approve(t.Context(), drafts.Payees[0].Batch, b.drafter))
 }

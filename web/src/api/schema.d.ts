@@ -1826,6 +1826,8 @@ export interface components {
              * @description By how many people; who drafted it is not one of them
              */
             approvals_needed: number;
+            /** @description Of a draft: why the caller cannot approve it; absent in lists */
+            approve_obstacle?: string;
             /** Format: date-time */
             approved_at?: string;
             approved_by?: string;
@@ -1843,6 +1845,11 @@ export interface components {
             /** @description What the transaction says: the batch's id and the root of its manifest */
             memo?: string;
             nonce_account?: string;
+            /**
+             * Format: date-time
+             * @description When the nonce was seen to be consumed; after that nothing more of the batch can land
+             */
+            nonce_consumed_at?: string;
             nonce_value?: string;
             /** Format: int64 */
             payee_count: number;
@@ -1897,6 +1904,8 @@ export interface components {
             note: string;
             /** @enum {string} */
             outcome: "paid" | "not_paid";
+            /** @description The caller proposed it, so that another person confirms it */
+            own: boolean;
             /** Format: date-time */
             proposed_at: string;
             proposed_by: string;
@@ -2541,6 +2550,32 @@ export interface components {
              */
             valid_from?: string;
         };
+        FeePayer: {
+            /** @description Absent while the signer does not answer */
+            address?: string;
+            /**
+             * Format: int64
+             * @description That the next two cover
+             */
+            days: number;
+            /**
+             * Format: int64
+             * @description Paid for payouts and cancellations
+             */
+            fee_lamports: number;
+            /**
+             * Format: int64
+             * @description What it has; absent while the chain does not answer
+             */
+            lamports?: number;
+            /**
+             * Format: int64
+             * @description Paid for token accounts of payees
+             */
+            rent_lamports: number;
+            /** @description What is wrong and what to do */
+            warning?: string;
+        };
         FeeRate: {
             /** Format: date-time */
             created_at: string;
@@ -3127,6 +3162,7 @@ export interface components {
             value?: string;
         };
         NoncePool: {
+            fee_payer: components["schemas"]["FeePayer"];
             /** Format: int64 */
             free: number;
             /** Format: int64 */
@@ -3209,6 +3245,8 @@ export interface components {
             amount: components["schemas"]["Money"];
             name: string;
             org_id: string;
+            /** @enum {string} */
+            purpose: "earnings" | "withdrawal" | "refund";
             reason?: string;
         };
         Payout: {
@@ -3254,6 +3292,8 @@ export interface components {
             state: "pending" | "paid" | "void";
         };
         PayoutRun: {
+            /** @description Of a run with drafts: why the caller cannot approve them; absent in lists */
+            approve_obstacle?: string;
             /** Format: int64 */
             batch_count: number;
             /** @description Newest first, at most 200; absent in lists */
@@ -3269,6 +3309,8 @@ export interface components {
             payee_count: number;
             /** @description Those left out first; at most 1000; absent in lists */
             payees?: components["schemas"]["RunPayee"][];
+            /** @description Its batches by their state; absent in lists */
+            progress?: components["schemas"]["RunProgress"][];
             /** @description Why it failed, or what it waits for */
             reason?: string;
             /** @description Name or wallet; absent: by the clock */
@@ -3579,6 +3621,25 @@ export interface components {
             purpose: "earnings" | "withdrawal" | "refund";
             reason?: string;
         };
+        RunProgress: {
+            /** Format: int64 */
+            batch_count: number;
+            /**
+             * Format: int64
+             * @description Of the transactions that are final, cancellations among them
+             */
+            fee_lamports: number;
+            /** Format: int64 */
+            payee_count: number;
+            /**
+             * Format: int64
+             * @description For token accounts that they made
+             */
+            rent_lamports: number;
+            /** @description As a batch's */
+            state: string;
+            total: components["schemas"]["Money"];
+        };
         Runway: {
             /** Format: date-time */
             as_of: string;
@@ -3811,6 +3872,8 @@ export interface components {
             held: components["schemas"]["Money"];
             /** @description Less goes to suspense */
             minimum_deposit: components["schemas"]["Money"];
+            /** @description Less is not sent out */
+            minimum_withdrawal: components["schemas"]["Money"];
             solana_pay_url: string;
             /** @description Of everything running now */
             spend_per_hour: components["schemas"]["Money"];

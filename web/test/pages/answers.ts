@@ -382,10 +382,10 @@ export const payable: api.PayableSummary = {
   minimum: usdc("1"),
   treasury: usdc("1840.55"),
   payees: [
-    { org_id: id("org", 2), name: "Atlas Compute", address: WALLET, amount: usdc("30.08") },
-    { org_id: id("org", 3), name: "Basement GPUs", address: WALLET, amount: usdc("10.04") },
+    { org_id: id("org", 2), name: "Atlas Compute", purpose: "earnings", address: WALLET, amount: usdc("30.08") },
+    { org_id: id("org", 3), name: "Basement GPUs", purpose: "earnings", address: WALLET, amount: usdc("10.04") },
   ],
-  left_out: [{ org_id: id("org", 4), name: "New Owner", amount: usdc("0.40"), reason: "Below the smallest payout" }],
+  left_out: [{ org_id: id("org", 4), name: "New Owner", purpose: "earnings", amount: usdc("0.40"), reason: "Below the smallest payout" }],
 };
 
 export const run = (change: Partial<api.Reconciliation> = {}): api.Reconciliation => ({
@@ -412,6 +412,7 @@ export const wallet: api.Wallet = {
   deposit_token_account: "8TfGhJ4cKuEaNvBt6MyDxRo7Yb3ZkQn5mVd9sXwPq2Lr",
   solana_pay_url: `solana:${WALLET}?spl-token=${network.mint}&label=Muster`,
   minimum_deposit: usdc("1"),
+  minimum_withdrawal: usdc("1"),
 };
 
 export const runway: api.Runway = {
