@@ -21,5 +21,5 @@
 //
 // # Errors
 //
-// A sweep that cannot go on says why in Attention and is tried again. Run's error is always nil.
+// A sweep that cannot go on says why in Attention and is tried again; Run goes on.
 package sweeps

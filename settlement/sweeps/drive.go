@@ -18,11 +18,36 @@ import (
 
 // Steps at which tests stop the service.
 const (
+	stepTried        = "tried"
+	stepPlanned      = "planned"
 	stepSignatureHad = "signatures had"
 	stepBytesStored  = "bytes stored"
 	stepSent         = "sent"
+	stepMarkedSent   = "marked sent"
 	stepResolved     = "resolved"
 )
+
+// Steps names the places at which Options.Failpoint can stop a service, in the order of a sweep's life.
+func Steps() []string {
+	return []string{stepTried, stepPlanned, stepSignatureHad, stepBytesStored, stepSent, stepMarkedSent, stepResolved}
+}
+
+// killedError is what a failpoint says: the service stops as if it had been killed.
+type killedError struct{ step string }
+
+func (e *killedError) Error() string { return "killed at: " + e.step }
+
+func killed(err error) bool {
+	var k *killedError
+	return errors.As(err, &k)
+}
+
+func (s *Service) failpoint(step string) error {
+	if s.options.Failpoint == nil || s.options.Failpoint(step) == nil {
+		return nil
+	}
+	return &killedError{step}
+}
 
 // work is a live sweep.
 type work struct {
@@ -48,7 +73,11 @@ func (s *Service) drive(ctx context.Context, term int64) error {
 	var failed error
 	for i := range live {
 		w := &live[i]
-		if err := s.driveOne(ctx, term, w); err != nil && !errors.Is(err, errMoved) {
+		err := s.driveOne(ctx, term, w)
+		if killed(err) {
+			return err
+		}
+		if err != nil && !errors.Is(err, errMoved) {
 			failed = errors.Join(failed, fmt.Errorf("sweep %s: %w", w.id, err))
 		}
 	}
@@ -96,7 +125,7 @@ func (s *Service) driveOne(ctx context.Context, term int64, w *work) error {
 	if err == nil && w.state == StateSigned {
 		err = s.resolve(ctx, term, w)
 	}
-	if err != nil && ctx.Err() == nil && !termPassed(err) && !errors.Is(err, errMoved) {
+	if err != nil && ctx.Err() == nil && !killed(err) && !termPassed(err) && !errors.Is(err, errMoved) {
 		attention := inWords(err)
 		_, storeErr := s.pool.Exec(ctx, `UPDATE deposit_sweeps SET attention = $2 WHERE id = $1 AND state IN ('planned', 'signed')`, w.id, attention)
 		err = errors.Join(err, storeErr)
@@ -172,11 +201,15 @@ func (s *Service) send(ctx context.Context, term int64, w *work) error {
 		s.log.WarnContext(ctx, "sweep not taken, it will be sent again", "sweep_id", w.id, "signature", w.signature, "error", sendErr)
 		attention = inWords(sendErr)
 	}
-	return s.step(ctx, term, w, func(tx pgx.Tx) error {
+	err := s.step(ctx, term, w, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
 			UPDATE deposit_sweeps SET last_sent_at = clock_timestamp(), send_count = send_count + 1, attention = $2 WHERE id = $1`, w.id, attention)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	return s.failpoint(stepMarkedSent)
 }
 
 // consumed finds out whether it was the sweep that consumed the nonce.

@@ -65,7 +65,11 @@ func (s *Service) plan(ctx context.Context, term int64) error {
 		if !found {
 			break // payouts have them all: later
 		}
-		if err := s.planOne(ctx, term, treasury, keys, from, nonce); err != nil {
+		err = s.planOne(ctx, term, treasury, keys, from, nonce)
+		if killed(err) {
+			return err
+		}
+		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("plan a sweep of %s: %w", from.account, err))
 		}
 	}
@@ -146,6 +150,9 @@ func (s *Service) planOne(ctx context.Context, term int64, treasury *txn.Treasur
 	if err != nil {
 		return err
 	}
+	if err := s.failpoint(stepTried); err != nil {
+		return err
+	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT assert_leader($1, $2)`, leader.RoleSettlement, term); err != nil {
 			return err
@@ -159,10 +166,11 @@ func (s *Service) planOne(ctx context.Context, term int64, treasury *txn.Treasur
 	if isUniqueViolation(err) {
 		return nil // payouts were faster with the nonce, or another process with the account: later
 	}
-	if err == nil {
-		s.log.InfoContext(ctx, "sweep planned", "sweep_id", id, "org_id", from.org, "amount", from.amount)
+	if err != nil {
+		return err
 	}
-	return err
+	s.log.InfoContext(ctx, "sweep planned", "sweep_id", id, "org_id", from.org, "amount", from.amount)
+	return s.failpoint(stepPlanned)
 }
 
 // message tries a sweep and lays it out with the budget that it needs, in the newest format that the chain accepts.

@@ -77,6 +77,9 @@ type Options struct {
 	Rebroadcast time.Duration
 	FreezeAfter time.Duration // how long a consumed nonce may lack its transaction in the endpoint's history
 	Log         *slog.Logger
+
+	// Failpoint is called at each of Steps, in tests only: its error stops the service as a kill would. May be nil.
+	Failpoint func(step string) error
 }
 
 // Service plans and drives sweeps. Make it with New; it is safe for concurrent use.
@@ -87,9 +90,6 @@ type Service struct {
 	signer  Signer
 	options Options
 	log     *slog.Logger
-
-	// failpoint is called between the steps of a sweep, in tests only; its error stops the service as a kill would.
-	failpoint func(step string) error
 }
 
 // New makes a service. The error is about the options.
@@ -104,13 +104,11 @@ func New(pool *pgxpool.Pool, book Ledger, cluster Chain, keys Signer, options Op
 			*field = fallback
 		}
 	}
-	return &Service{
-		pool: pool, ledger: book, chain: cluster, signer: keys, options: options, log: options.Log, failpoint: func(string) error { return nil },
-	}, nil
+	return &Service{pool: pool, ledger: book, chain: cluster, signer: keys, options: options, log: options.Log}, nil
 }
 
 // Run plans and drives sweeps, as the settlement leader of a term, until ctx ends or the term has passed. Failures are logged and
-// tried again, so the error is always nil; it is there for leader.Elector.
+// tried again, so the error is nil unless Options.Failpoint stops it.
 func (s *Service) Run(ctx context.Context, term int64) error {
 	ticker := time.NewTicker(s.options.Poll)
 	defer ticker.Stop()
@@ -121,8 +119,12 @@ func (s *Service) Run(ctx context.Context, term int64) error {
 			planned = time.Now()
 			err = s.plan(ctx, term)
 		}
-		err = errors.Join(err, s.drive(ctx, term))
+		if !killed(err) {
+			err = errors.Join(err, s.drive(ctx, term))
+		}
 		switch {
+		case killed(err):
+			return err
 		case ctx.Err() != nil:
 			return nil
 		case termPassed(err):

@@ -130,11 +130,13 @@ func (b *bench) run(s *Service) {
 	testkit.Eventually(b, patience, func() (bool, string) {
 		if time.Since(planned) > s.options.PlanEvery {
 			planned = time.Now()
-			if err := s.plan(b.Context(), term); err != nil {
+			if err := s.plan(b.Context(), term); killed(err) {
+				return true, ""
+			} else if err != nil {
 				return false, err.Error()
 			}
 		}
-		if err := s.drive(b.Context(), term); errors.Is(err, errKilled) {
+		if err := s.drive(b.Context(), term); killed(err) {
 			return true, ""
 		} else if err != nil {
 			return false, err.Error()
@@ -208,12 +210,12 @@ func TestADepositIsSweptIntoTheTreasury(t *testing.T) {
 // TestASweepThatDiesAnywhereHappensOnce stops the service at every step and has another go on.
 func TestASweepThatDiesAnywhereHappensOnce(t *testing.T) {
 	t.Parallel()
-	for _, step := range []string{stepSignatureHad, stepBytesStored, stepSent, stepResolved} {
+	for _, step := range Steps() {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
 			dying, died := b.service(b.local.Client()), false
-			dying.failpoint = func(at string) error {
+			dying.options.Failpoint = func(at string) error {
 				if at == step {
 					died = true
 					return errKilled
