@@ -197,10 +197,11 @@ func (knownAccounts) TokenAccounts(context.Context, chain.Address) ([]chain.Toke
 	return nil, nil
 }
 
-func (w *world) watcher(pool *pgxpool.Pool, wallets *chaintest.Wallets) *deposits.Service {
+func (w *world) watcher(pool *pgxpool.Pool, wallets deposits.AddressSource) *deposits.Service {
 	w.Helper()
 	s, err := deposits.New(pool, w.book, knownAccounts{w.client}, wallets, deposits.Config{
 		TokenProgram: chain.TokenProgram, Treasury: w.local.Treasury, Minimum: deposits.MinimumOf(w.book.Currency()), Interval: watchInterval,
+		Refunds: w.worker(pool, nil),
 	}, w.log)
 	w.check(err)
 	return s

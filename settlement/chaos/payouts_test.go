@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,9 @@ func (w *world) runAndKill(step string) {
 // runUntil drives the batches with a worker that dies at a step, unless ctx ends before.
 func (w *world) runUntil(ctx context.Context, step string) error {
 	w.Helper()
+	if !slices.Contains(slices.Concat(payouts.Steps(), payouts.CancelSteps()), step) {
+		w.Fatalf("payouts have no step %q", step)
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	killed := false
@@ -182,7 +186,7 @@ func (w *world) audit() (double, lost int) {
 	w.check(w.book.Check(w.Context(), w.pool))
 	var paid uint64
 	for _, p := range w.payees {
-		owed := w.balance(ledger.Of(ledger.OwnerPayable, p.org)) + w.balance(ledger.Of(ledger.PayoutInFlight, p.org))
+		owed := w.balance(p.from) + w.balance(ledger.Of(ledger.PayoutInFlight, p.org))
 		held := w.holds(p.wallet)
 		paid += held
 		switch booked := uint64(p.earned - owed); {
@@ -193,8 +197,8 @@ func (w *world) audit() (double, lost int) {
 		}
 	}
 	left, booked := w.holds(w.local.Treasury), uint64(w.balance(ledger.Platform(ledger.ChainTreasury)))
-	if left != booked || left != capital-paid {
-		w.Errorf("seed %d: the treasury holds %d, the ledger says %d, and %d was paid", w.seed, left, booked, paid)
+	if left != booked || left != capital+w.income-paid {
+		w.Errorf("seed %d: the treasury holds %d, the ledger says %d; it had %d, %d came and %d was paid", w.seed, left, booked, capital, w.income, paid)
 	}
 	return double, lost
 }

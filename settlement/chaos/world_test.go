@@ -65,15 +65,17 @@ type world struct {
 	drafter   ids.User
 	approver  ids.User
 	payees    []payee
+	income    uint64 // what the treasury is to have beside its capital
 	term      int64
 
 	stopSigner func()
 }
 
-// payee is an owner and what it earned.
+// payee is who is paid: an owner what it earned, a customer what it withdraws, a stranger what is refunded.
 type payee struct {
 	org    ids.Org
 	wallet chain.Address
+	from   ledger.Account // where the money is until it is paid
 	earned money.Amount
 }
 
@@ -169,14 +171,15 @@ func (w *world) earn(owners int) {
 	for i := range owners {
 		key, err := solana.NewRandomPrivateKey()
 		w.check(err)
-		p := payee{org: ids.New[ids.Org](), wallet: key.PublicKey(), earned: token + money.Amount(w.dice.IntN(10*token))}
+		org := ids.New[ids.Org]()
+		p := payee{org: org, wallet: key.PublicKey(), from: ledger.Of(ledger.OwnerPayable, org), earned: token + money.Amount(w.dice.IntN(10*token))}
 		if i < owners-1 {
 			_, err := w.local.CreateTokenAccount(w.Context(), p.wallet)
 			w.check(err)
 		}
 		w.exec(`INSERT INTO organisations (id, name, payout_address) VALUES ($1, $2, $3)`, p.org, fmt.Sprintf("owner %d", i), p.wallet.String())
 		w.post("earned:"+p.org.String(), ledger.Leg{
-			Debit: ledger.Platform(ledger.PlatformCapital), Credit: ledger.Of(ledger.OwnerPayable, p.org), Amount: p.earned,
+			Debit: ledger.Platform(ledger.PlatformCapital), Credit: p.from, Amount: p.earned,
 		})
 		w.payees = append(w.payees, p)
 	}
