@@ -47,8 +47,15 @@ func (a *App) printSuspense(deposits []apiv1.Deposit) error {
 			return
 		}
 		p.Table([]output.Column{
-			{Head: "DEPOSIT"}, {Head: "STATE"}, {Head: "AMOUNT", Right: true}, {Head: "MINT"}, {Head: "AGE", Right: true},
-			{Head: "SENT TO"}, {Head: "FROM", Shrink: true}, {Head: "SIGNATURE", Wide: true}, {Head: "NOTE", Shrink: true},
+			{Head: "DEPOSIT"},
+			{Head: "STATE"},
+			{Head: "AMOUNT", Right: true},
+			{Head: "MINT"},
+			{Head: "AGE", Right: true},
+			{Head: "SENT TO"},
+			{Head: "FROM", Shrink: true},
+			{Head: "SIGNATURE", Wide: true},
+			{Head: "NOTE", Shrink: true},
 		}, rows)
 	})
 }
