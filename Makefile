@@ -45,7 +45,7 @@ generate: setup ## write queries, protocol, OpenAPI document and console types a
 	@scripts/generate.sh
 
 .PHONY: bench
-bench: bench-ready bench-placement bench-fleet bench-book bench-ledger bench-payouts bench-reconcile ## all benchmarks: one logfmt line a figure, and docs/benchmarks.md
+bench: bench-ready bench-placement bench-fleet bench-book bench-ledger bench-payouts bench-reconcile bench-chaos ## all benchmarks: one logfmt line a figure, and docs/benchmarks.md
 
 .PHONY: bench-ready
 bench-ready: setup ## a booked cluster against the same Ray started by hand
@@ -76,6 +76,10 @@ bench-payouts: setup ## what a payout costs on the chain and in CPU time, and a 
 .PHONY: bench-reconcile
 bench-reconcile: ## a million chain transfers against a million of the ledger's
 	@python3 scripts/bench.py reconcile
+
+.PHONY: bench-chaos
+bench-chaos: setup ## make chaos, and its figures into docs/benchmarks.md
+	@python3 scripts/bench.py chaos
 
 .PHONY: testdb
 testdb: ## start the PostgreSQL server that tests share; it keeps running

@@ -9,6 +9,7 @@
     ledger      durable transfers, on one hot account and on many, beside pgledger (MUSTER_PGLEDGER_DIR: a checkout of it)
     payouts     what a payout costs on the chain and in CPU time, and a run of 100,000 payees
     reconcile   a million chain transfers against a million of the ledger's
+    chaos       payments made twice or lost while settlement is killed at every step, through faulty RPC providers
 
 Each tool prints one logfmt line a figure: figure=... value=... unit=..., then peer=... peer_value=... ratio=... where it has a
 peer, then key=value pairs of its own. A ratio above 1 is better than the peer. Anything else on its standard output is refused.
@@ -65,6 +66,8 @@ class Benchmark:
     durable: bool = False  # beside a PostgreSQL server that waits for the disk
 
 
+CRASHED = ("", "_cancelled", "_withdrawals", "_deposits", "_sweeps")  # what is killed in chaos; "" is payouts of earnings
+
 GOALS = {
     "gang_p99_us": Goal(50, ratio=1000, beside=("kube-scheduler", "nomad")),
     "gang_churn_p99_us": Goal(200),
@@ -83,6 +86,8 @@ GOALS = {
     "payout_100k_mb": Goal(500),
     "reconcile_1m_s": Goal(60),
     "reconcile_1m_mb": Goal(1000),
+    **{f"crash_{what}{of}": Goal(0) for of in CRASHED for what in ("double", "lost")},
+    "crash_double_control": Goal(1, larger=True),
 }
 
 BENCHMARKS = {
@@ -159,6 +164,17 @@ BENCHMARKS = {
         "both sides in the order of their signatures. The ledger's transfers were posted through its own code; the chain's history is\n"
         "generated as it is walked, so fetching it from an endpoint is not counted. Memory is this process's, without PostgreSQL's.",
         durable=True,
+    ),
+    "chaos": Benchmark(
+        title="no payment twice, none lost",
+        tool=("scripts/chaos.sh",),
+        runs=1,
+        expected=(*(f"crash_{what}{of}" for of in CRASHED for what in ("double", "lost")), "crash_double_control"),
+        notes="`make chaos`: a process is killed at every step that the code names, with as many seeds each as `seeds` spans, while two\n"
+        "faulty providers stand between it and the local chain; PostgreSQL and the signer are real. After each run every payee must hold on\n"
+        "the chain what the ledger says, and the ledger must sum to zero. `crash_double` and `crash_lost` are of owners' payouts, the others\n"
+        "of what their names say; withdrawals count refunds, too. `payments` is how many there were. `crash_double_control` is a copy that\n"
+        "sends before it stores, under the same crashes and faults: what it pays twice shows that the others could fail.",
     ),
 }
 

@@ -1,9 +1,9 @@
 // Package chaos holds settlement to its promise under crashes and faults: no token is lost, and none is paid or credited twice.
 //
-// Its tests kill payout workers at each of their steps, and deposit watchers around each of their writes, while package proxy does to
-// their calls what networks and providers do. Database, chain and signer are real. After each run the ledger must sum to zero, and
-// each payee must hold on the chain exactly what the ledger says was paid. Nobody mends anything by hand, but for the alarms that a
-// scenario stages.
+// Its tests kill payout workers and sweepers at each of the steps that their packages name, and deposit watchers and who takes requests
+// around each of their writes, while package proxy does to their calls what networks and providers do. Database, chain and signer are
+// real. After each run the ledger must sum to zero, each payee must hold on the chain exactly what the ledger says was paid, and the
+// treasury what it was paid out of. Nobody mends anything by hand, but for the alarms that a scenario stages.
 //
 // A control, which sends before it stores, goes through the same crashes and faults, and pays twice: so the tests can fail.
 //

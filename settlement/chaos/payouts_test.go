@@ -175,8 +175,11 @@ func (t *tally) figures(tb testing.TB, suffix, seeds string, want int) {
 		tb.Errorf("%d of %d runs came to their end: there are no figures", t.runs, want)
 		return
 	}
-	for name, value := range map[string]int{"crash_double" + suffix: t.double, "crash_lost" + suffix: t.lost} {
-		figure(tb, fmt.Sprintf("figure=%s value=%d unit=payments runs=%d payments=%d seeds=%s", name, value, t.runs, t.payees, seeds))
+	for _, f := range []struct {
+		name  string
+		value int
+	}{{"crash_double", t.double}, {"crash_lost", t.lost}} {
+		figure(tb, fmt.Sprintf("figure=%s%s value=%d unit=payments runs=%d payments=%d seeds=%s", f.name, suffix, f.value, t.runs, t.payees, seeds))
 	}
 }
 
