@@ -172,8 +172,14 @@ func (a *App) suspenseSweeps() *cobra.Command {
 					return
 				}
 				p.Table([]output.Column{
-					{Head: "SWEEP"}, {Head: "CUSTOMER"}, {Head: "STATE"}, {Head: "AMOUNT", Right: true}, {Head: "AGE", Right: true}, {Head: "ENDED"},
-					{Head: "SIGNATURE", Wide: true}, {Head: "NOTE", Shrink: true},
+					{Head: "SWEEP"},
+					{Head: "CUSTOMER"},
+					{Head: "STATE"},
+					{Head: "AMOUNT", Right: true},
+					{Head: "AGE", Right: true},
+					{Head: "ENDED"},
+					{Head: "SIGNATURE", Wide: true},
+					{Head: "NOTE", Shrink: true},
 				}, rows)
 			})
 		},
