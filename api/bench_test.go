@@ -136,15 +136,16 @@ func (b *bench) options(log *slog.Logger) Options {
 	fatal(t, err)
 	tokenProgram, err := chain.ParseAddress("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA")
 	fatal(t, err)
+	keys := signer.NewClient(filepath.Join(t.TempDir(), "signer.sock"))
+	t.Cleanup(keys.Close)
+	paying := payouts.New(pool, book, away, keys, payouts.Options{Log: log})
 	incoming, err := deposits.New(pool, book, away, addresses{}, deposits.Config{
-		TokenProgram: tokenProgram, Treasury: treasury, Minimum: deposits.MinimumOf(currency), Interval: time.Hour,
+		TokenProgram: tokenProgram, Treasury: treasury, Minimum: deposits.MinimumOf(currency), Interval: time.Hour, Refunds: paying,
 	}, log)
 	fatal(t, err)
 	proxy := rayproxy.New(rayproxy.Options{
 		Pool: pool, Dialer: noAgents{}, Unsealer: box, Sessions: cluster.NewService(pool), PublicURL: b.url, DashboardSuffix: "dashboards.test", Log: log,
 	})
-	keys := signer.NewClient(filepath.Join(t.TempDir(), "signer.sock"))
-	t.Cleanup(keys.Close)
 	swept, err := sweeps.New(pool, book, away, keys, sweeps.Options{Minimum: 1, Log: log})
 	fatal(t, err)
 	return Options{
@@ -154,7 +155,7 @@ func (b *bench) options(log *slog.Logger) Options {
 		Identity: b.identity, Market: market.New(pool, b.hub, census.New(pool, log), book, currency, market.FlatFee(500), log), Clusters: cluster.NewService(pool),
 		Fleet: fleet.NewRegistry(pool, currency), JoinTokens: fleet.NewTokens(pool, authority), Ray: proxy,
 		Meter: metering.New(pool, book, time.Hour, log), Deposits: incoming, Sweeps: swept,
-		Payouts:         payouts.New(pool, book, away, keys, payouts.Options{Log: log}),
+		Payouts:         paying,
 		Manifests:       manifests.New(pool, manifests.Config{Network: "test", Mint: currency.Mint, Treasury: treasury.String()}),
 		Periods:         closing.New(pool, closing.Options{Currency: currency}),
 		Reconciliations: reconcile.New(pool, book, away, reconcile.Config{Treasury: treasury, CatchUp: incoming.Poll, Interval: time.Hour}, log),

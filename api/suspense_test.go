@@ -1,0 +1,71 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/muster-gpu/muster/api/identity"
+	apiv1 "github.com/muster-gpu/muster/api/v1"
+	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/settlement/ledger"
+)
+
+// suspended is dust that a wallet has sent to an organisation's deposit address.
+func (b *bench) suspended(org ids.Org, sender *string) ids.Deposit {
+	b.t.Helper()
+	const account = "4dg432DGaxgfMwJYujjPGcNboHfku1q1zb1A9LHrAKp9"
+	id := ids.New[ids.Deposit]()
+	mint := b.server.Currency.Mint
+	b.exec(`INSERT INTO watched_accounts (token_account, wallet, org_id, mint, program, decimals) VALUES ($1, $1, $2, $3, $3, 6) ON CONFLICT DO NOTHING`,
+		account, org, mint)
+	b.exec(`INSERT INTO deposits (id, org_id, signature, token_account, mint, decimals, amount, slot, disposition, reason, sender)
+	        VALUES ($1, $2, $3, $4, $5, 6, 9000, 1, 'suspense', 'it is too little', $6)`, id, org, id.String(), account, mint, sender)
+	book := ledger.New(b.server.Currency)
+	fatal(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
+		_, err := book.Post(b.t.Context(), tx, ledger.Entry{Key: "deposit:" + id.String(), Kind: ledger.KindSuspense, Legs: []ledger.Leg{{
+			Debit: ledger.Of(ledger.ChainDeposits, org), Credit: ledger.Platform(ledger.Suspense), Amount: 9000,
+		}}})
+		return err
+	}))
+	return id
+}
+
+func TestFinanceRefundsTokensInSuspense(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	platform, customer := b.org("Muster", true), b.org("Northwind Labs", false)
+	finance, stranger := b.member(platform, identity.Finance), b.member(customer, identity.Finance)
+	sender := "7xKXtg2CW87d97TXJSDpbD5jBkheTqA83TZRuJosgAsU"
+	known, unknown := b.suspended(customer, &sender), b.suspended(customer, nil)
+	decide := func(p *person, id ids.Deposit) *reply {
+		return b.do(request{
+			method: post, path: "/v1/finance/suspense/" + id.String() + "/decision", cookie: p.cookie,
+			body: apiv1.SuspenseDecision{Outcome: "refunded", Note: "sent by mistake"},
+		})
+	}
+	decide(stranger, known).is(http.StatusForbidden)
+	refused := decide(finance, unknown)
+	if refused.StatusCode < http.StatusBadRequest || !strings.Contains(string(refused.body), "who sent it is not known") {
+		t.Errorf("a refund to nobody gave %d: %s", refused.StatusCode, refused.body)
+	}
+	var decided apiv1.Deposit
+	for range 2 { // pressed twice
+		decide(finance, known).is(http.StatusOK).decode(&decided)
+		if r := decided.Refund; decided.Outcome != "refunded" || r == nil || r.Address != sender || r.State != "requested" || r.BatchID != nil {
+			t.Fatalf("decided: %+v, refund %+v", decided, decided.Refund)
+		}
+	}
+	var list apiv1.List[apiv1.Deposit]
+	b.do(request{method: get, path: "/v1/finance/suspense", cookie: finance.cookie}).is(http.StatusOK).decode(&list)
+	if len(list.Items) != 2 || list.Items[1].Customer != "Northwind Labs" || list.Items[1].Sender != sender || list.Items[0].Sender != "" || list.Items[0].Refund != nil {
+		t.Errorf("in suspense: %+v", list.Items)
+	}
+	var withdrawals apiv1.List[apiv1.Withdrawal]
+	b.do(request{method: get, path: "/v1/wallet/withdrawals", cookie: stranger.cookie}).is(http.StatusOK).decode(&withdrawals)
+	if len(withdrawals.Items) != 1 || withdrawals.Items[0].Purpose != "refund" || withdrawals.Items[0].ID != decided.Refund.ID {
+		t.Errorf("withdrawals: %+v", withdrawals.Items)
+	}
+}
