@@ -350,7 +350,7 @@ func testWallet() apiv1.Wallet {
 		Available: tokens("992400000", "992.400000"), Held: tokens("7600000", "7.600000"), SpendPerHour: tokens("7600000", "7.600000"),
 		DepositAddress: "4X5mYpANEg9UPNf6gzBwvjuXnm8tCdB2xEpaxRapVLrx", DepositTokenAccount: "BJkXtPtqNSR8XDJGm5n6w5RKbgwjziEkqQaywuiEacuP",
 		SolanaPayURL:   "solana:4X5mYpANEg9UPNf6gzBwvjuXnm8tCdB2xEpaxRapVLrx?label=Muster&spl-token=4xNLd3bpemVoToYGD5PbbLCve2CoQd4MD9DSLs5F1cun",
-		MinimumDeposit: tokens("10000", "0.010000"),
+		MinimumDeposit: tokens("10000", "0.010000"), MinimumWithdrawal: tokens("1000000", "1.000000"),
 	}
 }
 
