@@ -49,7 +49,7 @@ type Refs struct {
 // Entry is what Post posts. With Pend it reserves its one leg instead of moving it; with Settle it has no legs of its own and ends a
 // pending entry.
 type Entry struct {
-	Key    string // idempotency, 1 to 200 characters
+	Key    string // idempotency, 1 to 200 bytes
 	Kind   string // a Kind constant, or lower-case words of the caller's
 	Legs   []Leg
 	Refs   Refs

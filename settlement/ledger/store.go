@@ -322,26 +322,30 @@ func (b *book) write(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// Rows reach a statement as arrays, one a column. In the select list unnest hands them on one by one; as tables, each array would be
+// stored once more first.
 func (b *book) queueEntries(batch *pgx.Batch) {
 	// In key order, so that two transactions that meet at several keys wait for each other in one direction.
 	entries := slices.SortedFunc(slices.Values(b.writes.entries), func(x, y *draft) int { return strings.Compare(x.Key, y.Key) })
 	n := len(entries)
 	entryIDs, hashes := make([]pgtype.UUID, n), make([][]byte, n)
-	keys, kinds, memos, signatures := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	keys, kinds, memos, signatures := make([]string, n), make([]string, n), make([]string, n), make([]pgtype.Text, n)
 	bookings, clusters, leases := make([]pgtype.UUID, n), make([]pgtype.UUID, n), make([]pgtype.UUID, n)
 	deposits, batches := make([]pgtype.UUID, n), make([]pgtype.UUID, n)
 	for i, d := range entries {
 		entryIDs[i], hashes[i] = uuidOf(d.id), d.inputHash
-		keys[i], kinds[i], memos[i], signatures[i] = d.Key, d.Kind, d.Memo, d.Refs.Signature
+		keys[i], kinds[i], memos[i] = d.Key, d.Kind, d.Memo
+		signatures[i] = pgtype.Text{String: d.Refs.Signature, Valid: d.Refs.Signature != ""}
 		bookings[i], clusters[i], leases[i] = uuidOf(d.Refs.Booking), uuidOf(d.Refs.Cluster), uuidOf(d.Refs.Lease)
 		deposits[i], batches[i] = uuidOf(d.Refs.Deposit), uuidOf(d.Refs.Batch)
 	}
 	batch.Queue(`
-		INSERT INTO ledger_entries (id, key, input_hash, kind, mint, booking_id, cluster_id, lease_id, deposit_id, batch_id, signature, memo, posted_at)
-		SELECT n.id, n.key, n.input_hash, n.kind, $12, n.booking_id, n.cluster_id, n.lease_id, n.deposit_id, n.batch_id, nullif(n.signature, ''), n.memo, $13
-		FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[], $10::text[], $11::text[])
-			AS n (id, key, input_hash, kind, booking_id, cluster_id, lease_id, deposit_id, batch_id, signature, memo)`,
-		entryIDs, keys, hashes, kinds, bookings, clusters, leases, deposits, batches, signatures, memos, b.ledger.currency.Mint, b.now)
+		INSERT INTO ledger_entries (id, key, input_hash, kind, memo, mint, posted_at,
+		                            booking_id, cluster_id, lease_id, deposit_id, batch_id, signature)
+		SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::bytea[]), unnest($4::text[]), unnest($5::text[]), $6, $7,
+		       unnest($8::uuid[]), unnest($9::uuid[]), unnest($10::uuid[]), unnest($11::uuid[]), unnest($12::uuid[]), unnest($13::text[])`,
+		entryIDs, keys, hashes, kinds, memos, b.ledger.currency.Mint, b.now,
+		orNull(bookings), orNull(clusters), orNull(leases), orNull(deposits), orNull(batches), orNull(signatures))
 }
 
 func (b *book) queueTransfers(batch *pgx.Batch) {
@@ -362,11 +366,8 @@ func (b *book) queueTransfers(batch *pgx.Batch) {
 	batch.Queue(`
 		INSERT INTO ledger_transfers (id, entry_id, ordinal, mint, debit_account, credit_account, amount,
 		                              debit_seq, credit_seq, debit_balance, credit_balance, posted_at)
-		SELECT n.id, n.entry_id, n.ordinal, $1, n.debit_account, n.credit_account, n.amount,
-		       n.debit_seq, n.credit_seq, n.debit_balance, n.credit_balance, $2
-		FROM unnest($3::uuid[], $4::uuid[], $5::int[], $6::uuid[], $7::uuid[], $8::bigint[],
-		            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
-			AS n (id, entry_id, ordinal, debit_account, credit_account, amount, debit_seq, credit_seq, debit_balance, credit_balance)`,
+		SELECT unnest($3::uuid[]), unnest($4::uuid[]), unnest($5::int[]), $1, unnest($6::uuid[]), unnest($7::uuid[]), unnest($8::bigint[]),
+		       unnest($9::bigint[]), unnest($10::bigint[]), unnest($11::bigint[]), unnest($12::bigint[]), $2`,
 		b.ledger.currency.Mint, b.now, transferIDs, entries, ordinals, debits, credits, amounts, debitSeqs, creditSeqs, debitBalances, creditBalances)
 }
 
@@ -444,6 +445,15 @@ func columns(refs []Account) (kinds []string, orgs []pgtype.UUID) {
 // uuidOf is the form in which arrays of ids reach Postgres; the zero id is NULL.
 func uuidOf[K ids.Kind](id ids.ID[K]) pgtype.UUID {
 	return pgtype.UUID{Bytes: uuid.UUID(id), Valid: !id.IsZero()}
+}
+
+// orNull is a column of which no row has a value as NULL: unnest pads it beside the others, and nothing of it is sent or read.
+func orNull[T pgtype.UUID | pgtype.Text](column []T) []T {
+	var null T
+	if slices.ContainsFunc(column, func(value T) bool { return value != null }) {
+		return column
+	}
+	return nil
 }
 
 func uuids[K ids.Kind](list []ids.ID[K]) []pgtype.UUID {
