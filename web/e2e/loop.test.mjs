@@ -198,12 +198,17 @@ test("an owner sees hosts that earn, and can add one", async () => {
 test("finance pays the owner on chain and reconciles without a difference", async () => {
   const page = await signedIn("finance", "pays out and reconciles");
   await page.goto(`${running.url}${found.finance}/finance/payouts`);
-  const draft = page.getByRole("button", { name: "Draft a payout" });
-  await page.getByText("Payees of the next payout").waitFor();
+  await page.getByText("Payees of the next run").waitFor();
   await look(page, "payouts");
-  await draft.click();
-  await page.getByRole("button", { name: "Approve" }).click();
+  await page.getByRole("button", { name: "Start a payout run" }).click();
+  await page.getByRole("dialog").getByText("Would be paid").waitFor();
+  await look(page, "payouts-start");
+  await page.getByRole("button", { name: "Start the run" }).click();
+  await page.getByRole("button", { name: /^Approve \d+ draft/ }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Approve payout" }).click();
+  await page.getByText(/^(\d+) of \1 payees? paid$/).waitFor({ timeout: CHAIN_MS });
+  await look(page, "payout-run");
+  await page.getByRole("region", { name: "Batches" }).last().getByRole("link").first().click();
   await page.locator(".page-head").getByText("Finalized").waitFor({ timeout: CHAIN_MS });
   await look(page, "payout");
 

@@ -83,13 +83,14 @@ const earnings = createRoute({ getParentRoute: () => org, path: "earnings" }).la
 const statements = createRoute({ getParentRoute: () => org, path: "statements", validateSearch: statementsSearch }).lazy(() => import("./statements/route").then((page) => page.statementsRoute));
 const payouts = createRoute({ getParentRoute: () => org, path: "finance/payouts" }).lazy(() => import("./payouts/route").then((page) => page.payoutsRoute));
 const batch = createRoute({ getParentRoute: () => org, path: "finance/payouts/$id" }).lazy(() => import("./payouts/route").then((page) => page.batchRoute));
+const payoutRun = createRoute({ getParentRoute: () => org, path: "finance/payouts/runs/$run" }).lazy(() => import("./payouts/route").then((page) => page.runRoute));
 const reconcile = createRoute({ getParentRoute: () => org, path: "finance/reconcile" }).lazy(() => import("./reconcile/route").then((page) => page.reconcileRoute));
 const reconciliation = createRoute({ getParentRoute: () => org, path: "finance/reconcile/$id" }).lazy(() => import("./reconcile/route").then((page) => page.reconciliationRoute));
 
 const tree = root.addChildren([
   home,
   welcome,
-  org.addChildren([orgHome, book, market, clusters, cluster, wallet, keys, hosts, newHost, host, earnings, statements, payouts, batch, reconcile, reconciliation]),
+  org.addChildren([orgHome, book, market, clusters, cluster, wallet, keys, hosts, newHost, host, earnings, statements, payouts, batch, payoutRun, reconcile, reconciliation]),
 ]);
 
 function PageFailure({ error, reset }: ErrorComponentProps) {

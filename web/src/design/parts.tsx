@@ -15,7 +15,7 @@ export function Button({
   className,
   disabled,
   ...rest
-}: ButtonHTMLAttributes<HTMLButtonElement> & { look?: "primary" | "danger" | "quiet"; size?: "small" | "large"; busy?: boolean }) {
+}: ButtonHTMLAttributes<HTMLButtonElement> & { look?: "primary" | "danger" | "quiet" | undefined; size?: "small" | "large"; busy?: boolean }) {
   return <button type={type} className={`button ${className ?? ""}`} data-look={look} data-size={size} aria-busy={busy} disabled={disabled === true || busy} {...rest} />;
 }
 

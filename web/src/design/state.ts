@@ -61,6 +61,24 @@ const LOOKS = {
     finalized: { tone: "ok", word: "Finalized" },
     failed: { tone: "bad", word: "Failed" },
     frozen: { tone: "bad", word: "Frozen" },
+    cancelling: { tone: "busy", word: "Cancelling" },
+    cancelled: { tone: "unknown", word: "Cancelled" },
+  },
+  run: {
+    drafting: { tone: "busy", word: "Drafting" },
+    done: { tone: "ok", word: "Drafted" },
+    failed: { tone: "bad", word: "Failed" },
+  },
+  withdrawal: {
+    requested: { tone: "warn", word: "Waits for a payout" },
+    drafted: { tone: "busy", word: "In a payout" },
+    paid: { tone: "ok", word: "Paid" },
+    cancelled: { tone: "unknown", word: "Given up" },
+  },
+  nonce: {
+    free: { tone: "ok", word: "Free" },
+    held: { tone: "busy", word: "In use" },
+    unusable: { tone: "bad", word: "Unusable" },
   },
   reconciliation: {
     running: { tone: "busy", word: "Running" },

@@ -4,9 +4,9 @@ import { client, unwrap } from "../api/client";
 import { paged } from "../api/paged";
 import type { Earnings, Payout } from "../api/types";
 import { Loaded, LoadedList, SafePanel } from "../design/Loaded";
-import { Empty, MoneyText, Skeleton, State, TableScroll, Time } from "../design/parts";
-import { ShortId } from "../design/parts";
+import { Empty, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time } from "../design/parts";
 import { TransactionLink } from "../design/TransactionLink";
+import { PayoutAddressButton } from "../funds/PayoutAddress";
 import { formatMoney } from "../money/money";
 import { hasRole, meQuery } from "../session/session";
 import { shares } from "./bars";
@@ -32,12 +32,22 @@ export function EarningsPage() {
     <div className="page">
       <div className="page-head">
         <h1>Earnings</h1>
-        {membership?.payout_address !== undefined && membership.payout_address !== "" && (
+        {membership !== undefined && (
           <span className="line muted" data-gap="small">
-            Paid to <ShortId id={membership.payout_address} what="Payout address" />
+            {membership.payout_address !== undefined && membership.payout_address !== "" && (
+              <>
+                Paid to <ShortId id={membership.payout_address} what="Payout address" />
+              </>
+            )}
+            <PayoutAddressButton org={org} current={membership.payout_address} />
           </span>
         )}
       </div>
+      {membership !== undefined && (membership.payout_address === undefined || membership.payout_address === "") && (
+        <Notice tone="warn">
+          <p>Your organisation has no payout address. Earnings add up, and are paid out once it has one.</p>
+        </Notice>
+      )}
       <Loaded query={earnings} skeleton={<EarningsSkeleton />}>
         {(loaded) => <Content org={org} earnings={loaded} owner={membership !== undefined && hasRole(membership, "owner")} />}
       </Loaded>

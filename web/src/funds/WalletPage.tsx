@@ -10,6 +10,7 @@ import { networkQuery } from "../session/session";
 import { Faucet } from "./Faucet";
 import { RunwayPanel } from "./RunwayPanel";
 import { depositsQuery, linesQuery, walletQuery } from "./queries";
+import { WithdrawButton, Withdrawals } from "./Withdrawals";
 import "./wallet.css";
 
 export function WalletPage() {
@@ -21,6 +22,7 @@ export function WalletPage() {
     <div className="page">
       <div className="page-head">
         <h1>Wallet</h1>
+        <div className="line">{wallet.data !== undefined && <WithdrawButton org={org} wallet={wallet.data} />}</div>
       </div>
       <Loaded
         query={wallet}
@@ -44,6 +46,7 @@ export function WalletPage() {
           {(items) => <Lines org={org} lines={items} />}
         </LoadedList>
       </SafePanel>
+      <Withdrawals org={org} />
       <SafePanel title="Deposits seen on chain" flush>
         <LoadedList query={deposits} empty={<Empty>No transfer to the deposit address has been seen.</Empty>}>
           {(items) => <Deposits deposits={items} />}

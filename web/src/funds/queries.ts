@@ -21,6 +21,11 @@ export const runwayQuery = (org: string) =>
 export const linesQuery = (org: string) =>
   paged(["wallet", org, "lines"], (page, signal) => unwrap(client.GET("/v1/wallet/lines", { params: { query: { org, ...page } }, signal })));
 
+export const withdrawalsQuery = (org: string) => ({
+  ...paged(["wallet", org, "withdrawals"], (page, signal) => unwrap(client.GET("/v1/wallet/withdrawals", { params: { query: { org, ...page } }, signal }))),
+  refetchInterval: POLL_MS,
+});
+
 export const depositsQuery = (org: string) => ({
   ...paged(["wallet", org, "deposits"], (page, signal) => unwrap(client.GET("/v1/wallet/deposits", { params: { query: { org, ...page } }, signal }))),
   refetchInterval: POLL_MS,

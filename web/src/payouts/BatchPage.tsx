@@ -1,16 +1,18 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
-import { useEffect, useRef, useState, type ReactNode } from "react";
-import { client, unwrap } from "../api/client";
-import { useAction } from "../api/useAction";
+import { useEffect, useRef, type ReactNode } from "react";
 import type { Batch, Payout } from "../api/types";
 import { announce } from "../design/announce";
-import { ActionError, Loaded, SafePanel } from "../design/Loaded";
-import { Button, Dialog, Empty, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time, Toned } from "../design/parts";
+import { Loaded, SafePanel } from "../design/Loaded";
+import { Empty, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time, Toned } from "../design/parts";
 import { lookOf } from "../design/state";
 import { TransactionLink } from "../design/TransactionLink";
+import { ApproveBatch } from "./Approve";
+import { CancelBatch, canCancel } from "./Cancel";
+import { Runbook } from "./Frozen";
 import { batchQuery } from "./queries";
 import { batchSteps } from "./steps";
+import { count, PURPOSE_WORDS, solText } from "./words";
 import "./payouts.css";
 
 export function BatchPage() {
@@ -55,15 +57,12 @@ function Content({ org, batch }: { org: string; batch: Batch }) {
           </h1>
           <State machine="batch" state={batch.state} />
         </div>
-        {batch.state === "draft" && <Approve org={org} batch={batch} />}
+        <div className="line">
+          {batch.state !== "frozen" && canCancel(batch) && <CancelBatch org={org} batch={batch} />}
+          {batch.state === "draft" && <ApproveBatch org={org} batch={batch} />}
+        </div>
       </div>
-      {(batch.state === "frozen" || batch.state === "failed") && (
-        <Notice tone="bad">
-          <p>
-            <span className="strong">{batch.state === "frozen" ? "Frozen: nothing more is sent until somebody has looked." : "Failed: no token moved."}</span> {batch.state_reason}
-          </p>
-        </Notice>
-      )}
+      <Situation batch={batch} />
       <ol className="way">
         {batchSteps(batch).map((step) => (
           <li key={step.state} aria-current={step.status === "now" ? "step" : undefined}>
@@ -72,15 +71,134 @@ function Content({ org, batch }: { org: string; batch: Batch }) {
           </li>
         ))}
       </ol>
+      {batch.state === "frozen" && <Runbook org={org} batch={batch} />}
       <div className="columns">
-        <SafePanel title={`${batch.payee_count} ${batch.payee_count === 1 ? "payee" : "payees"}`} flush>
+        <SafePanel title={count(batch.payee_count, "payee")} flush>
           <Payees payouts={batch.payouts ?? []} />
         </SafePanel>
-        <SafePanel title="Transaction">
-          <Facts batch={batch} />
-        </SafePanel>
+        <div className="stack">
+          <SafePanel title="Transaction">
+            <Facts batch={batch} />
+          </SafePanel>
+          <SafePanel title="People">
+            <People org={org} batch={batch} />
+          </SafePanel>
+        </div>
       </div>
     </>
+  );
+}
+
+/** What holds a batch up or has ended it, in words. */
+function Situation({ batch }: { batch: Batch }) {
+  const reason = batch.state_reason === undefined || batch.state_reason === "" ? "" : asSentence(batch.state_reason);
+  switch (batch.state) {
+    case "frozen":
+      return (
+        <Notice tone="bad">
+          <p>
+            <span className="strong">Frozen: nothing more is sent, and nobody in it is paid anew, until two people have said how it ended.</span> {reason}
+          </p>
+          <p>
+            <a href="#runbook">What to do</a>
+          </p>
+        </Notice>
+      );
+    case "failed":
+      return (
+        <Notice tone="bad">
+          <p>
+            <span className="strong">Failed: no token moved, and all of it is payable again.</span> {reason}
+          </p>
+        </Notice>
+      );
+    case "cancelling":
+      return (
+        <Notice tone="busy">
+          <p>
+            <span className="strong">Being cancelled: its nonce is being used up.</span> The money is payable again once the chain calls that final. If the payment was faster, the batch is paid. {reason !== "" && `Reason: ${reason}`}
+          </p>
+        </Notice>
+      );
+    case "cancelled":
+      return (
+        <Notice tone="unknown">
+          <p>
+            <span className="strong">Cancelled: no token moved, and all of it is payable again.</span> {reason !== "" && `Reason: ${reason}`}
+          </p>
+        </Notice>
+      );
+    default:
+      return reason === "" ? null : (
+        <Notice tone="warn">
+          <p>{reason} It is tried again by itself.</p>
+        </Notice>
+      );
+  }
+}
+
+function asSentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
+}
+
+/** Who drafted, approved and cancelled it: never one person alone. */
+function People({ org, batch }: { org: string; batch: Batch }) {
+  const { cancellation, resolution } = batch;
+  const approvals = batch.approvals ?? [];
+  return (
+    <dl className="pairs">
+      <div>
+        <dt>Drafted</dt>
+        <dd>
+          {batch.drafted_by === undefined || batch.drafted_by === "" ? "by the clock" : batch.drafted_by}, <Time at={batch.created_at} utc />
+          {batch.run_id !== undefined && (
+            <div>
+              <Link to="/o/$org/finance/payouts/runs/$run" params={{ org, run: batch.run_id }} className="row-link">
+                Its run
+              </Link>
+            </div>
+          )}
+        </dd>
+      </div>
+      {approvals.map((approval) => (
+        <div key={approval.at + approval.by}>
+          <dt>Approved</dt>
+          <dd>
+            {approval.by}, <Time at={approval.at} utc />
+          </dd>
+        </div>
+      ))}
+      {batch.state === "draft" && (
+        <div>
+          <dt>Approvals</dt>
+          <dd>
+            {approvals.length} of {batch.approvals_needed}
+          </dd>
+        </div>
+      )}
+      {cancellation !== undefined && (
+        <div>
+          <dt>Cancellation asked for</dt>
+          <dd>
+            {cancellation.asked_by}, <Time at={cancellation.asked_at} utc />
+            {cancellation.signature !== undefined && cancellation.signature !== "" && (
+              <div>
+                <TransactionLink signature={cancellation.signature} />
+              </div>
+            )}
+          </dd>
+        </div>
+      )}
+      {resolution !== undefined && (
+        <div>
+          <dt>{resolution.outcome === "paid" ? "Resolved as paid" : "Resolved as not paid"}</dt>
+          <dd>
+            proposed by {resolution.proposed_by}
+            {resolution.confirmed_by !== undefined && resolution.confirmed_by !== "" ? `, confirmed by ${resolution.confirmed_by}` : ", not confirmed yet"}
+          </dd>
+        </div>
+      )}
+    </dl>
   );
 }
 
@@ -91,7 +209,8 @@ function Payees({ payouts }: { payouts: Payout[] }) {
       <table>
         <thead>
           <tr>
-            <th scope="col">Owner</th>
+            <th scope="col">Payee</th>
+            <th scope="col">For</th>
             <th scope="col">Wallet</th>
             <th scope="col">Token account</th>
             <th scope="col" className="number">
@@ -103,6 +222,7 @@ function Payees({ payouts }: { payouts: Payout[] }) {
           {payouts.map((payout) => (
             <tr key={payout.id}>
               <th scope="row">{payout.payee}</th>
+              <td>{PURPOSE_WORDS[payout.purpose]}</td>
               <td>
                 <ShortId id={payout.address} what="Wallet address" keep={4} />
               </td>
@@ -123,11 +243,11 @@ function Payees({ payouts }: { payouts: Payout[] }) {
 function Facts({ batch }: { batch: Batch }) {
   const facts: [string, ReactNode][] = [
     ["Batch", <ShortId key="id" id={batch.id} what="Batch id" />],
-    ["Drafted by", batch.drafted_by],
-    ["Approved by", batch.approved_by],
     ["Signature", batch.signature === undefined || batch.signature === "" ? undefined : <TransactionLink key="signature" signature={batch.signature} />],
     ["Slot", batch.slot?.toLocaleString()],
-    ["Fee", batch.fee_lamports === undefined ? undefined : `${batch.fee_lamports.toLocaleString()} lamports`],
+    ["Fee", batch.fee_lamports === undefined ? undefined : <span key="fee" className="nowrap">{solText(batch.fee_lamports)}</span>],
+    ["Rent for payees' accounts", batch.rent_lamports === undefined ? undefined : <span key="rent" className="nowrap">{solText(batch.rent_lamports)}</span>],
+    ["Memo", batch.memo === undefined || batch.memo === "" ? undefined : <ShortId key="memo" id={batch.memo} what="Memo" keep={8} />],
     ["Nonce account", batch.nonce_account === undefined || batch.nonce_account === "" ? undefined : <ShortId key="nonce" id={batch.nonce_account} what="Nonce account" />],
     ["Nonce", batch.nonce_value === undefined || batch.nonce_value === "" ? undefined : <ShortId key="value" id={batch.nonce_value} what="Nonce" />],
     ["Final", batch.finalized_at === undefined ? undefined : <Time key="final" at={batch.finalized_at} utc />],
@@ -143,34 +263,5 @@ function Facts({ batch }: { batch: Batch }) {
           </div>
         ))}
     </dl>
-  );
-}
-
-function Approve({ org, batch }: { org: string; batch: Batch }) {
-  const [open, setOpen] = useState(false);
-  const approve = useAction({
-    run: (_: undefined, header) => unwrap(client.POST("/v1/finance/batches/{id}/approve", { params: { path: { id: batch.id }, query: { org }, header } })),
-    invalidates: [["finance", org]],
-    done: "Payout approved",
-    onDone: () => setOpen(false),
-  });
-  return (
-    <>
-      <Button look="primary" onClick={() => setOpen(true)}>
-        Approve
-      </Button>
-      <Dialog open={open} title="Approve this payout?" onClose={() => setOpen(false)}>
-        <p>
-          <MoneyText of={batch.total} /> to {batch.payee_count} {batch.payee_count === 1 ? "payee" : "payees"}, in one transaction. Once approved it is signed and sent by itself and cannot be called back.
-        </p>
-        <ActionError error={approve.error} />
-        <div className="dialog-actions">
-          <Button onClick={() => setOpen(false)}>Not yet</Button>
-          <Button look="primary" busy={approve.isPending} onClick={() => approve.mutate(undefined)}>
-            Approve payout
-          </Button>
-        </div>
-      </Dialog>
-    </>
   );
 }

@@ -1,47 +1,71 @@
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { Link, useNavigate, useParams } from "@tanstack/react-router";
-import { client, unwrap } from "../api/client";
-import { useAction } from "../api/useAction";
-import type { Batch, PayableSummary } from "../api/types";
-import { ActionError, Loaded, LoadedList, SafePanel } from "../design/Loaded";
-import { Button, Empty, MoneyText, ShortId, shortened, Skeleton, State, TableScroll, Time } from "../design/parts";
+import { Link, useParams } from "@tanstack/react-router";
+import type { PayableSummary, PayoutRun } from "../api/types";
+import { Loaded, LoadedList, SafePanel } from "../design/Loaded";
+import { Empty, MoneyText, Notice, Skeleton, State, TableScroll, Time } from "../design/parts";
 import { isZero } from "../money/money";
-import { batchesQuery, payableQuery } from "./queries";
+import { Batches } from "./Batches";
+import { Nonces } from "./Nonces";
+import { Payees } from "./Payees";
+import { batchesQuery, payableQuery, runsQuery } from "./queries";
+import { Schedule } from "./Schedule";
+import { StartRun } from "./StartRun";
+import { count, KIND_WORDS } from "./words";
+import "./payouts.css";
 
 export function PayoutsPage() {
   const { org } = useParams({ from: "/o/$org/finance/payouts" });
   const payable = useQuery(payableQuery(org));
+  const runs = useInfiniteQuery(runsQuery(org));
   const batches = useInfiniteQuery(batchesQuery(org));
-  const navigate = useNavigate();
-  const draft = useAction({
-    run: (_: undefined, header) => unwrap(client.POST("/v1/finance/batches", { params: { query: { org }, header } })),
-    invalidates: [["finance", org]],
-    done: "Payout drafted",
-    onDone: ({ items }) => {
-      const [only] = items;
-      if (items.length === 1 && only !== undefined) void navigate({ to: "/o/$org/finance/payouts/$id", params: { org, id: only.id } });
-    },
-  });
-  const nothing = payable.data === undefined || payable.data.payees.length === 0;
+  const frozen = (batches.data ?? []).filter((batch) => batch.state === "frozen");
   return (
     <div className="page">
       <div className="page-head">
         <h1>Payouts</h1>
-        <Button look="primary" disabled={nothing} busy={draft.isPending} onClick={() => draft.mutate(undefined)}>
-          Draft a payout
-        </Button>
+        <div className="line">
+          <StartRun org={org} obstacle={obstacleOf(payable.data, runs.data)} />
+        </div>
       </div>
-      <ActionError error={draft.error} />
+      {frozen.map((batch) => (
+        <Notice key={batch.id} tone="bad">
+          <p>
+            <span className="strong">
+              A payout of <MoneyText of={batch.total} /> is frozen.
+            </span>{" "}
+            Two people decide how it ended.{" "}
+            <Link to="/o/$org/finance/payouts/$id" params={{ org, id: batch.id }}>
+              Look at it
+            </Link>
+          </p>
+        </Notice>
+      ))}
       <Loaded query={payable} skeleton={<PayableSkeleton />}>
         {(loaded) => <Payable payable={loaded} />}
       </Loaded>
+      <SafePanel title="Runs" flush>
+        <LoadedList query={runs} empty={<Empty>No payout run has begun yet.</Empty>}>
+          {(items) => <Runs org={org} runs={items} />}
+        </LoadedList>
+      </SafePanel>
       <SafePanel title="Batches" aside={<span className="muted">one chain transaction each</span>} flush>
         <LoadedList query={batches} empty={<Empty>No payout has been drafted yet.</Empty>}>
           {(items) => <Batches org={org} batches={items} />}
         </LoadedList>
       </SafePanel>
+      <div className="two">
+        <Schedule org={org} minimum={payable.data?.minimum} />
+        <Nonces org={org} />
+      </div>
     </div>
   );
+}
+
+/** Why a run cannot be begun now; what is not known yet is no reason to say anything. */
+function obstacleOf(payable: PayableSummary | undefined, runs: PayoutRun[] | undefined): string | undefined {
+  if (runs?.[0]?.state === "drafting") return "A run is under way.";
+  if (payable?.payees.length === 0) return "Nobody can be paid now.";
+  return undefined;
 }
 
 function PayableSkeleton() {
@@ -63,15 +87,11 @@ function Payable({ payable }: { payable: PayableSummary }) {
           <dd>
             <MoneyText of={payable.total} />
           </dd>
-          <dd className="hint">
-            {payable.payees.length} {payable.payees.length === 1 ? "payee" : "payees"}
-          </dd>
+          <dd className="hint">{count(payable.payees.length, "payee")}</dd>
         </div>
         <div className="figure">
           <dt>Treasury on chain</dt>
-          <dd>
-            {payable.treasury === undefined ? "unknown" : <MoneyText of={payable.treasury} />}
-          </dd>
+          <dd>{payable.treasury === undefined ? "unknown" : <MoneyText of={payable.treasury} />}</dd>
           <dd className="hint">{payable.treasury === undefined ? "the chain cannot be read now" : "read live"}</dd>
         </div>
         <div className="figure">
@@ -83,83 +103,62 @@ function Payable({ payable }: { payable: PayableSummary }) {
         </div>
       </dl>
       <div className="two">
-        <SafePanel title="Payees of the next payout" flush>
-          {payable.payees.length === 0 ? <Empty>{isZero(payable.total) ? "Nothing is payable: nobody has earned since the last payout." : "Nobody can be paid yet."}</Empty> : <Payees payees={payable.payees} label="Payees" reasons={false} />}
+        <SafePanel title="Payees of the next run" flush>
+          {payable.payees.length === 0 ? <Empty>{isZero(payable.total) ? "Nothing is payable: nobody has earned or withdrawn since the last payout." : "Nobody can be paid yet."}</Empty> : <Payees payees={payable.payees} label="Payees" reasons={false} />}
         </SafePanel>
-        <SafePanel title="Left out" flush>
-          {payable.left_out.length === 0 ? <Empty>Nobody is left out.</Empty> : <Payees payees={payable.left_out} label="Left out" reasons />}
+        <SafePanel title="Held back" flush>
+          {payable.left_out.length === 0 ? <Empty>Nobody is held back.</Empty> : <Payees payees={payable.left_out} label="Held back" reasons />}
         </SafePanel>
       </div>
     </>
   );
 }
 
-function Payees({ payees, label, reasons }: { payees: PayableSummary["payees"]; label: string; reasons: boolean }) {
+function Runs({ org, runs }: { org: string; runs: PayoutRun[] }) {
   return (
-    <TableScroll label={label}>
+    <TableScroll label="Runs">
       <table>
         <thead>
           <tr>
-            <th scope="col">Owner</th>
-            <th scope="col">{reasons ? "Why" : "Address"}</th>
-            <th scope="col" className="number">
-              Amount
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {payees.map((payee) => (
-            <tr key={payee.org_id}>
-              <th scope="row">{payee.name}</th>
-              <td>{reasons ? payee.reason : payee.address !== undefined && <ShortId id={payee.address} what="Payout address" keep={4} />}</td>
-              <td className="number">
-                <MoneyText of={payee.amount} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </TableScroll>
-  );
-}
-
-function Batches({ org, batches }: { org: string; batches: Batch[] }) {
-  return (
-    <TableScroll label="Batches">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Batch</th>
+            <th scope="col">Begun</th>
+            <th scope="col">How</th>
             <th scope="col">State</th>
+            <th scope="col" className="number">
+              Batches
+            </th>
             <th scope="col" className="number">
               Payees
             </th>
             <th scope="col" className="number">
+              Held back
+            </th>
+            <th scope="col" className="number">
               Total
             </th>
-            <th scope="col">Drafted</th>
-            <th scope="col">Final</th>
           </tr>
         </thead>
         <tbody>
-          {batches.map((batch) => (
-            <tr key={batch.id}>
+          {runs.map((run) => (
+            <tr key={run.id}>
               <th scope="row">
-                <Link to="/o/$org/finance/payouts/$id" params={{ org, id: batch.id }} className="row-link mono">
-                  {shortened(batch.id)}
+                <Link to="/o/$org/finance/payouts/runs/$run" params={{ org, run: run.id }} className="row-link">
+                  <Time at={run.started_at} utc />
                 </Link>
               </th>
               <td>
-                <State machine="batch" state={batch.state} />
-              </td>
-              <td className="number">{batch.payee_count}</td>
-              <td className="number">
-                <MoneyText of={batch.total} />
+                {KIND_WORDS[run.kind]}
+                {run.requested_by !== undefined && run.requested_by !== "" && <span className="muted">, {run.requested_by}</span>}
               </td>
               <td>
-                <Time at={batch.created_at} utc />
+                <State machine="run" state={run.state} />
+                {run.state !== "done" && run.reason !== undefined && run.reason !== "" && <div className="muted">{run.reason}</div>}
               </td>
-              <td>{batch.finalized_at === undefined ? <span className="muted">not yet</span> : <Time at={batch.finalized_at} utc />}</td>
+              <td className="number">{run.batch_count}</td>
+              <td className="number">{run.payee_count}</td>
+              <td className="number">{run.left_out_count}</td>
+              <td className="number">
+                <MoneyText of={run.total} />
+              </td>
             </tr>
           ))}
         </tbody>

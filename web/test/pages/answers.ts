@@ -27,6 +27,7 @@ export const ORG = id("org", 1);
 export const CLUSTER = id("cl", 1);
 export const HOST = id("host", 1);
 export const BATCH = id("bat", 1);
+export const PAYOUT_RUN = id("run", 1);
 export const RUN = id("rec", 1);
 export const QUOTE = id("bk", 1);
 export const WALLET = "7Yb3ZkQn5mVd9sXwPq2Lr8TfGhJ4cKuEaNvBt6MyDxRo";
@@ -70,6 +71,12 @@ export const me = (platform: boolean, ...roles: string[]): api.Me => ({
   wallet_address: WALLET,
   organisations: [{ org_id: ORG, name: platform ? "Muster platform" : "Lovelace Lab", platform, roles, payout_address: WALLET }],
 });
+
+/** Somebody of all roles, signed in with the first burner wallet, whose organisation has no payout address. */
+export const homeless = (): api.Me => {
+  const person = me(true, "engineer", "owner", "finance");
+  return { ...person, wallet_address: burners[0]?.address ?? WALLET, organisations: person.organisations.map((one) => without(one, "payout_address")) };
+};
 
 export const offers: api.Offer[] = [
   { gpu_model: "H100", region: "eu-west", memory_mib: 81_559, free_gpus: 2, total_gpus: 4, hosts: 2, largest_node: 1, price_from: usdc("1.90"), price_median: usdc("2.05"), spot_from: usdc("1.14"), utilisation_percent: 50, reliability_percent: 99.4, simulated: true },
@@ -375,6 +382,78 @@ export const batch = (change: Partial<api.Batch> = {}): api.Batch => ({
   ...change,
 });
 
+/** Frozen, proposed to have been paid by somebody else than the viewer. */
+export const frozen = (change: Partial<api.Batch> = {}): api.Batch => ({
+  ...without(batch(), "finalized_at", "slot", "fee_lamports"),
+  state: "frozen",
+  state_reason: "the nonce was consumed, but not by this batch's transaction: somebody else holds the treasury's key, or the endpoint hides history",
+  cancellation: { asked_by: "Grace, finance", asked_at: ago(200) },
+  nonce_consumed_at: ago(180),
+  ...change,
+});
+
+export const resolution = { outcome: "paid" as const, signature: SIGNATURE, note: "The backup of 03:00 did not know it; the treasury's history does.", proposed_by: "Grace, finance", proposed_at: ago(60), own: false };
+
+export const payoutRun = (change: Partial<api.PayoutRun> = {}): api.PayoutRun => ({
+  id: PAYOUT_RUN,
+  kind: "manual",
+  state: "done",
+  requested_by: "Grace, finance",
+  started_at: ago(700),
+  finished_at: ago(690),
+  rounds: 2,
+  batch_count: 4,
+  payee_count: 118,
+  left_out_count: 2,
+  total: usdc("4012.50"),
+  progress: [
+    { state: "draft", batch_count: 1, payee_count: 2, total: usdc("40.12"), fee_lamports: 0, rent_lamports: 0 },
+    { state: "sent", batch_count: 1, payee_count: 56, total: usdc("1980.00"), fee_lamports: 0, rent_lamports: 0 },
+    { state: "finalized", batch_count: 1, payee_count: 56, total: usdc("1952.26"), fee_lamports: 5_800, rent_lamports: 2_039_280 },
+    { state: "failed", batch_count: 1, payee_count: 4, total: usdc("40.12"), fee_lamports: 5_800, rent_lamports: 0 },
+  ],
+  payees: [
+    { org_id: id("org", 4), name: "New Owner", purpose: "earnings", amount: usdc("8.40"), reason: "the token account is frozen" },
+    { org_id: id("org", 5), name: "Handed Over GmbH", purpose: "earnings", amount: usdc("17.25"), reason: "the token account belongs to another owner" },
+    { org_id: id("org", 2), name: "Atlas Compute", purpose: "earnings", amount: usdc("30.08"), batch_id: BATCH },
+    { org_id: id("org", 1), name: "Lovelace Lab", purpose: "withdrawal", amount: usdc("10.04"), batch_id: id("bat", 2) },
+  ],
+  batches: [draft(), batch({ id: id("bat", 2) }), { ...without(batch({ id: id("bat", 3), payee_count: 4 }), "finalized_at"), state: "failed", state_reason: "the chain executed it with the error InsufficientFundsForRent" }],
+  ...change,
+});
+
+export const schedule: api.PayoutSchedule = { enabled: true, weekdays: [1, 4], at: "06:00", starts_on: "2026-11-01", threshold: usdc("5000"), next_at: ahead(90_000), updated_by: "Grace, finance", updated_at: ago(90_000) };
+
+const NONCE_ACCOUNT = "3nHp4Zt6MyDxRo7Yb3ZkQn5mVd9sXwPq2Lr8TfGhJ4c";
+
+export const nonces: api.NoncePool = {
+  free: 2,
+  held: 1,
+  unusable: 1,
+  warning: "1 of the policy's nonces cannot be used: look at each one's problem",
+  rent_lamports: 5_790_720,
+  fee_payer: { address: WALLET, lamports: 81_240_120, days: 30, fee_lamports: 1_218_000, rent_lamports: 24_471_360, warning: "the treasury's wallet has 0.0812 SOL left for fees and token accounts: send it some, or payouts stop" },
+  nonces: [
+    { account: `${NONCE_ACCOUNT}K`, state: "held", batch_id: BATCH, checked_at: ago(20) },
+    { account: `${NONCE_ACCOUNT}L`, state: "free", checked_at: ago(20) },
+    { account: `${NONCE_ACCOUNT}M`, state: "free", checked_at: ago(20) },
+    { account: `${NONCE_ACCOUNT}N`, state: "unusable", problem: "the account is no initialized durable nonce", checked_at: ago(20) },
+  ],
+};
+
+export const withdrawal = (change: Partial<api.Withdrawal> = {}): api.Withdrawal => ({
+  id: id("wd", 1),
+  purpose: "withdrawal",
+  state: "requested",
+  amount: usdc("25.50"),
+  address: WALLET,
+  requested_by: "Ada, ML engineer",
+  requested_at: ago(300),
+  ...change,
+});
+
+export const paidWithdrawal = withdrawal({ id: id("wd", 2), state: "paid", amount: usdc("40"), ended_at: ago(80_000), requested_at: ago(90_000), batch_id: BATCH, signature: SIGNATURE });
+
 export const draft = (): api.Batch => ({ ...without(batch(), "approved_at", "approved_by", "sent_at", "finalized_at", "signature", "slot", "fee_lamports"), state: "draft" });
 
 export const payable: api.PayableSummary = {
@@ -519,6 +598,11 @@ export function fullAnswers(person: api.Me): Record<string, Answer> {
     "GET /v1/earnings/statement": () => earningsStatement,
     "GET /v1/payouts": () => list(batch().payouts ?? []),
     "GET /v1/finance/payable": () => payable,
+    "GET /v1/wallet/withdrawals": () => list([paidWithdrawal, withdrawal({ id: id("wd", 3), purpose: "refund", state: "cancelled", amount: usdc("5"), ended_at: ago(100_000), requested_at: ago(110_000) })]),
+    "GET /v1/finance/runs": () => list([payoutRun(), payoutRun({ id: id("run", 2), kind: "scheduled", requested_by: "", started_at: ago(90_000) })]),
+    "GET /v1/finance/runs/*": () => payoutRun(),
+    "GET /v1/finance/payout-schedule": () => schedule,
+    "GET /v1/finance/nonces": () => nonces,
     "GET /v1/finance/batches": () => list([draft(), batch({ id: id("bat", 2) })]),
     "GET /v1/finance/batches/*": () => batch(),
     "GET /v1/finance/reconciliations": () => list([run(), run({ id: id("rec", 2), state: "differences", difference_count: 1 })]),

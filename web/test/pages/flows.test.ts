@@ -402,6 +402,173 @@ describe("a host", () => {
   });
 });
 
+describe("payouts", () => {
+  beforeEach(() => void stage.on("GET /v1/me", () => answers.me(true, "finance")));
+  const at = `/v1/finance/batches/${answers.BATCH}`;
+
+  it("begin by hand after saying who is paid and who is held back", async () => {
+    stage.on("POST /v1/finance/runs", () => answers.payoutRun());
+    await page.goto(`${address}${org}/finance/payouts`);
+    await button("Start a payout run").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("Would be paid, to 2 payees").waitFor();
+    await dialog.getByText("Below the smallest payout").waitFor();
+    expect(stage.calls("POST", "/v1/finance/runs")).toHaveLength(0);
+    await button("Start the run").click();
+    await page.getByText("56 of 114 payees paid").waitFor();
+    await page.getByText("Handed Over GmbH").waitFor();
+  });
+
+  it("do not begin while another run drafts", async () => {
+    stage.on("GET /v1/finance/runs", () => ({ items: [answers.payoutRun({ state: "drafting", reason: "it waits for free nonces" })] }));
+    await page.goto(`${address}${org}/finance/payouts`);
+    await page.getByText("A run is under way.").waitFor();
+    expect(await button("Start a payout run").isDisabled()).toBe(true);
+  });
+
+  it("warn when the treasury cannot pay the run", async () => {
+    stage.on("GET /v1/finance/payable", () => ({ ...answers.payable, treasury: answers.usdc("30") }));
+    await page.goto(`${address}${org}/finance/payouts`);
+    await button("Start a payout run").click();
+    await page.getByText("The treasury is 10.12 USDC short").waitFor();
+  });
+
+  it("are not approved by who made them, and say why", async () => {
+    stage.on("GET /v1/finance/batches/*", () => ({ ...answers.draft(), approve_obstacle: "you drafted this batch: somebody else must approve it" }));
+    await page.goto(`${address}${org}/finance/payouts/${answers.BATCH}`);
+    await page.getByText("You drafted this batch: somebody else must approve it.").waitFor();
+    expect(await button("Approve").isDisabled()).toBe(true);
+  });
+
+  it("are approved, a whole run at once", async () => {
+    stage.on("POST /v1/finance/runs/*/approve", () => ({ approved: 1, waiting: 0 }));
+    await page.goto(`${address}${org}/finance/payouts/runs/${answers.PAYOUT_RUN}`);
+    await button("Approve 1 draft").click();
+    await page.getByRole("dialog").getByText("to 2 payees, in 1 transaction").waitFor();
+    await button("Approve payout").click();
+    await page.getByRole("status").getByText("1 batch approved").waitFor();
+    expect(stage.calls("POST", `/v1/finance/runs/${answers.PAYOUT_RUN}/approve`)).toHaveLength(1);
+  });
+
+  it("are cancelled with a reason, after saying what that does to one on its way", async () => {
+    stage.on("GET /v1/finance/batches/*", () => ({ ...answers.draft(), state: stage.calls("POST", `${at}/cancel`).length === 0 ? "sent" : "cancelling" }));
+    stage.on("POST /v1/finance/batches/*/cancel", () => answers.draft());
+    await page.goto(`${address}${org}/finance/payouts/${answers.BATCH}`);
+    await button("Cancel").click();
+    await page.getByRole("dialog").getByText("a bare nonce advance").waitFor();
+    expect(await button("Cancel payout").isDisabled()).toBe(true);
+    await page.getByLabel("Why").fill("The owner asked us to wait.");
+    await button("Cancel payout").click();
+    await page.getByText("Being cancelled").waitFor();
+    expect(stage.calls("POST", `${at}/cancel`).at(-1)?.body).toEqual({ reason: "The owner asked us to wait." });
+  });
+
+  it("that froze are resolved with evidence, which a second person confirms", async () => {
+    let batch = answers.frozen();
+    stage.on("GET /v1/finance/batches/*", () => batch);
+    stage.on("POST /v1/finance/batches/*/resolve", ({ body }) => {
+      if ((body as { signature: string }).signature.startsWith("1")) throw new Refusal(422, "invalid", "The evidence is wrong.", undefined, [{ path: "signature", message: "the chain has no final transaction of this signature" }]);
+      return (batch = answers.frozen({ resolution: answers.resolution }));
+    });
+    await page.goto(`${address}${org}/finance/payouts/${answers.BATCH}`);
+    await button("Resolve").click();
+    await page.getByLabel("What you found").fill(answers.resolution.note);
+    await page.getByLabel("Transaction").fill("1".repeat(88));
+    await button("Propose").click();
+    await page.getByText("the chain has no final transaction of this signature").waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.getByLabel("Transaction").fill(answers.resolution.signature);
+    await button("Propose").click();
+    await button("Confirm").click();
+    const { outcome, signature, note } = answers.resolution;
+    expect(stage.calls("POST", `${at}/resolve`).at(-1)?.body).toEqual({ outcome, signature, note });
+    await page.getByRole("dialog").getByText("Look the transaction up yourself").waitFor();
+    expect(await violations(page)).toEqual([]);
+    await page.getByRole("dialog").getByRole("button", { name: "Confirm" }).click();
+    await eventually(() => stage.calls("POST", `${at}/resolve`).length, 3);
+    expect(stage.calls("POST", `${at}/resolve`).at(-1)?.body).toEqual({ outcome, signature, note });
+  });
+
+  it("are scheduled", async () => {
+    stage.on("PUT /v1/finance/payout-schedule", () => answers.schedule);
+    await page.goto(`${address}${org}/finance/payouts`);
+    await button("Change").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Fri").check();
+    await dialog.getByLabel("At, UTC").fill("05:30");
+    await dialog.getByLabel(/^Also once/).fill("2500");
+    await button("Save").click();
+    await dialog.waitFor({ state: "hidden" });
+    expect(stage.calls("PUT", "/v1/finance/payout-schedule").at(-1)?.body).toEqual({ enabled: true, at: "05:30", weekdays: [1, 4, 5], threshold: "2500" });
+    await button("Change").click();
+    await dialog.getByLabel("Every few days").check();
+    await dialog.getByLabel("Every, days").fill("14");
+    await button("Save").click();
+    await dialog.waitFor({ state: "hidden" });
+    expect(stage.calls("PUT", "/v1/finance/payout-schedule").at(-1)?.body).toEqual({ enabled: true, at: "06:00", every_days: 14, starts_on: "2026-11-01", threshold: "5000.00" });
+  });
+});
+
+describe("a withdrawal", () => {
+  beforeEach(() => void stage.on("GET /v1/me", () => answers.me(false, "engineer", "finance")));
+
+  it("goes to the address on the screen, and can be given up while it waits", async () => {
+    const made = answers.withdrawal();
+    stage.on("POST /v1/wallet/withdrawals", () => made);
+    stage.on("GET /v1/wallet/withdrawals", () => ({ items: stage.calls("POST", "/v1/wallet/withdrawals").length === 0 ? [] : [made] }));
+    stage.on("POST /v1/wallet/withdrawals/*/cancel", () => ({ ...made, state: "cancelled" }));
+    await page.goto(`${address}${org}/wallet`);
+    await page.getByText("Nothing has been withdrawn.").waitFor();
+    await button("Withdraw").click();
+    const dialog = page.getByRole("dialog");
+    await button("All").click();
+    await button("Withdraw 96.20 USDC").waitFor();
+    await dialog.getByLabel("Amount, USDC").fill("25.1234567");
+    await page.getByText("at most 6 decimals").waitFor();
+    expect(await violations(page)).toEqual([]);
+    await dialog.getByLabel("Amount, USDC").fill("25.5");
+    await dialog.getByText(answers.WALLET).waitFor();
+    await button("Withdraw 25.5 USDC").click();
+    expect(stage.calls("POST", "/v1/wallet/withdrawals").at(-1)?.body).toEqual({ amount: "25.5", address: answers.WALLET });
+    await page.getByText("One withdrawal at a time").waitFor();
+    await button("Give up").click();
+    await button("Give it up").click();
+    await eventually(() => stage.calls("POST", `/v1/wallet/withdrawals/${made.id}/cancel`).length, 1);
+  });
+
+  it("is finance's to ask for", async () => {
+    stage.on("GET /v1/me", () => engineer);
+    await page.goto(`${address}${org}/wallet`);
+    await page.getByText("Your organisation's finance withdraws.").waitFor();
+    expect(await button("Withdraw").isDisabled()).toBe(true);
+  });
+
+  it("needs a payout address first, which a fresh signature of the same wallet sets", async () => {
+    let me = answers.homeless();
+    stage.on("GET /v1/me", () => me);
+    stage.on("GET /v1/network", () => ({ ...answers.network, burner_wallets: answers.burners }));
+    stage.on("POST /v1/auth/nonce", ({ body }) => ({ domain: "localhost", address: (body as { address: string }).address, statement: "Sign in to Muster.", uri: address, version: "1", chain_id: "localnet", nonce: "n0nce12345", issued_at: "2026-11-22T12:00:00Z", expiration_time: "2026-11-22T12:05:00Z", message: "unused by solana:signIn" }));
+    stage.on("POST /v1/auth/sign-in", ({ body }) => {
+      if (!answers.isSigned(body as Parameters<typeof answers.isSigned>[0])) throw new Refusal(401, "unauthenticated", "The signature is not valid.");
+      return me;
+    });
+    stage.on("PUT /v1/organisation/payout-address", ({ body }) => {
+      const [organisation] = me.organisations;
+      if (organisation === undefined) throw new Error("nobody is in no organisation");
+      const changed = { ...organisation, payout_address: (body as { address: string }).address };
+      me = { ...me, organisations: [changed] };
+      return changed;
+    });
+    await page.goto(`${address}${org}/wallet`);
+    await button("Withdraw").click();
+    await page.getByLabel("New payout address").fill(answers.WALLET);
+    await button("Sign with Development wallet: Ada, ML engineer and save").click();
+    await page.getByLabel("Amount, USDC").waitFor();
+    expect(stage.calls("POST", "/v1/auth/sign-in")).toHaveLength(1);
+    await page.getByRole("dialog").getByText(answers.WALLET).waitFor();
+  });
+});
+
 describe("when something fails", () => {
   it("keeps the rest of the page, shows the request id and tries again", async () => {
     stage.on("GET /v1/wallet/lines", () => {
@@ -420,20 +587,21 @@ describe("when something fails", () => {
   it("repeats an action whose answer was lost under the same key", async () => {
     let lost = 0;
     stage.on("GET /v1/me", () => answers.me(true, "finance"));
-    await page.route("**/v1/finance/batches?*", async (route) => {
+    await page.route("**/v1/finance/runs?*", async (route) => {
       if (route.request().method() === "POST" && lost++ === 0) await route.abort("connectionreset");
       else await route.fallback();
     });
     const keys: (string | undefined)[] = [];
     page.on("request", (request) => {
-      if (request.method() === "POST" && request.url().includes("/finance/batches")) keys.push(request.headers()["idempotency-key"]);
+      if (request.method() === "POST" && request.url().includes("/finance/runs")) keys.push(request.headers()["idempotency-key"]);
     });
-    stage.on("POST /v1/finance/batches", () => ({ items: [answers.draft()] }));
+    stage.on("POST /v1/finance/runs", () => answers.payoutRun());
     await page.goto(`${address}${org}/finance/payouts`);
-    await button("Draft a payout").click();
+    await button("Start a payout run").click();
+    await button("Start the run").click();
     await page.getByText("Muster cannot be reached").waitFor();
-    await button("Draft a payout").click();
-    await page.getByRole("heading", { name: /Payout of/ }).waitFor();
+    await button("Start the run").click();
+    await page.getByRole("heading", { name: /Payout run of/ }).waitFor();
     expect(keys).toHaveLength(2);
     expect(keys[0]).toMatch(/^[0-9a-f-]{36}$/);
     expect(keys[1]).toBe(keys[0]);
