@@ -139,8 +139,10 @@ BENCHMARKS = {
         "and an answer of its own, and a row; callers that come together share a transaction. In `ledger_hot_per_s` one side of each is the same\n"
         "account, in `ledger_uniform_per_s` both are any of 100,000; `ledger_post_p99_ms` is a caller's wait at half the uniform rate. The peer\n"
         "makes one transfer a call and transaction on 16 connections, as its own benchmark does; `peer_batched_per_s` is what its function for an\n"
-        "array of transfers does with 1,000 a transaction. It reads no idempotency key. Both take turns on one server, and in the end the ledger\n"
-        "is replayed.",
+        "array of transfers does with 1,000 a transaction. It reads no idempotency key. Both take turns on one server, in rounds; a ratio is the\n"
+        "median of the rounds', of which `ratio_min` and `ratio_max` are the outermost. The peer is the commit that\n"
+        "`settlement/ledger/ledgerbench/peer.go` names; without a checkout of it in `MUSTER_PGLEDGER_DIR` there are no ratios, and the command\n"
+        "says how to get one. In the end the ledger is replayed.",
         durable=True,
     ),
     "payouts": Benchmark(
@@ -232,19 +234,23 @@ def parse_line(line: str) -> Figure:
             raise BadLine(f"{', '.join(missing)} missing beside a peer: {line}")
         figure.peer = pairs.pop("peer")
         figure.peer_value, figure.ratio = real(pairs.pop("peer_value"), line), real(pairs.pop("ratio"), line)
-        check_ratio(figure, line)
+        check_ratio(figure, pairs, line)
     figure.more = pairs
     return figure
 
 
-def check_ratio(figure: Figure, line: str) -> None:
-    """Above 1 is better: the peer's value over ours, or the other way round where more is better."""
+def check_ratio(figure: Figure, more: dict[str, str], line: str) -> None:
+    """Above 1 is better: the peer's value over ours, or the other way round where more is better. With ratio_min and ratio_max it is
+    the median of several, and that of the values lies among them too."""
     if figure.value <= 0 or figure.peer_value <= 0:
         raise BadLine(f"a ratio wants positive values: {line}")
     ratio = figure.peer_value / figure.value
     goal = GOALS.get(figure.figure)
     wanted = [1 / ratio] if goal and goal.larger else [ratio] if goal else [ratio, 1 / ratio]
-    if not any(math.isclose(figure.ratio, want, rel_tol=ROUNDING, abs_tol=0.005) for want in wanted):
+    low, high = (real(more.get(name, str(figure.ratio)), line) for name in ("ratio_min", "ratio_max"))
+    if not low <= figure.ratio <= high:
+        raise BadLine(f"the ratio is not among those of the rounds: {line}")
+    if not any(low * (1 - ROUNDING) - 0.005 <= want <= high * (1 + ROUNDING) + 0.005 for want in wanted):
         raise BadLine(f"the ratio is not that of the values: {line}")
 
 

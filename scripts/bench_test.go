@@ -110,6 +110,8 @@ func TestBenchmarksRefuseWhatIsNoFigure(t *testing.T) {
 		{"ratio of nothing", "figure=a value=1 unit=us ratio=2", "peer, peer_value missing"},
 		{"wrong ratio", "figure=a value=1 unit=us peer=b peer_value=2 ratio=20", "the ratio is not that of the values"},
 		{"ratio upside down", "figure=bookings_per_s value=3 unit=1/s peer=b peer_value=1 ratio=0.333", "the ratio is not that of the values"},
+		{"ratio of other rounds", "figure=a value=1 unit=us peer=b peer_value=2 ratio=2 ratio_min=3 ratio_max=4", "not among those of the rounds"},
+		{"values of other rounds", "figure=a value=1 unit=us peer=b peer_value=9 ratio=3 ratio_min=2 ratio_max=4", "the ratio is not that of the values"},
 		{"ratio to zero", "figure=a value=0 unit=us peer=b peer_value=2 ratio=2", "positive values"},
 		{"a table's bar", "figure=a value=1 unit=us|ms", "would break the table"},
 		{"figure twice", "figure=a value=1 unit=us\nfigure=a value=2 unit=us", "a is there twice with the same peer"},

@@ -45,8 +45,8 @@
 //
 // # Many callers
 //
-// Post and PostAll work in the caller's transaction. A Poster works for callers that have none: it gathers what they post, up to MaxEntries a
-// transaction, locks and writes each account once, and answers each call for itself once it is durable.
+// Post, PostAll and PostEach work in the caller's transaction, beside the caller's own rows. PostEach and HoldAll are for who gathers the
+// calls of many: up to MaxEntries of them share a transaction, each account is locked and written once, and each call has its own outcome.
 //
 // # Idempotency
 //

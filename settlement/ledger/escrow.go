@@ -44,34 +44,30 @@ func (l *Ledger) HoldAll(ctx context.Context, tx pgx.Tx, holds []EscrowHold) (re
 	if len(holds) == 0 {
 		return nil, nil //nolint:nilnil // nothing is refused
 	}
-	if len(holds) > MaxEntries {
-		return nil, fmt.Errorf("hold for bookings: %d at once, at most %d are possible", len(holds), MaxEntries)
-	}
-	groups := make([]*group, len(holds))
+	calls := make([][]Entry, len(holds))
 	seen := make(map[ids.Booking]bool, len(holds))
 	for i, hold := range holds {
 		if seen[hold.Booking] {
 			return nil, fmt.Errorf("hold for bookings: %s appears twice", hold.Booking)
 		}
 		seen[hold.Booking] = true
-		if groups[i], err = l.group([]Entry{holdEntry(hold)}); err != nil {
-			return nil, err
-		}
+		calls[i] = []Entry{holdEntry(hold)}
 	}
-	if err := l.postGroups(ctx, tx, groups); err != nil {
-		return nil, err
+	results, err := l.PostEach(ctx, tx, calls)
+	if err != nil {
+		return nil, fmt.Errorf("hold for bookings: %w", err)
 	}
-	for i, g := range groups {
+	for i, result := range results {
 		var refusal *errs.Error
 		switch {
-		case g.err == nil:
-		case errors.As(g.err, &refusal) && refusal.Code == errs.InsufficientFunds:
+		case result.Err == nil:
+		case errors.As(result.Err, &refusal) && refusal.Code == errs.InsufficientFunds:
 			if refused == nil {
 				refused = make(map[ids.Booking]*errs.Error)
 			}
 			refused[holds[i].Booking] = refusal
 		default:
-			return nil, g.err
+			return nil, result.Err
 		}
 	}
 	return refused, nil

@@ -66,6 +66,37 @@ func (l *Ledger) PostAll(ctx context.Context, tx pgx.Tx, entries []Entry) ([]ids
 	return g.result()
 }
 
+// Result is what became of one call of PostEach.
+type Result struct {
+	Entries []ids.Entry // in the call's order; nothing where it was refused
+	Err     error       // says why; otherwise nil
+}
+
+// PostEach posts the entries of several calls in one transaction: each call as PostAll would if it came alone after those before it, and
+// refused alone. However many calls touch an account, it is locked and written once, which is what makes a busy one fast: who gathers
+// calls and commits them together posts them by this. All calls together have at most MaxEntries; results are in their order. After an
+// error, which is no call's own, the transaction must be rolled back.
+func (l *Ledger) PostEach(ctx context.Context, tx pgx.Tx, calls [][]Entry) ([]Result, error) {
+	groups, total := make([]*group, len(calls)), 0
+	for i, entries := range calls {
+		if total += len(entries); total > MaxEntries {
+			return nil, fmt.Errorf("post entries: more than %d at once", MaxEntries)
+		}
+		var err error
+		if groups[i], err = l.group(entries); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.postGroups(ctx, tx, groups); err != nil {
+		return nil, err
+	}
+	results := make([]Result, len(calls))
+	for i, g := range groups {
+		results[i].Entries, results[i].Err = g.result()
+	}
+	return results, nil
+}
+
 // draft is an entry on its way into the database.
 type draft struct {
 	Entry

@@ -55,49 +55,56 @@ func (w *world) run(ctx context.Context, rival *peer) error {
 	return w.wait(ctx, rate/2)
 }
 
-// compare lets both have their turns, and prints what they did.
+// compare lets both have their turns next to each other, in changing order, and prints what they did. A ratio is that of two turns of
+// one round, which have seen the machine in the same state; the median of the rounds' ratios counts.
 func (w *world) compare(ctx context.Context, rival *peer, name string, pair pair) (rate float64, err error) {
-	var ours, theirs, batched []float64
-	for range w.rounds {
-		rate, err := w.flood(ctx, pair)
-		if err != nil {
-			return 0, err
-		}
-		ours = append(ours, rate)
-		if rival == nil {
-			continue
-		}
-		if rate, err = rival.flood(ctx, pair, w.turn); err != nil {
-			return 0, fmt.Errorf("pgledger: %w", err)
-		}
-		theirs = append(theirs, rate)
-		if rate, err = rival.floodBatched(ctx, pair, w.turn); err != nil {
-			return 0, fmt.Errorf("pgledger: %w", err)
-		}
-		batched = append(batched, rate)
-	}
-	beside := ""
+	turns := []func() (float64, error){func() (float64, error) { return w.flood(ctx, pair) }}
 	if rival != nil {
-		beside = fmt.Sprintf(" peer=pgledger peer_value=%.1f ratio=%.2f peer_batched_per_s=%.0f", median(theirs), median(ours)/median(theirs), median(batched))
+		turns = append(turns, func() (float64, error) { return rival.flood(ctx, pair, w.turn) },
+			func() (float64, error) { return rival.floodBatched(ctx, pair, w.turn) })
 	}
-	figure("ledger_%s_per_s value=%.0f unit=transfers/s%s accounts=%d callers=%d", name, median(ours), beside, len(w.accounts), w.callers)
-	return median(ours), nil
+	rates := make([][]float64, len(turns))
+	for round := range w.rounds {
+		for i := range turns {
+			if round%2 == 1 {
+				i = len(turns) - 1 - i
+			}
+			rate, err := turns[i]()
+			if err != nil {
+				return 0, err
+			}
+			rates[i] = append(rates[i], rate)
+		}
+		note("%s, round %d of %d", name, round+1, w.rounds)
+	}
+	ours, beside := median(rates[0]), ""
+	if rival != nil {
+		ratios := make([]float64, w.rounds)
+		for round := range ratios {
+			ratios[round] = rates[0][round] / rates[1][round]
+		}
+		beside = fmt.Sprintf(" peer=pgledger-%.7s peer_value=%.1f ratio=%.2f ratio_min=%.2f ratio_max=%.2f peer_batched_per_s=%.0f",
+			peerCommit, median(rates[1]), median(ratios), slices.Min(ratios), slices.Max(ratios), median(rates[2]))
+	}
+	figure("ledger_%s_per_s value=%.0f unit=transfers/s%s accounts=%d callers=%d rounds=%d",
+		name, ours, beside, len(w.accounts), w.callers, w.rounds)
+	return ours, nil
 }
 
 // flood posts as fast as the callers get their answers.
 func (w *world) flood(ctx context.Context, pair pair) (rate float64, err error) {
-	err = w.withPoster(ctx, func(ctx context.Context, poster *ledger.Poster) error {
+	err = w.withCommitter(ctx, func(ctx context.Context, c *committer) error {
 		rate, err = flood(ctx, w.callers, w.turn, func(ctx context.Context) (int, error) {
 			from, to := pair(len(w.accounts))
-			return 1, w.post(ctx, poster, from, to)
+			return 1, w.post(ctx, c, from, to)
 		})
 		return err
 	})
 	return rate, err
 }
 
-func (w *world) post(ctx context.Context, poster *ledger.Poster, from, to int) error {
-	_, err := poster.Post(ctx, ledger.Entry{
+func (w *world) post(ctx context.Context, c *committer, from, to int) error {
+	err := c.post(ctx, ledger.Entry{
 		Key: "move:" + ids.New[ids.Booking]().String(), Kind: kindMove, // keys are made of ids, which are in order of time
 		Legs: []ledger.Leg{{Debit: w.accounts[from], Credit: w.accounts[to], Amount: 1}},
 	})
@@ -107,18 +114,16 @@ func (w *world) post(ctx context.Context, poster *ledger.Poster, from, to int) e
 	return err
 }
 
-// withPoster runs a poster while do runs.
-func (w *world) withPoster(ctx context.Context, do func(context.Context, *ledger.Poster) error) error {
-	poster := ledger.NewPoster(w.book, w.pool, w.streams, w.log)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return poster.Run(ctx) })
-	group.Go(func() error {
-		defer cancel()
-		return do(ctx, poster)
-	})
-	return group.Wait()
+// withCommitter runs a committer while do runs.
+func (w *world) withCommitter(ctx context.Context, do func(context.Context, *committer) error) error {
+	c := newCommitter(w.book, w.pool)
+	running, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { c.run(running, w.streams) })
+	err := do(ctx, c)
+	stop()
+	group.Wait()
+	return err
 }
 
 // flood lets callers call one after another. What they complete between the warm-up and the end of the turn counts; all calls are
@@ -160,7 +165,7 @@ func flood(ctx context.Context, callers int, turn time.Duration, call func(conte
 func (w *world) wait(ctx context.Context, rate float64) error {
 	var mu sync.Mutex
 	var waits []time.Duration
-	err := w.withPoster(ctx, func(ctx context.Context, poster *ledger.Poster) error {
+	err := w.withCommitter(ctx, func(ctx context.Context, c *committer) error {
 		var group errgroup.Group
 		begin := time.Now()
 		ticker := time.NewTicker(tick)
@@ -175,7 +180,7 @@ func (w *world) wait(ctx context.Context, rate float64) error {
 				group.Go(func() error {
 					called := time.Now()
 					from, to := uniform(len(w.accounts))
-					if err := w.post(ctx, poster, from, to); err != nil {
+					if err := w.post(ctx, c, from, to); err != nil {
 						return err
 					}
 					mu.Lock()

@@ -12,9 +12,14 @@
 //
 // The peer is pgledger's pgledger_create_transfer, one a transaction as its own benchmark calls it, on 16 connections;
 // peer_batched_per_s is what it does with an array of transfers a transaction. Its SQL is read at run time from a checkout of
-// github.com/pgr0ss/pgledger (-pgledger, or MUSTER_PGLEDGER_DIR); without one there are no ratios.
+// github.com/pgr0ss/pgledger (-pgledger, or MUSTER_PGLEDGER_DIR), because no Go proxy serves it. The checkout must be of the one commit
+// that peer.go names, so that figures of different days have the same peer; without one there are no ratios.
 //
-// The two take turns, a few rounds of each; medians count. In the end the ledger is replayed, and holds exactly what was
+// Callers are many and their calls small; what they call at the same time shares a transaction through ledger.PostEach, as bookings' holds
+// do in the applier. In settlement itself nothing posts like that: metering makes large batches by itself, and deposits, payouts, refunds
+// and sweeps post in the transaction that changes their own rows, so the gathering of calls is this program's (committer.go).
+//
+// The two take turns in rounds, in changing order; medians count, and of the ratios that of the rounds'. In the end the ledger is replayed, and holds exactly what was
 // acknowledged. Figures go to standard output, one line each, all else to standard error.
 package main
 
@@ -23,7 +28,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -51,10 +55,10 @@ func main() {
 	s := settings{server: os.Getenv(urlVariable)}
 	flag.StringVar(&s.pgledger, "pgledger", os.Getenv(peerVariable), "a checkout of pgledger")
 	flag.IntVar(&s.accounts, "accounts", 100_000, "accounts")
-	flag.IntVar(&s.rounds, "rounds", 3, "turns of each")
+	flag.IntVar(&s.rounds, "rounds", 5, "turns of each")
 	flag.DurationVar(&s.turn, "turn", 5*time.Second, "how long a turn is")
 	flag.IntVar(&s.callers, "callers", 4000, "calls in flight")
-	flag.IntVar(&s.streams, "streams", 0, "transactions in flight; 0: the usual number")
+	flag.IntVar(&s.streams, "streams", 2, "transactions in flight")
 	flag.StringVar(&s.only, "only", "", "measure only this: hot, uniform or wait")
 	flag.StringVar(&s.profile, "profile", "", "write a CPU profile here")
 	flag.Parse()
@@ -70,8 +74,7 @@ func measure(ctx context.Context, s settings) error {
 	if s.server == "" {
 		return errors.New("set " + urlVariable + ", or run it under internal/embeddedpg/benchpg")
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	w, err := newWorld(ctx, s, log)
+	w, err := newWorld(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,12 @@ const (
 	peerConnections  = 16 // a transfer each: more do worse, fewer too
 	batchConnections = 2
 	batchSize        = 1000
+)
+
+// The peer is this version of github.com/pgr0ss/pgledger. peerHash is the SHA-256 of its peerFiles, each with a line feed.
+const (
+	peerCommit = "c18c7d267d46ab396641d5e44f1ce3166aeb9a6d"
+	peerHash   = "dd0befdee5fa5ccd706948654bb56525d0f1abc810078d6ebaed7193768fdb34"
 )
 
 // peerFiles are pgledger's SQL, in their order.
@@ -30,16 +37,12 @@ type peer struct {
 
 func newPeer(ctx context.Context, s settings) (p *peer, err error) {
 	if s.pgledger == "" {
-		note("no peer: check out github.com/pgr0ss/pgledger and name the folder in %s", peerVariable)
+		note("no ratios without the peer. To have them:\n%s", peerHelp("../pgledger"))
 		return nil, nil //nolint:nilnil // there is none
 	}
-	var script string
-	for _, name := range peerFiles {
-		sql, err := os.ReadFile(filepath.Join(s.pgledger, name))
-		if err != nil {
-			return nil, fmt.Errorf("read pgledger: %w", err)
-		}
-		script += string(sql) + "\n"
+	script, err := readPeer(s.pgledger)
+	if err != nil {
+		return nil, err
 	}
 	p = &peer{server: s.server}
 	var address string
@@ -54,6 +57,25 @@ func newPeer(ctx context.Context, s settings) (p *peer, err error) {
 		return nil, fmt.Errorf("set up pgledger: %w", err)
 	}
 	return p, nil
+}
+
+// readPeer is pgledger's SQL, of the one version that figures are compared with.
+func readPeer(dir string) (script string, err error) {
+	for _, name := range peerFiles {
+		sql, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return "", fmt.Errorf("read pgledger: %w; it is had by\n%s", err, peerHelp(dir))
+		}
+		script += string(sql) + "\n"
+	}
+	if hash := fmt.Sprintf("%x", sha256.Sum256([]byte(script))); hash != peerHash {
+		return "", fmt.Errorf("%s holds another version of pgledger than the one that figures are compared with, which is had by\n%s", dir, peerHelp(dir))
+	}
+	return script, nil
+}
+
+func peerHelp(dir string) string {
+	return fmt.Sprintf("  git clone https://github.com/pgr0ss/pgledger %[1]s && git -C %[1]s checkout %[2]s\n  %[3]s=%[1]s make bench-ledger", dir, peerCommit, peerVariable)
 }
 
 func (p *peer) fill(ctx context.Context, script string, accounts int) error {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -31,20 +30,19 @@ const (
 
 var currency = money.Currency{Symbol: "USDC", Mint: "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", Decimals: 6}
 
-// world is a database with funded accounts, and the poster that moves money between them.
+// world is a database with funded accounts, and the ledger that moves money between them.
 type world struct {
 	settings
 	database string
 	pool     *pgxpool.Pool
 	book     *ledger.Ledger
-	log      *slog.Logger
 	accounts []ledger.Account // the first is the hot one
 	posted   atomic.Int64     // transfers acknowledged, over all turns
 	funded   int64            // transfers before them
 }
 
-func newWorld(ctx context.Context, s settings, log *slog.Logger) (*world, error) {
-	w := &world{settings: s, book: ledger.New(currency), log: log}
+func newWorld(ctx context.Context, s settings) (*world, error) {
+	w := &world{settings: s, book: ledger.New(currency)}
 	var address string
 	var err error
 	if w.database, address, err = createDatabase(ctx, s.server); err != nil {
