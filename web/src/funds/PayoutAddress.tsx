@@ -75,9 +75,9 @@ export function PayoutAddress({ org, current, onDone, onClose }: { org: string; 
           </Notice>
           <div className="dialog-actions">
             <Button onClick={onClose}>Close</Button>
-            {candidates(wallets, person?.wallet_address).map((wallet) => (
-              <Button key={wallet.name} look="primary" busy={save.isPending} disabled={!valid} onClick={() => save.mutate({ wallet: wallet.name, to: address })}>
-                Sign with {wallet.name} and save
+            {candidates(wallets, person?.wallet_address).map((wallet, _, all) => (
+              <Button key={wallet.name} look="primary" busy={save.isPending} disabled={!valid} title={wallet.name} onClick={() => save.mutate({ wallet: wallet.name, to: address })}>
+                {all.length === 1 ? "Sign and save" : `Sign with ${wallet.name} and save`}
               </Button>
             ))}
           </div>

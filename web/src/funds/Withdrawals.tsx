@@ -75,7 +75,7 @@ function Form({ org, wallet, address, onDone }: { org: string; wallet: Wallet; a
         withdraw.mutate({ amount, address });
       }}
     >
-      <div className="line" data-align="start" data-nowrap>
+      <div className="amount-row">
         <Field
           label={`Amount, ${available.currency}`}
           error={refused ?? (amount !== "" && !valid ? `Write a positive number with at most ${available.decimals} decimals` : undefined)}
@@ -137,9 +137,9 @@ function Rows({ org, withdrawals }: { org: string; withdrawals: Withdrawal[] }) 
             <th scope="col" className="number">
               Amount
             </th>
-            <th scope="col">To</th>
+            <th scope="col" className="not-narrow">To</th>
             <th scope="col">Transaction</th>
-            <th scope="col">Ended</th>
+            <th scope="col" className="not-narrow">Ended</th>
             <th scope="col">
               <span className="visually-hidden">Action</span>
             </th>
@@ -160,11 +160,11 @@ function Rows({ org, withdrawals }: { org: string; withdrawals: Withdrawal[] }) 
               <td className="number">
                 <MoneyText of={one.amount} />
               </td>
-              <td>
+              <td className="not-narrow">
                 <ShortId id={one.address} what="Wallet address" keep={4} />
               </td>
-              <td>{one.signature === undefined || one.signature === "" ? <span className="muted">not yet</span> : <TransactionLink signature={one.signature} />}</td>
-              <td>{one.ended_at === undefined ? <span className="muted">not yet</span> : <Time at={one.ended_at} />}</td>
+              <td>{one.signature === undefined || one.signature === "" ? <span className="muted">{one.state === "cancelled" ? "none" : "not yet"}</span> : <TransactionLink signature={one.signature} />}</td>
+              <td className="not-narrow">{one.ended_at === undefined ? <span className="muted">not yet</span> : <Time at={one.ended_at} />}</td>
               <td className="tight">{one.state === "requested" && one.purpose === "withdrawal" && <GiveUp org={org} withdrawal={one} />}</td>
             </tr>
           ))}

@@ -6,7 +6,7 @@ import type { Batch, Money, PayoutRun } from "../api/types";
 import { announce } from "../design/announce";
 import { ActionError } from "../design/Loaded";
 import { Button, Dialog, MoneyText } from "../design/parts";
-import { count } from "./words";
+import { count, sentence } from "./words";
 
 export function ApproveBatch({ org, batch }: { org: string; batch: Batch }) {
   const missing = batch.approvals_needed - (batch.approvals?.length ?? 0);
@@ -93,9 +93,4 @@ function Approve({ word, obstacle, total, what, more, org, run }: Asked) {
       </Dialog>
     </>
   );
-}
-
-/** The server's messages begin small, as parts of a sentence. */
-function sentence(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

@@ -12,7 +12,7 @@ import { CancelBatch, canCancel } from "./Cancel";
 import { Runbook } from "./Frozen";
 import { batchQuery } from "./queries";
 import { batchSteps } from "./steps";
-import { count, PURPOSE_WORDS, solText } from "./words";
+import { count, PURPOSE_WORDS, sentence, solText } from "./words";
 import "./payouts.css";
 
 export function BatchPage() {
@@ -91,7 +91,7 @@ function Content({ org, batch }: { org: string; batch: Batch }) {
 
 /** What holds a batch up or has ended it, in words. */
 function Situation({ batch }: { batch: Batch }) {
-  const reason = batch.state_reason === undefined || batch.state_reason === "" ? "" : asSentence(batch.state_reason);
+  const reason = batch.state_reason === undefined || batch.state_reason === "" ? "" : sentence(batch.state_reason);
   switch (batch.state) {
     case "frozen":
       return (
@@ -135,10 +135,6 @@ function Situation({ batch }: { batch: Batch }) {
         </Notice>
       );
   }
-}
-
-function asSentence(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
 }
 
 /** Who drafted, approved and cancelled it: never one person alone. */
@@ -212,7 +208,9 @@ function Payees({ payouts }: { payouts: Payout[] }) {
             <th scope="col">Payee</th>
             <th scope="col">For</th>
             <th scope="col">Wallet</th>
-            <th scope="col">Token account</th>
+            <th scope="col" className="not-narrow">
+              Token account
+            </th>
             <th scope="col" className="number">
               Amount
             </th>
@@ -226,7 +224,7 @@ function Payees({ payouts }: { payouts: Payout[] }) {
               <td>
                 <ShortId id={payout.address} what="Wallet address" keep={4} />
               </td>
-              <td>
+              <td className="not-narrow">
                 <ShortId id={payout.token_account} what="Token account" keep={4} />
               </td>
               <td className="number">

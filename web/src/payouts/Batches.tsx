@@ -2,7 +2,8 @@ import { Link } from "@tanstack/react-router";
 import type { Batch } from "../api/types";
 import { MoneyText, shortened, State, TableScroll, Time } from "../design/parts";
 
-export function Batches({ org, batches }: { org: string; batches: Batch[] }) {
+/** A list of batches; those of one run were drafted together, which it then does not repeat. */
+export function Batches({ org, batches, drafted = true }: { org: string; batches: Batch[]; drafted?: boolean }) {
   return (
     <TableScroll label="Batches">
       <table>
@@ -10,14 +11,20 @@ export function Batches({ org, batches }: { org: string; batches: Batch[] }) {
           <tr>
             <th scope="col">Batch</th>
             <th scope="col">State</th>
-            <th scope="col" className="number">
+            <th scope="col" className="number not-narrow">
               Payees
             </th>
             <th scope="col" className="number">
               Total
             </th>
-            <th scope="col">Drafted</th>
-            <th scope="col">Final</th>
+            {drafted && (
+              <th scope="col" className="not-narrow">
+                Drafted
+              </th>
+            )}
+            <th scope="col" className="not-narrow">
+              Final
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -30,16 +37,18 @@ export function Batches({ org, batches }: { org: string; batches: Batch[] }) {
               </th>
               <td>
                 <State machine="batch" state={batch.state} />
-                {batch.state !== "finalized" && batch.state_reason !== undefined && batch.state_reason !== "" && <div className="muted wide">{batch.state_reason}</div>}
+                {batch.state !== "finalized" && batch.state_reason !== undefined && batch.state_reason !== "" && <div className="muted">{batch.state_reason}</div>}
               </td>
-              <td className="number">{batch.payee_count}</td>
+              <td className="number not-narrow">{batch.payee_count}</td>
               <td className="number">
                 <MoneyText of={batch.total} />
               </td>
-              <td>
-                <Time at={batch.created_at} utc />
-              </td>
-              <td>{batch.finalized_at === undefined ? <span className="muted">not yet</span> : <Time at={batch.finalized_at} utc />}</td>
+              {drafted && (
+                <td className="not-narrow">
+                  <Time at={batch.created_at} utc />
+                </td>
+              )}
+              <td className="not-narrow">{batch.finalized_at === undefined ? <span className="muted">not yet</span> : <Time at={batch.finalized_at} utc />}</td>
             </tr>
           ))}
         </tbody>

@@ -61,12 +61,14 @@ export function Runbook({ org, batch }: { org: string; batch: Batch }) {
 
 function Step({ title, done = false, children }: { title: string; done?: boolean; children: ReactNode }) {
   return (
-    <li className="stack" data-gap="small">
-      <span className="line" data-spread>
-        <span className="strong">{title}</span>
-        {done && <Toned tone="ok">Done</Toned>}
-      </span>
-      {children}
+    <li>
+      <div className="stack" data-gap="small">
+        <span className="line" data-spread>
+          <span className="strong">{title}</span>
+          {done && <Toned tone="ok">Done</Toned>}
+        </span>
+        {children}
+      </div>
     </li>
   );
 }

@@ -4,7 +4,7 @@ import type { NoncePool } from "../api/types";
 import { Loaded, SafePanel } from "../design/Loaded";
 import { Notice, ShortId, Skeleton, State, TableScroll, Time } from "../design/parts";
 import { noncesQuery } from "./queries";
-import { count, solText } from "./words";
+import { count, sentence, solText } from "./words";
 
 /** What batches live by, and what they cost in SOL. */
 export function Nonces({ org }: { org: string }) {
@@ -20,12 +20,12 @@ export function Nonces({ org }: { org: string }) {
 
 function Pool({ org, pool }: { org: string; pool: NoncePool }) {
   const { fee_payer: payer } = pool;
-  const warnings = [payer.warning, pool.warning].filter((warning) => warning !== undefined && warning !== "");
+  const warnings = [payer.warning, pool.warning].filter((warning): warning is string => warning !== undefined && warning !== "");
   return (
     <div className="stack">
       {warnings.map((warning) => (
         <Notice key={warning} tone="warn">
-          <p>{warning}</p>
+          <p>{sentence(warning)}</p>
         </Notice>
       ))}
       <dl className="pairs">
@@ -60,7 +60,7 @@ function Pool({ org, pool }: { org: string; pool: NoncePool }) {
           <dd className="nowrap">{solText(payer.fee_lamports)}</dd>
         </div>
         <div>
-          <dt>Rent for payees&apos; accounts, likewise</dt>
+          <dt>Rent for payees&apos; accounts, too</dt>
           <dd className="nowrap">{solText(payer.rent_lamports)}</dd>
         </div>
         <div>

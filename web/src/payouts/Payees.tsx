@@ -10,7 +10,9 @@ export function Payees({ payees, label, reasons }: { payees: PayableSummary["pay
         <thead>
           <tr>
             <th scope="col">Payee</th>
-            <th scope="col">For</th>
+            <th scope="col" className="not-narrow">
+              For
+            </th>
             <th scope="col">{reasons ? "Why" : "Address"}</th>
             <th scope="col" className="number">
               Amount
@@ -21,7 +23,7 @@ export function Payees({ payees, label, reasons }: { payees: PayableSummary["pay
           {payees.map((payee, index) => (
             <tr key={`${payee.org_id} ${payee.purpose} ${index}`}>
               <th scope="row">{payee.name}</th>
-              <td>{PURPOSE_WORDS[payee.purpose]}</td>
+              <td className="not-narrow">{PURPOSE_WORDS[payee.purpose]}</td>
               <td>{reasons ? payee.reason : payee.address !== undefined && <ShortId id={payee.address} what="Payout address" keep={4} />}</td>
               <td className="number">
                 <MoneyText of={payee.amount} />

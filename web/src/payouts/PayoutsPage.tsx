@@ -90,6 +90,11 @@ function Payable({ payable }: { payable: PayableSummary }) {
           <dd className="hint">{count(payable.payees.length, "payee")}</dd>
         </div>
         <div className="figure">
+          <dt>Held back</dt>
+          <dd>{count(payable.left_out.length, "payee")}</dd>
+          <dd className="hint">{payable.left_out.length === 0 ? "nobody waits" : "with the reason below"}</dd>
+        </div>
+        <div className="figure">
           <dt>Treasury on chain</dt>
           <dd>{payable.treasury === undefined ? "unknown" : <MoneyText of={payable.treasury} />}</dd>
           <dd className="hint">{payable.treasury === undefined ? "the chain cannot be read now" : "read live"}</dd>
@@ -121,15 +126,17 @@ function Runs({ org, runs }: { org: string; runs: PayoutRun[] }) {
         <thead>
           <tr>
             <th scope="col">Begun</th>
-            <th scope="col">How</th>
+            <th scope="col" className="not-narrow">
+              How
+            </th>
             <th scope="col">State</th>
-            <th scope="col" className="number">
+            <th scope="col" className="number not-narrow">
               Batches
             </th>
-            <th scope="col" className="number">
+            <th scope="col" className="number not-narrow">
               Payees
             </th>
-            <th scope="col" className="number">
+            <th scope="col" className="number not-narrow">
               Held back
             </th>
             <th scope="col" className="number">
@@ -145,7 +152,7 @@ function Runs({ org, runs }: { org: string; runs: PayoutRun[] }) {
                   <Time at={run.started_at} utc />
                 </Link>
               </th>
-              <td>
+              <td className="not-narrow">
                 {KIND_WORDS[run.kind]}
                 {run.requested_by !== undefined && run.requested_by !== "" && <span className="muted">, {run.requested_by}</span>}
               </td>
@@ -153,9 +160,9 @@ function Runs({ org, runs }: { org: string; runs: PayoutRun[] }) {
                 <State machine="run" state={run.state} />
                 {run.state !== "done" && run.reason !== undefined && run.reason !== "" && <div className="muted">{run.reason}</div>}
               </td>
-              <td className="number">{run.batch_count}</td>
-              <td className="number">{run.payee_count}</td>
-              <td className="number">{run.left_out_count}</td>
+              <td className="number not-narrow">{run.batch_count}</td>
+              <td className="number not-narrow">{run.payee_count}</td>
+              <td className="number not-narrow">{run.left_out_count}</td>
               <td className="number">
                 <MoneyText of={run.total} />
               </td>

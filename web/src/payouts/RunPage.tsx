@@ -64,7 +64,7 @@ function Content({ org, run }: { org: string; run: PayoutRun }) {
         <Notice tone={run.state === "failed" ? "bad" : "busy"}>
           <p>
             {run.state === "failed" ? "It ended: " : "It goes on by itself: "}
-            {run.reason}.
+            {run.reason}
           </p>
         </Notice>
       )}
@@ -77,7 +77,7 @@ function Content({ org, run }: { org: string; run: PayoutRun }) {
             </SafePanel>
           )}
           <SafePanel title="Batches" aside={<span className="muted">one chain transaction each</span>} flush>
-            {(run.batches ?? []).length === 0 ? <Empty>{run.state === "drafting" ? "Nothing is drafted yet." : "Nobody could be paid."}</Empty> : <Batches org={org} batches={run.batches ?? []} />}
+            {(run.batches ?? []).length === 0 ? <Empty>{run.state === "drafting" ? "Nothing is drafted yet." : "Nobody could be paid."}</Empty> : <Batches org={org} batches={run.batches ?? []} drafted={false} />}
           </SafePanel>
           {drafted.length > 0 && (
             <SafePanel title={`Drafted, ${count(run.payee_count, "payee")}`} aside={drafted.length < run.payee_count ? <span className="muted">the largest {drafted.length.toLocaleString()}</span> : undefined} flush>
@@ -133,7 +133,9 @@ function HeldBack({ payees }: { payees: RunPayees }) {
         <thead>
           <tr>
             <th scope="col">Payee</th>
-            <th scope="col">For</th>
+            <th scope="col" className="not-narrow">
+              For
+            </th>
             <th scope="col">Why</th>
             <th scope="col" className="number">
               Amount
@@ -144,8 +146,8 @@ function HeldBack({ payees }: { payees: RunPayees }) {
           {payees.map((payee, index) => (
             <tr key={`${payee.org_id} ${payee.purpose} ${index}`}>
               <th scope="row">{payee.name}</th>
-              <td>{PURPOSE_WORDS[payee.purpose]}</td>
-              <td className="wide">{payee.reason}</td>
+              <td className="not-narrow">{PURPOSE_WORDS[payee.purpose]}</td>
+              <td>{payee.reason}</td>
               <td className="number">
                 <MoneyText of={payee.amount} />
               </td>
@@ -165,8 +167,12 @@ function Drafted({ org, payees, run }: { org: string; payees: RunPayees; run: Pa
         <thead>
           <tr>
             <th scope="col">Payee</th>
-            <th scope="col">For</th>
-            <th scope="col">Batch</th>
+            <th scope="col" className="not-narrow">
+              For
+            </th>
+            <th scope="col" className="not-narrow">
+              Batch
+            </th>
             <th scope="col">State</th>
             <th scope="col" className="number">
               Amount
@@ -179,8 +185,8 @@ function Drafted({ org, payees, run }: { org: string; payees: RunPayees; run: Pa
             return (
               <tr key={`${payee.org_id} ${payee.purpose} ${index}`}>
                 <th scope="row">{payee.name}</th>
-                <td>{PURPOSE_WORDS[payee.purpose]}</td>
-                <td>
+                <td className="not-narrow">{PURPOSE_WORDS[payee.purpose]}</td>
+                <td className="not-narrow">
                   {payee.batch_id !== undefined && (
                     <Link to="/o/$org/finance/payouts/$id" params={{ org, id: payee.batch_id }} className="row-link mono">
                       {shortened(payee.batch_id, 4)}

@@ -15,6 +15,9 @@ export const PURPOSE_WORDS = { earnings: "Earnings", withdrawal: "Withdrawal", r
 
 export const count = (n: number, word: string, plural = `${word}s`) => `${n.toLocaleString()} ${n === 1 ? word : plural}`;
 
+/** The server's reasons begin small, as parts of a sentence, and end without a full stop. */
+export const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
+
 export const WEEKDAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"] as const;
 
 /** When runs begin by themselves, in a sentence. */

@@ -473,11 +473,11 @@ describe("payouts", () => {
     await page.goto(`${address}${org}/finance/payouts/${answers.BATCH}`);
     await button("Resolve").click();
     await page.getByLabel("What you found").fill(answers.resolution.note);
-    await page.getByLabel("Transaction").fill("1".repeat(88));
+    await page.getByRole("textbox", { name: "Transaction" }).fill("1".repeat(88));
     await button("Propose").click();
     await page.getByText("the chain has no final transaction of this signature").waitFor();
     expect(await violations(page)).toEqual([]);
-    await page.getByLabel("Transaction").fill(answers.resolution.signature);
+    await page.getByRole("textbox", { name: "Transaction" }).fill(answers.resolution.signature);
     await button("Propose").click();
     await button("Confirm").click();
     const { outcome, signature, note } = answers.resolution;
@@ -562,7 +562,7 @@ describe("a withdrawal", () => {
     await page.goto(`${address}${org}/wallet`);
     await button("Withdraw").click();
     await page.getByLabel("New payout address").fill(answers.WALLET);
-    await button("Sign with Development wallet: Ada, ML engineer and save").click();
+    await button("Sign and save").click();
     await page.getByLabel("Amount, USDC").waitFor();
     expect(stage.calls("POST", "/v1/auth/sign-in")).toHaveLength(1);
     await page.getByRole("dialog").getByText(answers.WALLET).waitFor();

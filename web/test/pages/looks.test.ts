@@ -107,6 +107,7 @@ describe.each(SCENES)("$name", (scene) => {
     try {
       const { page, errors } = await show(scene, context);
       expect(await violations(page)).toEqual([]);
+      await page.evaluate(() => window.scrollTo(0, 0));
       await page.screenshot({ path: join(SHOTS, `${scene.name}-${theme}-${width}.png`), fullPage: true });
       if (width === 360) {
         await page.setViewportSize({ width: 320, height });
