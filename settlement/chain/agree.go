@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -80,21 +81,32 @@ func first[T any](ctx context.Context, c *Client, ask func(e *endpoint) (T, erro
 // agree reads a state that two endpoints confirm, from a slot not below minSlot nor below what was seen before. The answer that is
 // from the older slot is asked for anew, from the newer one on, until both say the same. Two that stay apart are ErrDisagree.
 // differ names what is not the same in two answers, "" if all is.
+//
+// Only the newer answer must be as new as what was seen before. To ask that of the older one too would have everybody wait, after each
+// answer, for an endpoint that lags, and those who ask often would keep the others waiting for good.
 func agree[T any](ctx context.Context, c *Client, minSlot Slot,
 	ask func(ctx context.Context, e *endpoint, minSlot Slot) (T, Slot, error), differ func(a, b T) string,
 ) (T, Slot, error) {
-	minSlot = max(minSlot, c.seenSlot())
+	fresh, confirmed := max(minSlot, c.seenSlot()), max(minSlot, c.confirmedSlot())
 	var none T
 	if len(c.endpoints) == 1 {
-		value, slot, err := ask(ctx, c.endpoints[0], minSlot)
+		value, slot, err := ask(ctx, c.endpoints[0], fresh)
 		if err == nil {
 			c.saw(slot, slot)
 		}
 		return value, slot, err
 	}
-	older, newer, err := pairOf(ctx, c, func(ctx context.Context, e *endpoint) (T, Slot, error) { return ask(ctx, e, minSlot) })
+	older, newer, err := pairOf(ctx, c, func(ctx context.Context, e *endpoint) (T, Slot, error) { return ask(ctx, e, confirmed) })
 	if err != nil {
 		return none, 0, err
+	}
+	if older.slot > newer.slot {
+		older, newer = newer, older
+	}
+	if newer.slot < fresh {
+		if newer.value, newer.slot, err = ask(ctx, newer.from, fresh); err != nil {
+			return none, 0, err
+		}
 	}
 	stayed := 0 // rounds in a row in which an endpoint stayed with what it had said; they take turns
 	var what string
@@ -135,13 +147,20 @@ func (c *Client) disagree(what string, a, b *endpoint) error {
 // seenSlot is the slot below which no answer is taken.
 func (c *Client) seenSlot() Slot { return Slot(c.seen.Load()) }
 
-// saw raises that slot to the newer of two answers that agree, unless it is far ahead of the other: an endpoint that makes slots up
-// must not shut out those that do not.
+// confirmedSlot is the slot below which no endpoint's confirmation is taken: two have passed it.
+func (c *Client) confirmedSlot() Slot { return Slot(c.confirmed.Load()) }
+
+// saw raises these slots to those of two answers that agree. What was seen is not raised far ahead of the older one: an endpoint that
+// makes slots up must not shut out those that do not.
 func (c *Client) saw(older, newer Slot) {
-	slot := uint64(min(newer, older+maxApart))
+	raise(&c.seen, min(newer, older+maxApart))
+	raise(&c.confirmed, older)
+}
+
+func raise(to *atomic.Uint64, slot Slot) {
 	for {
-		seen := c.seen.Load()
-		if slot <= seen || c.seen.CompareAndSwap(seen, slot) {
+		seen := to.Load()
+		if uint64(slot) <= seen || to.CompareAndSwap(seen, uint64(slot)) {
 			return
 		}
 	}

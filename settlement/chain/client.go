@@ -49,6 +49,7 @@ type Config struct {
 type Client struct {
 	endpoints     []*endpoint
 	seen          atomic.Uint64 // the newest finalized slot that was seen
+	confirmed     atomic.Uint64 // the newest that two endpoints had passed
 	pageSize      int           // of an account's history
 	failures      *prometheus.CounterVec
 	disagreements prometheus.Counter
@@ -183,15 +184,20 @@ func (c *Client) accounts(ctx context.Context, commitment Commitment, minSlot Sl
 // accountsOneByOne compares two answers account by account. Of many accounts some always change between two readings; those alone
 // are asked for anew.
 func (c *Client) accountsOneByOne(ctx context.Context, minSlot Slot, addresses []Address) ([]*Account, error) {
-	minSlot = max(minSlot, c.seenSlot())
+	fresh, confirmed := max(minSlot, c.seenSlot()), max(minSlot, c.confirmedSlot())
 	older, newer, err := pairOf(ctx, c, func(ctx context.Context, e *endpoint) ([]*Account, Slot, error) {
-		return e.accounts(ctx, Finalized, minSlot, addresses)
+		return e.accounts(ctx, Finalized, confirmed, addresses)
 	})
 	if err != nil {
 		return nil, err
 	}
 	if older.slot > newer.slot {
 		older, newer = newer, older
+	}
+	if newer.slot < fresh {
+		if newer.value, newer.slot, err = newer.from.accounts(ctx, Finalized, fresh, addresses); err != nil {
+			return nil, err
+		}
 	}
 	accounts := newer.value
 	group, groupCtx := errgroup.WithContext(ctx)

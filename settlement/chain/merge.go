@@ -106,7 +106,7 @@ func (p historyPage) last() bool { return !p.full || len(p.entries) == 0 }
 
 // page reads up to limit entries before a signature, the newest of all if that is zero.
 func (c *Client) page(ctx context.Context, address Address, before Signature, limit int, minSlot Slot) (historyPage, error) {
-	minSlot = max(minSlot, c.seenSlot())
+	minSlot = max(minSlot, c.confirmedSlot())
 	return confirmed(ctx, c, func(ctx context.Context, e *endpoint) (historyPage, error) {
 		entries, err := e.rpc.GetSignaturesForAddressWithOpts(ctx, address, &rpc.GetSignaturesForAddressOpts{
 			Limit: &limit, Before: before, Commitment: rpc.CommitmentFinalized, MinContextSlot: slotOption(minSlot),

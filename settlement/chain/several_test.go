@@ -374,3 +374,41 @@ func TestTheSameEndpointTwiceIsRefused(t *testing.T) {
 		t.Error("a provider would be compared with itself")
 	}
 }
+
+func TestAProviderThatIsALittleBehindKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	const lag, rounds = 5, 10
+	s := newSeveral(t, 2)
+	ask := func() (newest chain.Slot, err error) {
+		for _, nonce := range s.local.Nonces {
+			read, err := s.Nonce(t.Context(), chain.Finalized, 0, nonce)
+			if err != nil {
+				return 0, err
+			}
+			newest = max(newest, read.Slot)
+		}
+		balance, err := s.TokenBalance(t.Context(), s.account, 0)
+		if err == nil && balance.Slot < newest {
+			err = fmt.Errorf("an answer from slot %d after one from slot %d", balance.Slot, newest)
+		}
+		return balance.Slot, err
+	}
+	before, err := ask() // before it lags, so that it knows the past
+	check(t, err)
+	s.providers[1].Lag(lag)
+	testkit.Eventually(t, 30*time.Second, func() (bool, string) {
+		now, err := s.local.Client().Slot(t.Context(), chain.Finalized)
+		return err == nil && now > before+2*lag, "the chain stands still"
+	})
+	for range rounds {
+		now, err := ask()
+		check(t, err)
+		if now < before {
+			t.Fatalf("an answer from slot %d after one from slot %d", now, before)
+		}
+		before = now
+	}
+	if s.disagreements() != 0 {
+		t.Errorf("%v disagreements", s.disagreements())
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"reflect"
 )
 
 const (
@@ -59,7 +60,7 @@ func (p *Proxy) answer(ctx context.Context, c call) ([]byte, error) {
 	return p.historyAsItWas(ctx, c, reply.Result, lag, minimum)
 }
 
-// asItWas answers from the newest recording that is old enough.
+// asItWas answers from the newest recording that is old enough. What the recording after it shows unchanged was so at upTo as well.
 func (p *Proxy) asItWas(c call, key string, upTo, minimum uint64) []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,12 +69,34 @@ func (p *Proxy) asItWas(c call, key string, upTo, minimum uint64) []byte {
 		if all[i].slot > upTo {
 			continue
 		}
-		if all[i].slot < minimum {
+		then := all[i]
+		if i+1 < len(all) && then.unchanged(all[i+1]) {
+			then = then.at(upTo)
+		}
+		if then.slot < minimum {
 			return document(c, "error", map[string]any{"code": -32016, "message": "Minimum context slot has not been reached"})
 		}
-		return document(c, "result", all[i].value)
+		return document(c, "result", then.value)
 	}
 	return document(c, "error", map[string]any{"code": -32005, "message": "Node is behind"})
+}
+
+// unchanged reports whether two recordings differ in their slot alone.
+func (r recording) unchanged(other recording) bool {
+	return reflect.DeepEqual(member(decoded(r.value), "value"), member(decoded(other.value), "value"))
+}
+
+// at is the same answer at another slot.
+func (r recording) at(slot uint64) recording {
+	result := decoded(r.value)
+	if of, isObject := member(result, "context").(map[string]any); isObject {
+		of["slot"] = slot
+	}
+	value, err := json.Marshal(result)
+	if err != nil {
+		panic(err) // it was made of JSON
+	}
+	return recording{slot: slot, value: value}
 }
 
 // historyAsItWas leaves out what lies in slots that a lagging provider has not seen.
