@@ -98,7 +98,7 @@ func (s *Service) retire(ctx context.Context, term int64, b *work) error {
 	case b.cancel.resend:
 		return s.sendCancel(ctx, term, b)
 	default:
-		return s.release(ctx, term, b, s.options.Poll, "")
+		return s.release(ctx, term, []*work{b}, s.options.Poll, "")
 	}
 }
 
@@ -210,7 +210,8 @@ func (s *Service) retired(ctx context.Context, term int64, b *work, nonce chain.
 		return err
 	}
 	if landed.Signature == b.signature {
-		return s.landed(ctx, term, b, landed)
+		b.landed = landed
+		return s.end(ctx, term, []*work{b})
 	}
 	err = s.commit(ctx, term, b, func(tx pgx.Tx) error {
 		if err := storeCancelled(ctx, tx, b, landed); err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -26,8 +28,11 @@ const (
 	PurposeRefund     = "refund"     // tokens that could not be credited
 )
 
-// uniqueViolation is Postgres's code.
-const uniqueViolation = "23505"
+// Postgres's codes.
+const (
+	uniqueViolation  = "23505"
+	deadlockDetected = "40P01"
+)
 
 // pin is a free nonce and its present value.
 type pin struct {
@@ -49,30 +54,139 @@ func (s *Service) draftRound(ctx context.Context, run ids.PayoutRun, by ids.User
 		return round{}, err
 	}
 	candidates, err := s.candidates(ctx, run)
-	if err != nil {
+	if err != nil || len(candidates) == 0 {
 		return round{}, err
 	}
-	if err := s.preflight(ctx, candidates, keys); err != nil {
+	if err := s.judgeMint(ctx, keys); err != nil {
 		return round{}, s.chainSilent(ctx, err)
 	}
-	if err := s.storeObstacles(ctx, run, candidates); err != nil {
-		return round{}, err
-	}
-	free := payable(candidates)
 	room, err := s.capacity(keys)
 	if err != nil {
 		return round{}, err
-	}
-	groups := plan(free, batchLimit(keys), room)
-	if len(groups) == 0 {
-		return round{}, nil
 	}
 	pins, err := s.freeNonces(ctx, keys)
 	if err != nil {
 		return round{}, s.chainSilent(ctx, err)
 	}
-	batches, err := s.storeRound(ctx, run, by, groups[:min(len(groups), len(pins), MaxBatchesPerRound)], pins)
-	return round{batches: batches, planned: len(groups)}, err
+	d := &drafter{
+		Service: s, run: run, by: by, keys: keys, pins: pins[:min(len(pins), MaxBatchesPerRound)],
+		planner: planner{limit: batchLimit(keys), room: room},
+	}
+	err = d.draft(ctx, candidates)
+	if err != nil && len(d.made.batches) > 0 && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "a round has drafted a part", "run_id", run, "batches", len(d.made.batches), "error", err)
+		d.made.planned++ // the rest is looked at again
+		err = nil
+	}
+	return d.made, err
+}
+
+// Bounds of a round's stages, which work at the same time: while some payees' accounts are looked at, others are stored in batches, and
+// those that are approved already are paid.
+const (
+	preflightAtOnce = 2_048 // payees
+	storers         = 2     // transactions
+	storedTogether  = 16    // batches that one of them stores
+)
+
+// drafter is a round on its way.
+type drafter struct {
+	*Service
+	run     ids.PayoutRun
+	by      ids.User
+	keys    signer.Addresses
+	pins    []pin // that are not used yet
+	planner planner
+
+	mu   sync.Mutex
+	made round
+}
+
+// draft is a batch that is to be stored.
+type draft struct {
+	group
+	id ids.Batch
+	at pin
+}
+
+func (d *drafter) draft(ctx context.Context, candidates []candidate) error {
+	stages, ctx := errgroup.WithContext(ctx)
+	judged, bundles := make(chan []candidate, 1), make(chan []draft)
+	stages.Go(func() error {
+		defer close(judged)
+		return d.judgeAll(ctx, candidates, judged)
+	})
+	stages.Go(func() error {
+		defer close(bundles)
+		return d.planAll(ctx, judged, bundles)
+	})
+	for range storers {
+		stages.Go(func() error {
+			for bundle := range bundles {
+				if err := d.storeBundle(ctx, bundle); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return stages.Wait()
+}
+
+// judgeAll passes on who can be paid.
+func (d *drafter) judgeAll(ctx context.Context, candidates []candidate, judged chan<- []candidate) error {
+	taken := make(map[ids.Org]bool, len(candidates))
+	for part := range slices.Chunk(candidates, preflightAtOnce) {
+		if err := d.preflight(ctx, part, d.keys); err != nil {
+			return d.chainSilent(ctx, err)
+		}
+		if err := d.storeObstacles(ctx, d.run, part); err != nil {
+			return err
+		}
+		select {
+		case judged <- payable(part, taken):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// planAll gives as many groups a nonce as there are, and counts the others.
+func (d *drafter) planAll(ctx context.Context, judged <-chan []candidate, bundles chan<- []draft) error {
+	var bundle []draft
+	pass := func(groups []group, last bool) error {
+		for _, g := range groups {
+			d.made.planned++
+			if len(d.pins) > 0 {
+				bundle = append(bundle, draft{group: g, id: ids.New[ids.Batch](), at: d.pins[0]})
+				d.pins = d.pins[1:]
+			}
+		}
+		if len(bundle) == 0 || (len(bundle) < storedTogether && !last) {
+			return nil
+		}
+		for part := range slices.Chunk(bundle, storedTogether) {
+			select {
+			case bundles <- part:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		bundle = nil
+		return nil
+	}
+	for free := range judged {
+		for _, payee := range free {
+			if err := pass(d.planner.add(payee), false); err != nil {
+				return err
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return pass(d.planner.rest(), true)
 }
 
 // draftKeys asks the signer what may be paid, and compares it with the books.
@@ -128,94 +242,119 @@ func (s *Service) candidates(ctx context.Context, run ids.PayoutRun) ([]candidat
 	return candidates, nil
 }
 
-// storeRound stores each batch in a transaction of its own, several at the same time. What another round was faster with is left out.
-func (s *Service) storeRound(ctx context.Context, run ids.PayoutRun, by ids.User, groups []group, pins []pin) ([]ids.Batch, error) {
-	batches := make([]ids.Batch, len(groups))
-	parallel, parallelCtx := errgroup.WithContext(ctx)
-	parallel.SetLimit(storers)
-	for i, g := range groups {
-		parallel.Go(func() error {
-			id := ids.New[ids.Batch]()
-			err := pgx.BeginFunc(parallelCtx, s.pool, func(tx pgx.Tx) error { return s.storeBatch(parallelCtx, tx, run, id, by, g, pins[i]) })
-			var pg *pgconn.PgError
-			switch {
-			case err == nil:
-				batches[i] = id
-				s.log.InfoContext(ctx, "batch drafted", "batch_id", id, "run_id", run, "payees", len(g.payees), "total", g.total)
-				return nil
-			case errors.As(err, &pg) && pg.Code == uniqueViolation, errs.CodeOf(err) == errs.InsufficientFunds, errors.Is(err, errTaken):
-				s.log.InfoContext(ctx, "another draft was faster", "run_id", run, "error", err)
-				return nil
-			default:
-				return fmt.Errorf("store draft: %w", err)
-			}
-		})
+// storeBundle stores batches in one transaction. If another round was faster with something in it, each is stored by itself, and what
+// is taken is left out.
+func (d *drafter) storeBundle(ctx context.Context, bundle []draft) error {
+	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error { return d.storeDrafts(ctx, tx, d.run, d.by, bundle) })
+	switch {
+	case err == nil:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for _, one := range bundle {
+			d.made.batches = append(d.made.batches, one.id)
+			d.log.InfoContext(ctx, "batch drafted", "batch_id", one.id, "run_id", d.run, "payees", len(one.payees), "total", one.total)
+		}
+		return nil
+	case !wasTaken(err):
+		return fmt.Errorf("store drafts: %w", err)
+	case len(bundle) == 1:
+		d.log.InfoContext(ctx, "another draft was faster", "run_id", d.run, "error", err)
+		return nil
 	}
-	err := parallel.Wait()
-	stored := make([]ids.Batch, 0, len(batches))
-	for _, id := range batches {
-		if !id.IsZero() {
-			stored = append(stored, id)
+	for i := range bundle {
+		if err := d.storeBundle(ctx, bundle[i:i+1]); err != nil {
+			return err
 		}
 	}
-	return stored, err
+	return nil
 }
 
 // errTaken means that a withdrawal is no longer waiting.
 var errTaken = errors.New("a withdrawal was taken by another draft, or cancelled")
 
-func (s *Service) storeBatch(ctx context.Context, tx pgx.Tx, run ids.PayoutRun, id ids.Batch, by ids.User, g group, at pin) error {
+// wasTaken tells that somebody else was faster from other failures.
+func wasTaken(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == uniqueViolation || pg.Code == deadlockDetected) ||
+		errs.CodeOf(err) == errs.InsufficientFunds || errors.Is(err, errTaken)
+}
+
+func (s *Service) storeDrafts(ctx context.Context, tx pgx.Tx, run ids.PayoutRun, by ids.User, drafts []draft) error {
+	n := len(drafts)
+	batches, totals, counts := make([]pgtype.UUID, n), make([]int64, n), make([]int32, n)
+	accounts, values, approvals := make([]string, n), make([]string, n), make([]int32, n)
+	for i, d := range drafts {
+		batches[i], totals[i], counts[i] = uuidOf(d.id), int64(d.total), int32(len(d.payees))
+		accounts[i], values[i], approvals[i] = d.at.account.String(), d.at.value.String(), int32(s.approvalsNeeded(d.total))
+	}
 	_, err := tx.Exec(ctx, `
 		INSERT INTO payout_batches (id, mint, total, payee_count, nonce_account, nonce_value, drafted_by, run_id, approvals_needed)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		id, s.ledger.Currency().Mint, g.total, len(g.payees), at.account.String(), at.value.String(), by, run, s.approvalsNeeded(g.total))
+		SELECT n.id, $1, n.total, n.payees, n.account, n.value, $2, $3, n.approvals
+		FROM unnest($4::uuid[], $5::bigint[], $6::int[], $7::text[], $8::text[], $9::int[]) AS n (id, total, payees, account, value, approvals)`,
+		s.ledger.Currency().Mint, by, run, batches, totals, counts, accounts, values, approvals)
 	if err != nil {
 		return err
 	}
-	if err := storePayouts(ctx, tx, run, id, g); err != nil {
+	if err := storePayouts(ctx, tx, run, drafts); err != nil {
 		return err
 	}
-	if err := s.reserve(ctx, tx, id, g); err != nil {
+	if err := s.reserve(ctx, tx, drafts); err != nil {
 		return err
 	}
 	if s.options.Manifests == nil {
 		return nil
 	}
-	memo, err := s.options.Manifests.Seal(ctx, tx, id)
-	if err != nil {
-		return fmt.Errorf("seal the manifest of batch %s: %w", id, err)
+	return s.seal(ctx, tx, drafts)
+}
+
+// seal stores the manifests, and the memos that they come to.
+func (s *Service) seal(ctx context.Context, tx pgx.Tx, drafts []draft) error {
+	batches, memos := make([]pgtype.UUID, len(drafts)), make([]string, len(drafts))
+	for i, d := range drafts {
+		memo, err := s.options.Manifests.Seal(ctx, tx, d.id)
+		if err != nil {
+			return fmt.Errorf("seal the manifest of batch %s: %w", d.id, err)
+		}
+		batches[i], memos[i] = uuidOf(d.id), memo
 	}
-	_, err = tx.Exec(ctx, `UPDATE payout_batches SET memo = $2 WHERE id = $1`, id, memo)
+	_, err := tx.Exec(ctx, `
+		UPDATE payout_batches b SET memo = n.memo FROM unnest($1::uuid[], $2::text[]) AS n (id, memo) WHERE b.id = n.id`, batches, memos)
 	return err
 }
 
-// storePayouts writes a batch's payouts in one statement, numbers each after its payee's last signed one, and takes the withdrawals.
-func storePayouts(ctx context.Context, tx pgx.Tx, run ids.PayoutRun, id ids.Batch, g group) error {
-	n := len(g.payees)
-	payouts, orgs, withdrawals := make([]pgtype.UUID, n), make([]pgtype.UUID, n), make([]pgtype.UUID, n)
-	wallets, accounts, purposes := make([]string, n), make([]string, n), make([]string, n)
-	creates, amounts := make([]bool, n), make([]int64, n)
+// storePayouts writes the batches' payouts in one statement, numbers each after its payee's last signed one, and takes the withdrawals.
+func storePayouts(ctx context.Context, tx pgx.Tx, run ids.PayoutRun, drafts []draft) error {
+	n := 0
+	for _, d := range drafts {
+		n += len(d.payees)
+	}
+	batches, payouts, orgs, withdrawals := make([]pgtype.UUID, 0, n), make([]pgtype.UUID, 0, n), make([]pgtype.UUID, 0, n), make([]pgtype.UUID, 0, n)
+	wallets, accounts, purposes := make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
+	creates, amounts := make([]bool, 0, n), make([]int64, 0, n)
 	taken := 0
-	for i, p := range g.payees {
-		payouts[i], orgs[i], withdrawals[i] = uuidOf(ids.New[ids.Payout]()), uuidOf(p.org), uuidOf(p.withdrawal)
-		wallets[i], accounts[i], purposes[i] = p.wallet.String(), p.tokenAccount.String(), p.purpose
-		creates[i], amounts[i] = p.createAccount, int64(p.amount)
-		if !p.withdrawal.IsZero() {
-			taken++
+	for _, d := range drafts {
+		for _, p := range d.payees {
+			batches, payouts, orgs = append(batches, uuidOf(d.id)), append(payouts, uuidOf(ids.New[ids.Payout]())), append(orgs, uuidOf(p.org))
+			wallets, accounts, purposes = append(wallets, p.wallet.String()), append(accounts, p.tokenAccount.String()), append(purposes, p.purpose)
+			creates, amounts = append(creates, p.createAccount), append(amounts, int64(p.amount))
+			withdrawals = append(withdrawals, uuidOf(p.withdrawal))
+			if !p.withdrawal.IsZero() {
+				taken++
+			}
 		}
 	}
 	_, err := tx.Exec(ctx, `
 		WITH n AS (
-			SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::boolean[], $8::bigint[], $9::text[], $10::uuid[])
-				AS n (id, org_id, wallet, token_account, creates, amount, purpose, withdrawal_id)
+			SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::boolean[], $8::bigint[], $9::text[], $10::uuid[])
+				AS n (batch_id, id, org_id, wallet, token_account, creates, amount, purpose, withdrawal_id)
 		), noted AS (
 			INSERT INTO payout_run_payees (run_id, org_id, purpose, amount, batch_id)
-			SELECT $2, org_id, purpose, amount, $1 FROM n WHERE $2::uuid IS NOT NULL
+			SELECT $1, org_id, purpose, amount, batch_id FROM n WHERE $1::uuid IS NOT NULL
 		)
 		INSERT INTO payouts (id, batch_id, payee_org_id, wallet, token_account, creates_account, amount, sequence, purpose, withdrawal_id)
-		SELECT n.id, $1, n.org_id, n.wallet, n.token_account, n.creates, n.amount,
+		SELECT n.id, n.batch_id, n.org_id, n.wallet, n.token_account, n.creates, n.amount,
 		       coalesce((SELECT max(p.sequence) FROM payouts p WHERE p.payee_org_id = n.org_id AND p.signed), 0) + 1, n.purpose, n.withdrawal_id
-		FROM n`, id, run, payouts, orgs, wallets, accounts, creates, amounts, purposes, withdrawals)
+		FROM n`, run, batches, payouts, orgs, wallets, accounts, creates, amounts, purposes, withdrawals)
 	if err != nil || taken == 0 {
 		return err
 	}
@@ -227,22 +366,25 @@ func storePayouts(ctx context.Context, tx pgx.Tx, run ids.PayoutRun, id ids.Batc
 }
 
 // reserve puts earnings in flight; withdrawals are since they were asked for.
-func (s *Service) reserve(ctx context.Context, tx pgx.Tx, id ids.Batch, g group) error {
-	var legs []ledger.Leg
-	for _, payee := range g.payees {
-		if payee.purpose == PurposeEarnings {
-			legs = append(legs, ledger.Leg{
-				Debit: ledger.Of(ledger.OwnerPayable, payee.org), Credit: ledger.Of(ledger.PayoutInFlight, payee.org), Amount: payee.amount,
+func (s *Service) reserve(ctx context.Context, tx pgx.Tx, drafts []draft) error {
+	var entries []ledger.Entry
+	for _, d := range drafts {
+		var legs []ledger.Leg
+		for _, payee := range d.payees {
+			if payee.purpose == PurposeEarnings {
+				legs = append(legs, ledger.Leg{
+					Debit: ledger.Of(ledger.OwnerPayable, payee.org), Credit: ledger.Of(ledger.PayoutInFlight, payee.org), Amount: payee.amount,
+				})
+			}
+		}
+		if len(legs) > 0 {
+			entries = append(entries, ledger.Entry{
+				Key: "payout_reserve:" + d.id.String(), Kind: ledger.KindPayoutReserve, Legs: legs, Refs: ledger.Refs{Batch: d.id},
+				Memo: fmt.Sprintf("Reserved for payout batch %s", d.id),
 			})
 		}
 	}
-	if len(legs) == 0 {
-		return nil
-	}
-	_, err := s.ledger.Post(ctx, tx, ledger.Entry{
-		Key: "payout_reserve:" + id.String(), Kind: ledger.KindPayoutReserve, Legs: legs, Refs: ledger.Refs{Batch: id},
-		Memo: fmt.Sprintf("Reserved for payout batch %s", id),
-	})
+	_, err := s.ledger.PostAll(ctx, tx, entries)
 	return err
 }
 

@@ -48,31 +48,42 @@ func (c capacity) fits(payees, creates, listed int) bool {
 // openGroups bounds how many groups with room left are tried for a payee, so that planning takes time in proportion to the payees.
 const openGroups = 64
 
-// plan distributes payees over transactions: each goes to the first of the groups with room left that takes it. No transaction pays a
-// token account twice, and none more than limit.
-func plan(candidates []candidate, limit money.Amount, room capacity) []group {
-	var groups []*group
-	open := make([]*group, 0, openGroups)
-	for _, payee := range candidates {
-		at := slices.IndexFunc(open, func(g *group) bool { return g.takes(payee, limit, room) })
-		if at < 0 {
-			if len(open) == openGroups {
-				open = slices.Delete(open, 0, 1)
-			}
-			groups = append(groups, &group{})
-			open = append(open, groups[len(groups)-1])
-			at = len(open) - 1
+// planner distributes payees over transactions as they come: each goes to the first of the groups with room left that takes it. No
+// transaction pays a token account twice, and none more than limit.
+type planner struct {
+	limit money.Amount
+	room  capacity
+	open  []*group
+}
+
+// add places a payee, and returns the groups that nobody is placed in any more.
+func (p *planner) add(payee candidate) (done []group) {
+	at := slices.IndexFunc(p.open, func(g *group) bool { return g.takes(payee, p.limit, p.room) })
+	if at < 0 {
+		if len(p.open) == openGroups {
+			done = append(done, *p.open[0])
+			p.open = slices.Delete(p.open, 0, 1)
 		}
-		open[at].add(payee, room)
-		if !room.fits(len(open[at].payees)+1, open[at].creates, open[at].listed+1) {
-			open = slices.Delete(open, at, at+1)
-		}
+		at = len(p.open)
+		p.open = append(p.open, &group{})
 	}
-	planned := make([]group, len(groups))
-	for i, g := range groups {
-		planned[i] = *g
+	g := p.open[at]
+	g.add(payee, p.room)
+	if !p.room.fits(len(g.payees)+1, g.creates, g.listed+1) {
+		done = append(done, *g)
+		p.open = slices.Delete(p.open, at, at+1)
 	}
-	return planned
+	return done
+}
+
+// rest returns the groups that still have room.
+func (p *planner) rest() []group {
+	left := make([]group, len(p.open))
+	for i, g := range p.open {
+		left[i] = *g
+	}
+	p.open = nil
+	return left
 }
 
 func (g *group) takes(payee candidate, limit money.Amount, room capacity) bool {

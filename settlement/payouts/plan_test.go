@@ -22,6 +22,15 @@ func roomIn(t *testing.T, format txn.Format) capacity {
 	return capacity{treasury: treasury, format: format}
 }
 
+// plan distributes payees that are all known.
+func plan(candidates []candidate, limit money.Amount, room capacity) (groups []group) {
+	p := planner{limit: limit, room: room}
+	for _, payee := range candidates {
+		groups = append(groups, p.add(payee)...)
+	}
+	return append(groups, p.rest()...)
+}
+
 func TestPlanPlacesEveryPayeeOnceWithinAllBounds(t *testing.T) {
 	t.Parallel()
 	rooms := []capacity{roomIn(t, txn.V1), roomIn(t, txn.V0), roomIn(t, txn.Legacy)}

@@ -33,9 +33,6 @@ func (s *Service) preflight(ctx context.Context, candidates []candidate, keys si
 	if len(asked) == 0 {
 		return nil
 	}
-	if err := s.judgeMint(ctx, keys); err != nil {
-		return err
-	}
 	accounts, err := s.accounts(ctx, chain.Confirmed, addresses)
 	if err != nil {
 		return fmt.Errorf("look at the payees' accounts: %w", err)
@@ -194,10 +191,9 @@ func plain(data []byte) bool {
 }
 
 // payable keeps the candidates without an obstacle, and of an organisation the first, because the signer counts its payouts: the others
-// follow. What cannot be paid holds nothing else up.
-func payable(candidates []candidate) []candidate {
-	var free []candidate
-	taken := make(map[ids.Org]bool, len(candidates))
+// follow. What cannot be paid holds nothing else up. Those that were kept before are in taken.
+func payable(candidates []candidate, taken map[ids.Org]bool) []candidate {
+	free := make([]candidate, 0, len(candidates))
 	for _, c := range candidates {
 		if c.obstacle == "" && !taken[c.org] {
 			taken[c.org] = true

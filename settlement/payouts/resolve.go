@@ -228,5 +228,5 @@ func (s *Service) resolvePaid(ctx context.Context, tx pgx.Tx, b *work, evidence 
 	if err != nil {
 		return fmt.Errorf("store resolution: %w", err)
 	}
-	return s.bookPaid(ctx, tx, b, evidence.Signature)
+	return s.bookPaid(ctx, tx, []payment{{b, evidence.Signature}})
 }

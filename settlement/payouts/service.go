@@ -36,7 +36,7 @@ type Chain interface {
 // Signer holds the treasury's key. *signer.Client is one.
 type Signer interface {
 	Addresses(ctx context.Context) (signer.Addresses, error)
-	Sign(ctx context.Context, message []byte, batch signer.Batch) (chain.Signature, error)
+	SignAll(ctx context.Context, orders []signer.Order) ([]signer.Answer, error)
 	Cancel(ctx context.Context, message []byte, batch ids.Batch) (chain.Signature, error)
 }
 
@@ -50,6 +50,7 @@ type Manifests interface {
 type Ledger interface {
 	Currency() money.Currency
 	Post(ctx context.Context, tx pgx.Tx, entry ledger.Entry) (ids.Entry, error)
+	PostAll(ctx context.Context, tx pgx.Tx, entries []ledger.Entry) ([]ids.Entry, error)
 }
 
 // Defaults and bounds.
@@ -72,7 +73,6 @@ const (
 	historyDepth                       = 1_000           // signatures of a nonce account that are searched for the one that consumed it
 	maxCandidates                      = MaxBatchesPerRound * MaxPayees
 	maxPayableShown                    = 3_584
-	storers                            = 4         // batches of a round that are stored at the same time
 	draftLock                          = 7_283_004 // advisory lock under which obstacles are noted
 	maxReason                          = 500
 )
@@ -84,7 +84,7 @@ type Options struct {
 	PriorityFee    uint64        // the least, in lamports
 	MaxPriorityFee uint64        // the most, also bounded by the signer's policy
 	FewNonces      int           // fewer free ones than this are warned of
-	Concurrency    int           // how many batches are driven at the same time
+	Concurrency    int           // of how many batches the chain is asked at the same time by each part of the worker
 	Rebroadcast    time.Duration // between two sendings of the same bytes
 	Poll           time.Duration // how often the worker looks for due batches
 	Retry          time.Duration // how long a batch waits after a step that could not be done

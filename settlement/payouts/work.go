@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/settlement/chain"
@@ -49,6 +51,12 @@ type work struct {
 	nonceOverdue bool // the nonce has been consumed for longer than the transaction may be missing
 
 	cancel cancellation // once it is asked for
+
+	// What a step comes to.
+	seen    seenNonce          // the pinned nonce as it is finalized
+	unread  error              // why that is not known
+	problem string             // with the last sending
+	landed  *chain.Transaction // what consumed the nonce
 }
 
 type workPayout struct {
@@ -70,26 +78,33 @@ func (b *work) request() signer.Batch {
 	return batch
 }
 
-// claim takes due batches for this worker. A claim of an earlier term is void: its process has lost the lead. Sent batches are cheap
-// to look at, so more of them are taken.
-func (s *Service) claim(ctx context.Context, term int64) ([]ids.Batch, error) {
-	const free = `due_at <= clock_timestamp() AND (claimed_until IS NULL OR claimed_until < clock_timestamp() OR claimed_term < $2)`
-	var claimed []ids.Batch
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+// free is when a batch may be claimed. A claim of an earlier term is void: its process has lost the lead.
+const free = `due_at <= clock_timestamp() AND (claimed_until IS NULL OR claimed_until < clock_timestamp() OR claimed_term < $2)`
+
+// claim takes a group of due batches for this worker, of those in certain states.
+func (s *Service) claim(ctx context.Context, term int64, states string) ([]ids.Batch, error) {
+	return s.claimWhere(ctx, term, `(`+states+`)`, together)
+}
+
+// claimOf takes those of the batches that are still sent and due.
+func (s *Service) claimOf(ctx context.Context, term int64, batches []ids.Batch) ([]ids.Batch, error) {
+	wanted := make([]pgtype.UUID, len(batches))
+	for i, id := range batches {
+		wanted[i] = uuidOf(id)
+	}
+	return s.claimWhere(ctx, term, `state = 'sent' AND id = ANY ($5)`, len(batches), wanted)
+}
+
+func (s *Service) claimWhere(ctx context.Context, term int64, which string, most int, arguments ...any) (claimed []ids.Batch, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := assertLeader(ctx, tx, term); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, `
-			WITH steps AS (
-				SELECT id FROM payout_batches
-				WHERE (state IN ('approved', 'signed', 'cancelling') OR (state = 'frozen' AND cancel_asked_at IS NOT NULL AND nonce_changed_at IS NULL))
-				  AND `+free+` ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
-			), watched AS (
-				SELECT id FROM payout_batches WHERE state = 'sent' AND `+free+` ORDER BY due_at LIMIT $5 FOR UPDATE SKIP LOCKED
-			)
+			WITH due AS (SELECT id FROM payout_batches WHERE `+which+` AND `+free+` ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)
 			UPDATE payout_batches SET claimed_by = $1, claimed_term = $2, claimed_until = clock_timestamp() + $3
-			WHERE id IN (SELECT id FROM steps UNION ALL SELECT id FROM watched)
-			RETURNING id`, s.self, term, claimTime, s.options.Concurrency, watchedAtOnce)
+			WHERE id IN (SELECT id FROM due)
+			RETURNING id`, append([]any{s.self, term, claimTime, most}, arguments...)...)
 		if err != nil {
 			return err
 		}
@@ -145,14 +160,9 @@ func scanWork(row pgx.CollectableRow) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.nonceAccount, err = chain.ParseAddress(nonceAccount); err != nil {
+	if b.nonceAccount, b.nonceValue, err = parsePin(nonceAccount, nonceValue); err != nil {
 		return nil, err
 	}
-	value, err := chain.ParseAddress(nonceValue) // a hash has an address's form
-	if err != nil {
-		return nil, err
-	}
-	b.nonceValue = chain.Hash(value)
 	if signature != "" {
 		if b.signature, err = chain.ParseSignature(signature); err != nil {
 			return nil, err
@@ -162,6 +172,15 @@ func scanWork(row pgx.CollectableRow) (*work, error) {
 		b.cancel.signature, err = chain.ParseSignature(cancelSignature)
 	}
 	return b, err
+}
+
+func parsePin(account, value string) (chain.Address, chain.Hash, error) {
+	address, err := chain.ParseAddress(account)
+	if err != nil {
+		return chain.Address{}, chain.Hash{}, err
+	}
+	hash, err := chain.ParseAddress(value) // a hash has an address's form
+	return address, chain.Hash(hash), err
 }
 
 // loadPayouts reads the payouts of batches, which are in the order of ids.
@@ -201,36 +220,102 @@ func (s *Service) loadPayouts(ctx context.Context, wanted []pgtype.UUID, batches
 	return nil
 }
 
-// commit ends a step: change runs in a transaction only while the term holds, and the batch is claimed by this worker and in the
-// state that the step began in.
+// commit ends a step of one batch: change runs in a transaction only while the term holds, and the batch is claimed by this worker and
+// in the state that the step began in.
 func (s *Service) commit(ctx context.Context, term int64, b *work, change func(tx pgx.Tx) error) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := assertLeader(ctx, tx, term); err != nil {
-			return err
-		}
-		var mine bool
-		err := tx.QueryRow(ctx, `
-			SELECT state = $2 AND claimed_by = $3 AND claimed_term = $4 FROM payout_batches WHERE id = $1 FOR UPDATE`,
-			b.id, b.state, s.self, term).Scan(&mine)
-		if err != nil {
-			return err
-		}
-		if !mine {
+	_, err := s.commitTogether(ctx, term, []*work{b}, func(ctx context.Context, tx pgx.Tx, mine []*work) error {
+		if len(mine) == 0 {
 			return errLostClaim
 		}
 		return change(tx)
 	})
-	return deposed(err)
+	return err
 }
 
-// release ends a claim and says when the batch is looked at again and what holds it up.
-func (s *Service) release(ctx context.Context, term int64, b *work, after time.Duration, attention string) error {
-	return s.commit(ctx, term, b, func(tx pgx.Tx) error {
+// commitAll ends a step of many batches in one transaction, and returns those that took it. What has moved on elsewhere is left out.
+// When the database refuses the whole, each is tried by itself, and held up by what is said against it alone. The error is one that
+// ends the worker.
+func (s *Service) commitAll(ctx context.Context, term int64, batches []*work, change changeAll) ([]*work, error) {
+	if len(batches) == 0 {
+		return nil, nil
+	}
+	mine, err := s.commitTogether(ctx, term, batches, func(ctx context.Context, tx pgx.Tx, mine []*work) error {
+		if len(mine) == 0 {
+			return nil
+		}
+		return change(ctx, tx, mine)
+	})
+	if err == nil {
+		return mine, nil
+	}
+	if len(batches) == 1 || endsWorker(err) || !refusedByDatabase(err) {
+		return nil, s.holdUp(ctx, term, batches, err)
+	}
+	s.log.WarnContext(ctx, "batches take a step one by one", "batches", len(batches), "error", err)
+	var alone []*work
+	for _, b := range batches {
+		done, err := s.commitAll(ctx, term, []*work{b}, change)
+		if err != nil {
+			return alone, err
+		}
+		alone = append(alone, done...)
+	}
+	return alone, nil
+}
+
+// changeAll is what a step changes of the batches that took it.
+type changeAll func(ctx context.Context, tx pgx.Tx, mine []*work) error
+
+// refusedByDatabase tells a transaction that was refused for what is in it from a database that does not answer.
+func refusedByDatabase(err error) bool {
+	var pg *pgconn.PgError
+	var refusal *errs.Error
+	return errors.As(err, &pg) || errors.As(err, &refusal)
+}
+
+// commitTogether locks the batches that are this worker's, in one order, and changes them.
+func (s *Service) commitTogether(ctx context.Context, term int64, batches []*work, change changeAll) (mine []*work, err error) {
+	states := make([]string, len(batches))
+	for i, b := range batches {
+		states[i] = b.state
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := assertLeader(ctx, tx, term); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `
+			SELECT b.id FROM payout_batches b JOIN unnest($1::uuid[], $2::text[]) AS n (id, state) ON n.id = b.id AND n.state = b.state
+			WHERE b.claimed_by = $3 AND b.claimed_term = $4 ORDER BY b.id FOR UPDATE OF b`, idsOf(batches), states, s.self, term)
+		if err != nil {
+			return err
+		}
+		held := make(map[ids.Batch]bool, len(batches))
+		var id ids.Batch
+		if _, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+			held[id] = true
+			return nil
+		}); err != nil {
+			return err
+		}
+		mine = slices.DeleteFunc(slices.Clone(batches), func(b *work) bool { return !held[b.id] })
+		return change(ctx, tx, mine)
+	})
+	return mine, deposed(err)
+}
+
+// release ends the claims of batches and says when they are looked at again and what holds them up. Those that have moved on are left
+// as they are.
+func (s *Service) release(ctx context.Context, term int64, batches []*work, after time.Duration, attention string) error {
+	if len(batches) == 0 {
+		return nil
+	}
+	_, err := s.commitTogether(ctx, term, batches, func(ctx context.Context, tx pgx.Tx, mine []*work) error {
 		_, err := tx.Exec(ctx, `
-			UPDATE payout_batches SET due_at = clock_timestamp() + $2, claimed_until = NULL, attention = $3 WHERE id = $1`,
-			b.id, after, shorten(attention))
+			UPDATE payout_batches SET due_at = clock_timestamp() + $2, claimed_until = NULL, attention = $3 WHERE id = ANY ($1)`,
+			idsOf(mine), after, shorten(attention))
 		return err
 	})
+	return err
 }
 
 func assertLeader(ctx context.Context, tx pgx.Tx, term int64) error {

@@ -2,14 +2,16 @@
 //
 //	go run ./internal/embeddedpg/benchpg go run ./settlement/payouts/payoutbench [-payees N] [-only PART]
 //
-// It needs a PostgreSQL server that waits for the disk (MUSTER_BENCH_DATABASE_URL), and starts a local chain and a signer in a
-// process of its own.
+// It needs a PostgreSQL server that waits for the disk (MUSTER_BENCH_DATABASE_URL) on the same machine, and starts a local chain and a
+// signer, each a process of its own: every signature is asked for over the signer's unix socket, as in production.
 //
 //	build_sign_ratio    build and sign a message, per payee; the peer is solana-go's builder and key, whose bytes are the same
 //	build_ratio         the same without signing
 //	payees_per_tx       paid by one transaction; the peer pays one payee a transaction, as solana-tokens does
 //	lamports_per_payee  fees of that transaction, as the chain charged them; the peer as above
 //	payout_100k_s       from the run's beginning until every payout is final and booked, the chain taking at most 100 transactions a second
+//	payout_100k_cpu_s   CPU time of that run, and whose: the service's, the signer's, the database's, and the local chain's, which
+//	                    in production is other people's; on few cores it is what the seconds above are made of
 //	payout_100k_mb      most memory of the process that did it
 //
 // After the run it proves on the chain that each payee was paid once. Figures go to standard output, one line each, all else to

@@ -72,10 +72,19 @@ func (w *world) measureRun(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	idle, err := r.shares(ctx)
+	if err != nil {
+		return err
+	}
 	took, err := r.pay(ctx)
 	if err != nil {
 		return err
 	}
+	spent, err := r.shares(ctx)
+	if err != nil {
+		return err
+	}
+	spent = spent.minus(idle)
 	memory, err := peak("self")
 	if err != nil {
 		return err
@@ -90,6 +99,8 @@ func (w *world) measureRun(ctx context.Context) (err error) {
 	}
 	figure("payout_100k_s value=%.3g unit=s payees=%d transactions=%d per_s=%d rate=%d lamports=%d nonces=%d",
 		took.Seconds(), w.settings.payees, transactions, int(float64(w.settings.payees)/took.Seconds()), w.settings.rate, fees, len(w.nonces))
+	figure("payout_100k_cpu_s value=%.3g unit=s service_s=%.3g signer_s=%.3g database_s=%.3g chain_s=%.3g",
+		spent.total().Seconds(), spent.service.Seconds(), spent.signer.Seconds(), spent.database.Seconds(), spent.chain.Seconds())
 	figure("payout_100k_mb value=%.4g unit=MB signer_mb=%.3g", memory, signerMemory)
 	return nil
 }
