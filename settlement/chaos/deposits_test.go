@@ -134,10 +134,7 @@ func crashDeposits(t *testing.T, d *death, seed uint64) (sent, double, lost int)
 	})
 	stop()
 	w.clear()
-	testkit.Eventually(w, patience, func() (bool, string) { // once more, in fair weather: nothing may be credited again
-		err := next.Poll(w.Context())
-		return err == nil, fmt.Sprintf("seed %d: %v", seed, err)
-	})
+	w.poll(next) // once more, in fair weather: nothing may be credited again
 	w.check(w.book.Check(w.Context(), w.pool))
 	for org, amount := range want {
 		switch got := credited(org); {
@@ -152,6 +149,15 @@ func crashDeposits(t *testing.T, d *death, seed uint64) (sent, double, lost int)
 		t.Errorf("seed %d: in suspense are %+v: %v", seed, suspense, err)
 	}
 	return sent, double, lost
+}
+
+// poll has a watcher read everything that is final, in fair weather. A busy machine may want several tries.
+func (w *world) poll(s *deposits.Service) {
+	w.Helper()
+	testkit.Eventually(w, patience, func() (bool, string) {
+		err := s.Poll(w.Context())
+		return err == nil, fmt.Sprintf("seed %d: %v", w.seed, err)
+	})
 }
 
 // awaitCredits waits until all is credited, or until patience ends: what is missing then is counted as lost.

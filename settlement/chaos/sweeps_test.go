@@ -17,7 +17,10 @@ import (
 	"github.com/muster-gpu/muster/settlement/sweeps"
 )
 
-const sweptPerRun = 3 // customers whose deposits are swept
+const (
+	sweptPerRun = 2 // customers whose deposits are swept
+	sweepPoll   = 50 * time.Millisecond
+)
 
 func TestSweepsSurviveACrashAtEveryStep(t *testing.T) {
 	t.Parallel()
@@ -66,10 +69,7 @@ func crashSweeps(t *testing.T, step string, seed uint64) (moved, double, lost in
 	stopSweeper()
 	stop()
 	w.clear()
-	testkit.Eventually(w, patience, func() (bool, string) { // once more, in fair weather: what was swept is no arrival
-		err := w.watcher(w.pool, w.keys).Poll(w.Context())
-		return err == nil, fmt.Sprintf("seed %d: %v", seed, err)
-	})
+	w.poll(w.watcher(w.pool, w.keys)) // once more, in fair weather: what was swept is no arrival
 	double, lost = w.audit()
 	moreDouble, moreLost := w.auditSwept(customers)
 	return len(w.payees) + len(customers), double + moreDouble, lost + moreLost + stuck
@@ -94,7 +94,7 @@ func (w *world) deposited() []swept {
 		w.income += uint64(c.amount)
 		customers[i] = c
 	}
-	w.check(watcher.Poll(w.Context()))
+	w.poll(watcher)
 	return customers
 }
 
@@ -111,7 +111,7 @@ func (w *world) runBesides() (stop func()) {
 func (w *world) sweeper(pool *pgxpool.Pool, failpoint func(step string) error) *sweeps.Service {
 	w.Helper()
 	s, err := sweeps.New(pool, w.book, w.client, w.keys, sweeps.Options{
-		Minimum: token, Poll: 20 * time.Millisecond, PlanEvery: 50 * time.Millisecond, Rebroadcast: 150 * time.Millisecond, FreezeAfter: 5 * time.Second,
+		Minimum: token, Poll: sweepPoll, PlanEvery: 2 * sweepPoll, Rebroadcast: 150 * time.Millisecond, FreezeAfter: 5 * time.Second,
 		Log: w.log, Failpoint: failpoint,
 	})
 	w.check(err)
@@ -153,7 +153,7 @@ func (w *world) awaitSwept() {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.Context(), patience)
 	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
+	ticker := time.NewTicker(sweepPoll)
 	defer ticker.Stop()
 	for {
 		var left int

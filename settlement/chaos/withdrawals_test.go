@@ -126,7 +126,7 @@ func (w *world) suspended() (ids.Deposit, *chaintest.Wallets) {
 	w.check(err)
 	_, err = w.local.Transfer(w.Context(), sender, wallets.Key(org).PublicKey(), uint64(amount))
 	w.check(err)
-	w.check(watcher.Poll(w.Context()))
+	w.poll(watcher)
 	waiting, err := watcher.Suspense(w.Context(), ids.Deposit{}, 1)
 	if err != nil || len(waiting) != 1 {
 		w.Fatalf("seed %d: in suspense are %+v: %v", w.seed, waiting, err)
