@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 )
@@ -37,6 +38,7 @@ import (
 const (
 	urlVariable  = "MUSTER_BENCH_DATABASE_URL"
 	peerVariable = "MUSTER_PGLEDGER_DIR"
+	gcPercent    = 800 // of little memory: most of a collection is the stacks of callers, who are no part of what is measured
 )
 
 type settings struct {
@@ -84,6 +86,7 @@ func measure(ctx context.Context, s settings) error {
 		return err
 	}
 	defer rival.close()
+	debug.SetGCPercent(gcPercent)
 	stopProfile, err := startProfile(s.profile)
 	if err != nil {
 		return err
