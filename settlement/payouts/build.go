@@ -20,10 +20,13 @@ const (
 
 	minLoadedData uint32 = 2 << 20
 	maxBudgets           = 1_024 // shapes of batches whose budget is remembered
+
+	// checkedFor is how long after its draft, which looked at each payee's account, a batch does without a trial run of its own.
+	checkedFor = time.Minute
 )
 
 // buildMessage makes the message that pays a batch, in the cheapest format that the chain accepts. A trial run shows that it does
-// with its budget. An error is what holds the batch up.
+// with its budget; right after the draft, that of another batch of the same shape is enough. An error is what holds the batch up.
 func (s *Service) buildMessage(ctx context.Context, b *work, keys signer.Addresses) ([]byte, error) {
 	payees := make([]txn.Payee, len(b.payouts))
 	creates := 0
@@ -34,7 +37,8 @@ func (s *Service) buildMessage(ctx context.Context, b *work, keys signer.Address
 		}
 	}
 	payout := &txn.Payout{Nonce: txn.Nonce{Account: b.nonceAccount, Value: b.nonceValue}, Payees: payees, Memo: b.memoText()}
-	return s.compose(ctx, keys, shape{payees: len(payees), creates: creates, memo: len(payout.Memo)},
+	of := shape{payees: len(payees), creates: creates, memo: len(payout.Memo)}
+	return s.compose(ctx, keys, of, b.checked && creates == 0,
 		func(treasury *txn.Treasury, format txn.Format, budget txn.Budget) ([]byte, error) {
 			payout.Budget = budget
 			return treasury.Payout(format, payout)
@@ -44,7 +48,7 @@ func (s *Service) buildMessage(ctx context.Context, b *work, keys signer.Address
 // buildCancel makes a message that consumes a batch's nonce and moves nothing.
 func (s *Service) buildCancel(ctx context.Context, b *work, keys signer.Addresses) ([]byte, error) {
 	cancel := &txn.Cancel{Nonce: txn.Nonce{Account: b.nonceAccount, Value: b.nonceValue}, Memo: b.id.String()}
-	return s.compose(ctx, keys, shape{memo: len(cancel.Memo)},
+	return s.compose(ctx, keys, shape{memo: len(cancel.Memo)}, false,
 		func(treasury *txn.Treasury, format txn.Format, budget txn.Budget) ([]byte, error) {
 			cancel.Budget = budget
 			return treasury.Cancel(format, cancel)
@@ -54,8 +58,9 @@ func (s *Service) buildCancel(ctx context.Context, b *work, keys signer.Addresse
 // layOut makes a message with a budget.
 type layOut func(treasury *txn.Treasury, format txn.Format, budget txn.Budget) ([]byte, error)
 
-// compose tries formats until the chain accepts one, and remembers which it refused.
-func (s *Service) compose(ctx context.Context, keys signer.Addresses, of shape, lay layOut) ([]byte, error) {
+// compose tries formats until the chain accepts one, and remembers which it refused. When nothing about the message is in question but
+// its budget, one that is known for the shape is taken untried.
+func (s *Service) compose(ctx context.Context, keys signer.Addresses, of shape, untried bool, lay layOut) ([]byte, error) {
 	treasury, err := s.treasury(keys)
 	if err != nil {
 		return nil, err
@@ -63,7 +68,7 @@ func (s *Service) compose(ctx context.Context, keys signer.Addresses, of shape, 
 	for _, format := range s.formats.usable(time.Now(), keys.LookupTable != nil) {
 		of.format = format
 		var message []byte
-		message, err = s.fit(ctx, treasury, keys, of, lay)
+		message, err = s.fit(ctx, treasury, keys, of, untried, lay)
 		if err == nil {
 			return message, nil
 		}
@@ -80,10 +85,13 @@ func (s *Service) compose(ctx context.Context, keys signer.Addresses, of shape, 
 }
 
 // fit gives a message the budget that it needs. What batches of a shape need is remembered, so that mostly one trial run is enough.
-func (s *Service) fit(ctx context.Context, treasury *txn.Treasury, keys signer.Addresses, of shape, lay layOut) ([]byte, error) {
+func (s *Service) fit(ctx context.Context, treasury *txn.Treasury, keys signer.Addresses, of shape, untried bool, lay layOut) ([]byte, error) {
 	if known, found := s.budgets.of(of); found {
 		known.PriorityFee = s.priorityFee(ctx, keys, known.Units)
 		if message, err := lay(treasury, of.format, known); err == nil {
+			if untried {
+				return message, nil
+			}
 			if _, err := s.try(ctx, message); err == nil {
 				return message, nil
 			}
@@ -168,6 +176,13 @@ func (b *budgets) remember(s shape, budget txn.Budget) {
 		b.known = map[shape]txn.Budget{}
 	}
 	b.known[s] = budget
+}
+
+// forgetAll lets every shape be tried again: the chain did otherwise than in the trial runs.
+func (b *budgets) forgetAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known = nil
 }
 
 func (b *budgets) forget(s shape) {

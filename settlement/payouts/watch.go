@@ -273,6 +273,9 @@ func (s *Service) end(ctx context.Context, term int64, batches []*work) error {
 	ended, err := s.commitAll(ctx, term, batches, s.storeEnds)
 	for _, b := range ended {
 		state, reason := b.ending()
+		if state == stateFailed {
+			s.budgets.forgetAll()
+		}
 		s.log.InfoContext(ctx, "batch ended", "batch_id", b.id, "state", state, "signature", b.signature, "reason", reason)
 	}
 	return err

@@ -43,6 +43,7 @@ type work struct {
 	memo         string // empty: the batch's id
 	message      []byte
 	payouts      []workPayout
+	checked      bool // its payees' accounts were looked at a moment ago
 
 	// Once signed.
 	signature    chain.Signature
@@ -136,12 +137,13 @@ func (s *Service) loadAll(ctx context.Context, batches []ids.Batch) ([]*work, er
 		wanted[i] = uuidOf(id)
 	}
 	rows, err := s.pool.Query(ctx, `
-		SELECT b.id, b.state, coalesce(b.memo, ''), b.nonce_account, b.nonce_value, b.message, coalesce(t.signature, ''), t.wire,
+		SELECT b.id, b.state, coalesce(b.memo, ''), b.nonce_account, b.nonce_value, b.message,
+		       b.drafted_at > clock_timestamp() - $4::interval, coalesce(t.signature, ''), t.wire,
 		       t.last_sent_at IS NULL OR t.last_sent_at < clock_timestamp() - $2::interval,
 		       coalesce(b.nonce_changed_at < clock_timestamp() - $3::interval, false),
 		       c.message, coalesce(c.signature, ''), c.wire, c.last_sent_at IS NULL OR c.last_sent_at < clock_timestamp() - $2::interval
 		FROM payout_batches b LEFT JOIN payout_transactions t ON t.batch_id = b.id LEFT JOIN payout_cancellations c ON c.batch_id = b.id
-		WHERE b.id = ANY ($1) ORDER BY b.id`, wanted, s.options.Rebroadcast, s.options.FreezeAfter)
+		WHERE b.id = ANY ($1) ORDER BY b.id`, wanted, s.options.Rebroadcast, s.options.FreezeAfter, checkedFor)
 	if err != nil {
 		return nil, fmt.Errorf("read batches: %w", err)
 	}
@@ -155,7 +157,7 @@ func (s *Service) loadAll(ctx context.Context, batches []ids.Batch) ([]*work, er
 func scanWork(row pgx.CollectableRow) (*work, error) {
 	b := &work{}
 	var nonceAccount, nonceValue, signature, cancelSignature string
-	err := row.Scan(&b.id, &b.state, &b.memo, &nonceAccount, &nonceValue, &b.message, &signature, &b.wire, &b.resend, &b.nonceOverdue,
+	err := row.Scan(&b.id, &b.state, &b.memo, &nonceAccount, &nonceValue, &b.message, &b.checked, &signature, &b.wire, &b.resend, &b.nonceOverdue,
 		&b.cancel.message, &cancelSignature, &b.cancel.wire, &b.cancel.resend)
 	if err != nil {
 		return nil, err
@@ -223,7 +225,7 @@ func (s *Service) loadPayouts(ctx context.Context, wanted []pgtype.UUID, batches
 // commit ends a step of one batch: change runs in a transaction only while the term holds, and the batch is claimed by this worker and
 // in the state that the step began in.
 func (s *Service) commit(ctx context.Context, term int64, b *work, change func(tx pgx.Tx) error) error {
-	_, err := s.commitTogether(ctx, term, []*work{b}, func(ctx context.Context, tx pgx.Tx, mine []*work) error {
+	_, err := s.commitTogether(ctx, term, []*work{b}, func(_ context.Context, tx pgx.Tx, mine []*work) error {
 		if len(mine) == 0 {
 			return errLostClaim
 		}

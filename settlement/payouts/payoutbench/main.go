@@ -5,8 +5,11 @@
 // It needs a PostgreSQL server that waits for the disk (MUSTER_BENCH_DATABASE_URL) on the same machine, and starts a local chain and a
 // signer, each a process of its own: every signature is asked for over the signer's unix socket, as in production.
 //
-//	build_sign_ratio    build and sign a message, per payee; the peer is solana-go's builder and key, whose bytes are the same
+//	build_sign_ratio    build and sign a message of version 1, which is what payouts are made in, per payee; the peer is solana-go's
+//	                    builder and key, whose bytes are the same
 //	build_ratio         the same without signing
+//	build_sign_v0_ratio, build_v0_ratio, build_sign_legacy_ratio, build_legacy_ratio
+//	                    the same in the formats for chains that refuse version 1: with a lookup table, and without
 //	payees_per_tx       paid by one transaction; the peer pays one payee a transaction, as solana-tokens does
 //	lamports_per_payee  fees of that transaction, as the chain charged them; the peer as above
 //	payout_100k_s       from the run's beginning until every payout is final and booked, the chain taking at most 100 transactions a second
