@@ -222,6 +222,86 @@ test("finance pays the owner on chain and reconciles without a difference", asyn
   await page.context().close();
 });
 
+test("a customer withdraws, and finance sees it on its way and pays it", async () => {
+  const page = await signedIn("engineer", "books clusters");
+  const wallet = `${running.url}${found.engineer}/wallet`;
+  await page.goto(wallet);
+  const withdraw = page.getByRole("button", { name: "Withdraw", exact: true });
+  const faucet = page.getByRole("button", { name: /^Add 100 test / });
+  await withdraw.and(page.locator(":enabled")).or(page.getByText(/^There is less than/)).waitFor();
+  if (await withdraw.isDisabled()) {
+    await faucet.click();
+    await withdraw.and(page.locator(":enabled")).waitFor({ timeout: CHAIN_MS });
+  }
+  await withdraw.click();
+  const dialog = page.getByRole("dialog");
+  const amount = dialog.getByLabel(/^Amount/);
+  const payoutAddress = dialog.getByLabel("New payout address");
+  await amount.or(payoutAddress).waitFor();
+  if (await payoutAddress.isVisible()) {
+    await payoutAddress.fill(await dialog.getByTitle(/^[1-9A-HJ-NP-Za-km-z]{32,44}$/).getAttribute("title"));
+    await look(page, "wallet-payout-address");
+    await dialog.getByRole("button", { name: "Sign and save" }).click();
+  }
+  await amount.fill("2.5");
+  await look(page, "wallet-withdraw");
+  await dialog.getByRole("button", { name: /^Withdraw 2.5 / }).click();
+  const row = page.getByRole("region", { name: "Withdrawals" }).last().getByRole("row").filter({ hasText: "2.50" }).first();
+  await row.getByText("Waits for a payout").waitFor();
+
+  const finance = await signedIn("finance", "pays out and reconciles");
+  await finance.goto(`${running.url}${found.finance}/finance/payouts`);
+  await finance.getByRole("row").filter({ hasText: "Withdrawal" }).filter({ hasText: "2.50" }).waitFor();
+  await finance.getByRole("button", { name: "Start a payout run" }).click();
+  await finance.getByRole("button", { name: "Start the run" }).click();
+  await finance.getByRole("button", { name: /^Approve \d+ draft/ }).click();
+  await finance.getByRole("dialog").getByRole("button", { name: "Approve payout" }).click();
+  await finance.getByText(/^(\d+) of \1 payees? paid$/).waitFor({ timeout: CHAIN_MS });
+
+  await row.getByText("Paid", { exact: true }).waitFor({ timeout: CHAIN_MS });
+  await row.getByRole("button", { name: "Copy transaction signature" }).waitFor();
+  await look(page, "wallet-withdrawn");
+  await finance.context().close();
+  await page.context().close();
+});
+
+test("finance drops a draft, and sets when runs begin", async () => {
+  const page = await signedIn("engineer", "books clusters");
+  await page.goto(`${running.url}${found.engineer}/wallet`);
+  await page.getByRole("button", { name: "Withdraw", exact: true }).click();
+  await page.getByRole("dialog").getByLabel(/^Amount/).fill("3.25");
+  await page.getByRole("button", { name: /^Withdraw 3.25 / }).click();
+  const row = page.getByRole("region", { name: "Withdrawals" }).last().getByRole("row").filter({ hasText: "3.25" }).first();
+  await row.getByText("Waits for a payout").waitFor();
+
+  const finance = await signedIn("finance", "pays out and reconciles");
+  await finance.goto(`${running.url}${found.finance}/finance/payouts`);
+  await finance.getByRole("button", { name: "Start a payout run" }).click();
+  await finance.getByRole("button", { name: "Start the run" }).click();
+  await finance.getByRole("region", { name: "Batches" }).last().getByRole("link").first().click();
+  await finance.getByRole("button", { name: "Cancel", exact: true }).click();
+  await finance.getByLabel("Why").fill("The customer asked us to wait.");
+  await finance.getByRole("button", { name: "Cancel payout" }).click();
+  await finance.getByText("Cancelled: no token moved").waitFor();
+  await look(finance, "payout-cancelled");
+  await row.getByText("Waits for a payout").waitFor();
+  await row.getByRole("button", { name: "Give up" }).click();
+  await page.getByRole("button", { name: "Give it up" }).click();
+  await row.getByText("Given up").waitFor();
+
+  await finance.goto(`${running.url}${found.finance}/finance/payouts`);
+  await finance.getByRole("button", { name: "Change" }).click();
+  const dialog = finance.getByRole("dialog");
+  await dialog.getByLabel("Runs begin by themselves").check();
+  await dialog.getByLabel("On weekdays").check();
+  await dialog.getByLabel("Mon").check();
+  await dialog.getByLabel("At, UTC").fill("05:30");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await finance.getByText("Mon at 05:30 UTC").waitFor();
+  await finance.context().close();
+  await page.context().close();
+});
+
 test("the owner sees the payout with its transaction", async () => {
   const page = await signedIn("owner", "earns with hosts");
   await page.goto(`${running.url}${found.owner}/earnings`);

@@ -152,7 +152,7 @@ function Lines({ org, lines }: { org: string; lines: WalletLine[] }) {
                 <Time at={line.at} />
               </td>
               <td className="wide">{line.text}</td>
-              <td>{line.account}</td>
+              <td className="nowrap">{line.account.replace("_", " ")}</td>
               <td className="number">
                 {isNegative(line.amount) ? "" : "+"}
                 <MoneyText of={line.amount} />

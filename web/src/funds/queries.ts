@@ -18,8 +18,10 @@ export const runwayQuery = (org: string) =>
     refetchInterval: POLL_MS,
   });
 
-export const linesQuery = (org: string) =>
-  paged(["wallet", org, "lines"], (page, signal) => unwrap(client.GET("/v1/wallet/lines", { params: { query: { org, ...page } }, signal })));
+export const linesQuery = (org: string) => ({
+  ...paged(["wallet", org, "lines"], (page, signal) => unwrap(client.GET("/v1/wallet/lines", { params: { query: { org, ...page } }, signal }))),
+  refetchInterval: POLL_MS,
+});
 
 export const withdrawalsQuery = (org: string) => ({
   ...paged(["wallet", org, "withdrawals"], (page, signal) => unwrap(client.GET("/v1/wallet/withdrawals", { params: { query: { org, ...page } }, signal }))),

@@ -67,7 +67,7 @@ function Content({ org, batch }: { org: string; batch: Batch }) {
         {batchSteps(batch).map((step) => (
           <li key={step.state} aria-current={step.status === "now" ? "step" : undefined}>
             <Toned tone={step.status === "done" ? "ok" : step.status === "now" ? lookOf("batch", batch.state).tone : "unknown"}>{lookOf("batch", step.state).word}</Toned>
-            <span className="muted">{step.at !== null ? <Time at={step.at} clock utc /> : step.status === "to come" ? "to come" : ""}</span>
+            <span className="muted">{step.at !== null ? <Time at={step.at} clock utc /> : step.status === "to come" || step.status === "not reached" ? step.status : ""}</span>
           </li>
         ))}
       </ol>
@@ -187,10 +187,10 @@ function People({ org, batch }: { org: string; batch: Batch }) {
       )}
       {resolution !== undefined && (
         <div>
-          <dt>{resolution.outcome === "paid" ? "Resolved as paid" : "Resolved as not paid"}</dt>
+          <dt>{resolution.confirmed_at === undefined ? "Resolution proposed" : resolution.outcome === "paid" ? "Resolved as paid" : "Resolved as not paid"}</dt>
           <dd>
-            proposed by {resolution.proposed_by}
-            {resolution.confirmed_by !== undefined && resolution.confirmed_by !== "" ? `, confirmed by ${resolution.confirmed_by}` : ", not confirmed yet"}
+            {resolution.proposed_by}
+            {resolution.confirmed_by !== undefined && resolution.confirmed_by !== "" && `, confirmed by ${resolution.confirmed_by}`}
           </dd>
         </div>
       )}

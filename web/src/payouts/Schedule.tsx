@@ -129,12 +129,29 @@ function Editing({ org, schedule, onDone }: { org: string; schedule: PayoutSched
         <input type="checkbox" checked={form.enabled} onChange={(event) => setForm({ ...form, enabled: event.target.checked })} />
         Runs begin by themselves
       </label>
+      {form.enabled && <When form={form} onChange={setForm} mistake={mistake} />}
+      <p className="muted">A run only drafts. What it drafts waits for approval like any other.</p>
+      {known.length === 0 && <ActionError error={save.error} />}
+      <div className="dialog-actions">
+        <Button onClick={onDone}>Close</Button>
+        <Button type="submit" look="primary" busy={save.isPending} disabled={form.enabled && form.rhythm === "weekdays" && form.weekdays.length === 0}>
+          Save
+        </Button>
+      </div>
+    </form>
+  );
+}
+
+/** The rhythm and the threshold; a schedule that is off keeps what it had. */
+function When({ form, onChange, mistake }: { form: Form; onChange: (form: Form) => void; mistake: (name: string) => string | undefined }) {
+  return (
+    <>
       <fieldset>
         <legend className="legend">By the clock</legend>
         <div className="chips">
           {RHYTHMS.map(({ id, word }) => (
             <label key={id} className="chip">
-              <input type="radio" name="rhythm" checked={form.rhythm === id} onChange={() => setForm({ ...form, rhythm: id })} />
+              <input type="radio" name="rhythm" checked={form.rhythm === id} onChange={() => onChange({ ...form, rhythm: id })} />
               {word}
             </label>
           ))}
@@ -149,7 +166,7 @@ function Editing({ org, schedule, onDone }: { org: string; schedule: PayoutSched
                 <input
                   type="checkbox"
                   checked={form.weekdays.includes(day)}
-                  onChange={(event) => setForm({ ...form, weekdays: event.target.checked ? [...form.weekdays, day] : form.weekdays.filter((one) => one !== day) })}
+                  onChange={(event) => onChange({ ...form, weekdays: event.target.checked ? [...form.weekdays, day] : form.weekdays.filter((one) => one !== day) })}
                 />
                 {WEEKDAYS[day]}
               </label>
@@ -161,30 +178,22 @@ function Editing({ org, schedule, onDone }: { org: string; schedule: PayoutSched
         {form.rhythm === "days" && (
           <>
             <Field label="Every, days" error={mistake("every_days")}>
-              {(props) => <input {...props} className="input input-number" type="number" min={1} max={366} required value={form.everyDays} onChange={(event) => setForm({ ...form, everyDays: event.target.value })} />}
+              {(props) => <input {...props} className="input input-number" type="number" min={1} max={366} required value={form.everyDays} onChange={(event) => onChange({ ...form, everyDays: event.target.value })} />}
             </Field>
             <Field label="Counted from, UTC" error={mistake("starts_on")}>
-              {(props) => <input {...props} className="input" type="date" required value={form.startsOn} onChange={(event) => setForm({ ...form, startsOn: event.target.value })} />}
+              {(props) => <input {...props} className="input" type="date" required value={form.startsOn} onChange={(event) => onChange({ ...form, startsOn: event.target.value })} />}
             </Field>
           </>
         )}
         {form.rhythm !== "none" && (
           <Field label="At, UTC" error={mistake("at")}>
-            {(props) => <input {...props} className="input" type="time" required value={form.at} onChange={(event) => setForm({ ...form, at: event.target.value.slice(0, "00:00".length) })} />}
+            {(props) => <input {...props} className="input" type="time" required value={form.at} onChange={(event) => onChange({ ...form, at: event.target.value.slice(0, "00:00".length) })} />}
           </Field>
         )}
         <Field label="Also once this much is payable" hint="Empty: not by amount. At most once an hour" error={mistake("threshold")}>
-          {(props) => <input {...props} className="input input-number" inputMode="decimal" placeholder="none" value={form.threshold} onChange={(event) => setForm({ ...form, threshold: event.target.value.trim() })} />}
+          {(props) => <input {...props} className="input input-number" inputMode="decimal" placeholder="none" value={form.threshold} onChange={(event) => onChange({ ...form, threshold: event.target.value.trim() })} />}
         </Field>
       </div>
-      <p className="muted">A run only drafts. What it drafts waits for approval like any other.</p>
-      {known.length === 0 && <ActionError error={save.error} />}
-      <div className="dialog-actions">
-        <Button onClick={onDone}>Close</Button>
-        <Button type="submit" look="primary" busy={save.isPending} disabled={form.enabled && form.rhythm === "weekdays" && form.weekdays.length === 0}>
-          Save
-        </Button>
-      </div>
-    </form>
+    </>
   );
 }

@@ -14,6 +14,7 @@ describe("batchSteps", () => {
   it("leaves a frozen batch where it stopped", () => {
     expect(words({ state: "frozen", created_at, approved_at: created_at, signature: "5x" })).toEqual(["done", "done", "now", "to come", "to come"]);
     expect(words({ state: "frozen", created_at, approved_at: created_at, sent_at: created_at })).toEqual(["done", "done", "done", "now", "to come"]);
-    expect(words({ state: "failed", created_at })).toEqual(["now", "to come", "to come", "to come", "to come"]);
+    expect(words({ state: "failed", created_at, approved_at: created_at, sent_at: created_at })).toEqual(["done", "done", "done", "now", "not reached"]);
+    expect(words({ state: "cancelled", created_at })).toEqual(["now", "not reached", "not reached", "not reached", "not reached"]);
   });
 });

@@ -1,11 +1,13 @@
-// A batch's way: draft, approved, signed, sent, finalized. Frozen and failed end it elsewhere.
+// A batch's way: draft, approved, signed, sent, finalized. Frozen, failed and cancelled end it elsewhere.
 import type { Batch } from "../api/types";
 
 export const WAY = ["draft", "approved", "signed", "sent", "finalized"] as const;
 
+const ENDED_ASIDE = new Set(["cancelled", "failed"]);
+
 export interface BatchStep {
   state: (typeof WAY)[number];
-  status: "done" | "now" | "to come";
+  status: "done" | "now" | "to come" | "not reached";
   at: string | null;
 }
 
@@ -18,14 +20,15 @@ export function batchSteps(batch: Pick<Batch, "state" | "created_at" | "approved
     finalized: batch.finalized_at ?? null,
   };
   const reached = reachedIndex(batch);
+  const ahead = ENDED_ASIDE.has(batch.state) ? "not reached" : "to come";
   return WAY.map((state, index) => ({
     state,
     at: at[state],
-    status: index < reached || (index === reached && state === "finalized") ? "done" : index === reached ? "now" : "to come",
+    status: index < reached || (index === reached && state === "finalized") ? "done" : index === reached ? "now" : ahead,
   }));
 }
 
-/** How far it came; a frozen or failed batch stands where its traces end. */
+/** How far it came; a frozen, failed or cancelled batch stands where its traces end. */
 function reachedIndex(batch: Parameters<typeof batchSteps>[0]): number {
   const index = WAY.findIndex((state) => state === batch.state);
   if (index !== -1) return index;
