@@ -57,11 +57,11 @@ func (w *world) run(ctx context.Context, rival *peer) error {
 
 // compare lets both have their turns next to each other, in changing order, and prints what they did. A ratio is that of two turns of
 // one round, which have seen the machine in the same state; the median of the rounds' ratios counts.
-func (w *world) compare(ctx context.Context, rival *peer, name string, pair pair) (rate float64, err error) {
-	turns := []func() (float64, error){func() (float64, error) { return w.flood(ctx, pair) }}
+func (w *world) compare(ctx context.Context, rival *peer, name string, draw pair) (rate float64, err error) {
+	type turn func(context.Context, pair, time.Duration) (float64, error)
+	turns, names := []turn{w.flood}, []string{"muster", "pgledger", "pgledger in batches"}
 	if rival != nil {
-		turns = append(turns, func() (float64, error) { return rival.flood(ctx, pair, w.turn) },
-			func() (float64, error) { return rival.floodBatched(ctx, pair, w.turn) })
+		turns = append(turns, rival.flood, rival.floodBatched)
 	}
 	rates := make([][]float64, len(turns))
 	for round := range w.rounds {
@@ -69,9 +69,9 @@ func (w *world) compare(ctx context.Context, rival *peer, name string, pair pair
 			if round%2 == 1 {
 				i = len(turns) - 1 - i
 			}
-			rate, err := turns[i]()
+			rate, err := turns[i](ctx, draw, w.turn)
 			if err != nil {
-				return 0, err
+				return 0, fmt.Errorf("%s: %w", names[i], err)
 			}
 			rates[i] = append(rates[i], rate)
 		}
@@ -92,9 +92,9 @@ func (w *world) compare(ctx context.Context, rival *peer, name string, pair pair
 }
 
 // flood posts as fast as the callers get their answers.
-func (w *world) flood(ctx context.Context, pair pair) (rate float64, err error) {
+func (w *world) flood(ctx context.Context, pair pair, turn time.Duration) (rate float64, err error) {
 	err = w.withCommitter(ctx, func(ctx context.Context, c *committer) error {
-		rate, err = flood(ctx, w.callers, w.turn, func(ctx context.Context) (int, error) {
+		rate, err = flood(ctx, w.callers, turn, func(ctx context.Context) (int, error) {
 			from, to := pair(len(w.accounts))
 			return 1, w.post(ctx, c, from, to)
 		})
