@@ -242,7 +242,7 @@ func TestPayoutsSurviveACrashAtEveryStep(t *testing.T) {
 // crashPayouts pays owners through faulty providers with workers that die at a step, and perhaps at another.
 func crashPayouts(t *testing.T, step string, seed uint64) (payees, double, lost int) {
 	t.Helper()
-	w := newWorld(t, seed)
+	w := newWorld(t, seed, inSeveral)
 	w.earn(ownersPerRun)
 	w.weather()
 	if len(w.draft()) == 0 {

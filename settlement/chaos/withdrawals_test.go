@@ -61,7 +61,7 @@ func TestWithdrawalsAndRefundsSurviveACrashAtEveryStep(t *testing.T) {
 // a write and is asked again, or a worker dies at a step.
 func crashWithdrawals(t *testing.T, d *death, step string, seed uint64) (payees, double, lost int) {
 	t.Helper()
-	w := newWorld(t, seed)
+	w := newWorld(t, seed, inSeveral)
 	w.earn(1)
 	customer := w.customer()
 	suspended, wallets := w.suspended()

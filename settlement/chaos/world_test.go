@@ -79,7 +79,10 @@ type payee struct {
 	earned money.Amount
 }
 
-func newWorld(t testing.TB, seed uint64) *world {
+// inSeveral has the signer's cap spread a run's payees over several batches, which a worker takes through their steps in groups.
+func inSeveral(policy *signer.Policy) { policy.MaxBaseUnitsPerBatch = 12 * token }
+
+func newWorld(t testing.TB, seed uint64, change ...func(*signer.Policy)) *world {
 	t.Helper()
 	w := &world{
 		TB: t, seed: seed, dice: rand.New(rand.NewPCG(seed, 0)),
@@ -95,7 +98,11 @@ func newWorld(t testing.TB, seed uint64) *world {
 	w.check(err)
 	w.local = localchaintest.New(t, treasury, capital)
 	w.truth = w.local.Client()
-	w.check(w.local.Policy().WriteFile(w.files.PolicyFile))
+	policy := w.local.Policy()
+	for _, f := range change {
+		f(&policy)
+	}
+	w.check(policy.WriteFile(w.files.PolicyFile))
 	w.startSigner()
 	w.keys = signer.NewClient(w.files.Socket)
 	t.Cleanup(w.keys.Close)
