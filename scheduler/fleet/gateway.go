@@ -21,6 +21,7 @@ import (
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/scheduler/fleet/fleetdb"
+	"github.com/muster-gpu/muster/scheduler/fleet/paced"
 )
 
 // The gateway's bounds.
@@ -28,6 +29,7 @@ const (
 	DefaultHeartbeatInterval = 2 * time.Second
 	DefaultFlushInterval     = 250 * time.Millisecond
 	DefaultPollInterval      = 2 * time.Second
+	DefaultIdleWriteInterval = time.Minute
 
 	lostSlack           = 4 * time.Second // on top of intervalsToLost
 	maxConnectionAge    = time.Hour
@@ -41,7 +43,9 @@ const (
 	streamWindow        = 1 << 20
 	connectionWindow    = 16 << 20
 	maxHeaderBytes      = 16 << 10
-	readBufferBytes     = 4 << 10 // of each connection; what TLS has read is buffered beneath
+	busyReadInterval    = 10 * time.Millisecond  // what hosts with nodes say on their streams is read so often
+	idleReadInterval    = 100 * time.Millisecond // and what the others do
+	readBufferBytes     = 4 << 10                // of each connection; what TLS has read is buffered beneath
 	stopGrace           = 2 * time.Second
 	databaseTimeout     = 10 * time.Second
 	maxConcurrentHellos = 32 // a stampede of agents waits here rather than in the pool
@@ -73,6 +77,7 @@ type Options struct {
 	LostAfter         time.Duration // how long a host with nodes may be silent; default three heartbeats and some slack
 	FlushInterval     time.Duration // default DefaultFlushInterval
 	PollInterval      time.Duration // default DefaultPollInterval
+	IdleWriteInterval time.Duration // between writes of when an idle host was heard, as long as it is; default DefaultIdleWriteInterval
 	AllowSimulated    bool          // accept hosts whose GPUs are simulated: local networks only
 
 	Now func() time.Time // for certificates and datagrams; default time.Now
@@ -85,6 +90,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.HeartbeatInterval = orDefault(o.HeartbeatInterval, DefaultHeartbeatInterval)
 	o.FlushInterval = orDefault(o.FlushInterval, DefaultFlushInterval)
 	o.PollInterval = orDefault(o.PollInterval, DefaultPollInterval)
+	o.IdleWriteInterval = orDefault(o.IdleWriteInterval, DefaultIdleWriteInterval)
 	o.IdleInterval = max(o.HeartbeatInterval, orDefault(o.IdleInterval, idleIntervals*o.HeartbeatInterval))
 	o.LostAfter = orDefault(o.LostAfter, intervalsToLost*o.HeartbeatInterval+lostSlack)
 	if o.LostAfter < intervalsToLost*o.HeartbeatInterval {
@@ -120,10 +126,13 @@ type Gateway struct {
 	echo      *echo
 	hellos    chan struct{}
 	streams   atomic.Int64
+	busyReads *paced.Poller
+	idleReads *paced.Poller
 
 	mu       sync.Mutex
 	sessions map[ids.Host]*session
 	swaps    map[ids.Host][]time.Time // when a live stream was displaced, newest last
+	silence  time.Time                // until when hosts may be silent that this gateway has heard
 	address  string
 
 	// flushFailed is when writing last failed, in Unix milliseconds, or when this process began.
@@ -146,12 +155,14 @@ func NewGateway(options Options) (*Gateway, error) {
 		enrolment: &enrolment{
 			pool: options.Pool, authority: options.Authority, queries: queries, log: options.Log, now: options.Now, metrics: metrics,
 		},
-		echo:     datagrams,
-		pending:  newPending(),
-		tunnels:  newTunnels(metrics),
-		hellos:   make(chan struct{}, maxConcurrentHellos),
-		sessions: map[ids.Host]*session{},
-		swaps:    map[ids.Host][]time.Time{},
+		echo:      datagrams,
+		pending:   newPending(),
+		tunnels:   newTunnels(metrics),
+		hellos:    make(chan struct{}, maxConcurrentHellos),
+		busyReads: paced.New(busyReadInterval),
+		idleReads: paced.New(idleReadInterval),
+		sessions:  map[ids.Host]*session{},
+		swaps:     map[ids.Host][]time.Time{},
 	}, nil
 }
 
@@ -179,8 +190,14 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx)) // until the last connection is closed
+	defer stopReading()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Serve(listener) })
+	group.Go(func() error { return g.busyReads.Run(reading) })
+	group.Go(func() error { return g.idleReads.Run(reading) })
+	group.Go(func() error {
+		return server.Serve(paced.Listener{TCPListener: listener.(*net.TCPListener)})
+	})
 	group.Go(func() error { return g.echo.serve(datagrams) })
 	group.Go(func() error { g.flushLoop(ctx); return nil })
 	group.Go(func() error { g.pollLoop(ctx); return nil })
@@ -189,6 +206,8 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		g.stop(server)
+		stopReading()
+		g.flush(context.WithoutCancel(ctx), false) // what the streams' ends left
 		return datagrams.Close()
 	})
 	ready()

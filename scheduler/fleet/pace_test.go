@@ -197,3 +197,89 @@ func TestHeartbeatsTouchNoIndex(t *testing.T) {
 		t.Errorf("a heartbeat made %d changes", n)
 	}
 }
+
+// settleSeldom makes an idle machine at a gateway that writes idle hosts seldom, and waits until it does.
+func (b *bundle) settleSeldom(ctx context.Context) (*machine, *stream) {
+	b.t.Helper()
+	m := b.enrol(fleet.KindGPU)
+	s := m.open(ctx, "machine")
+	s.present(saneInventory(gpu(0, "GPU-0")))
+	b.waitForState(m.id, fleet.StateIdle)
+	s.beat()
+	waitFor(b, true, `SELECT seen_slack_ms > 3600000 FROM hosts WHERE id = $1`, m.id)
+	return m, s
+}
+
+func seldom(o *fleet.Options) { o.IdleWriteInterval = time.Hour }
+
+const seenAt = `SELECT last_seen_at FROM hosts WHERE id = $1`
+
+func TestIdleHostsAreWrittenSeldomUntilTheyAreSilent(t *testing.T) {
+	t.Parallel()
+	b := setup(t, seldom)
+	m, s := b.settleSeldom(t.Context())
+	written := query[time.Time](b, seenAt, m.id)
+	start := query[time.Time](b, `SELECT clock_timestamp()`)
+	testkit.Eventually(t, patience, func() (bool, string) {
+		s.beat()
+		s.report(1)
+		return query[bool](b, `SELECT clock_timestamp() > $1::timestamptz + interval '3 seconds'`, start), "waiting" // longer than a host may be silent
+	})
+	if state := query[string](b, `SELECT state || ' ' || connected FROM hosts WHERE id = $1`, m.id); state != "idle true" {
+		t.Errorf("a host that beats is %s", state)
+	}
+	if seen := query[time.Time](b, seenAt, m.id); seen.Sub(written) > time.Second { // the report's first generation is news
+		t.Errorf("written %s after it was", seen.Sub(written))
+	}
+	// Its silence is found out as soon as any other's, with the time at which it was really heard.
+	waitFor(b, true, `SELECT NOT connected AND seen_slack_ms = 0 AND last_seen_at > $2::timestamptz + interval '2 seconds' FROM hosts WHERE id = $1`, m.id, start)
+	s.beat()
+	waitFor(b, true, `SELECT connected AND seen_slack_ms > 3600000 AND state = 'idle' FROM hosts WHERE id = $1`, m.id)
+	b.waitForState(m.id, fleet.StateLost)
+}
+
+func TestAHostThatLeavesIsWrittenExactly(t *testing.T) {
+	t.Parallel()
+	b := setup(t, seldom)
+	ctx, cut := context.WithCancel(t.Context())
+	defer cut()
+	m, s := b.settleSeldom(ctx)
+	start := query[time.Time](b, `SELECT clock_timestamp()`)
+	testkit.Eventually(t, patience, func() (bool, string) {
+		s.beat()
+		return query[bool](b, `SELECT clock_timestamp() > $1::timestamptz + interval '1 second'`, start), "waiting"
+	})
+	cut()
+	waitFor(b, true, `SELECT seen_slack_ms = 0 AND last_seen_at > $2 FROM hosts WHERE id = $1`, m.id, start)
+	b.waitForState(m.id, fleet.StateLost)
+}
+
+func TestAHostWithNodesIsWrittenEachTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t, seldom)
+	m, s := b.settleSeldom(t.Context())
+	b.node(b.cluster(), m.id, "gpu", 0)
+	b.bump(m.id)
+	waitFor(b, int32(0), `SELECT seen_slack_ms FROM hosts WHERE id = $1`, m.id)
+	for range 3 {
+		start := query[time.Time](b, `SELECT clock_timestamp()`)
+		s.beat()
+		waitFor(b, true, `SELECT last_seen_at >= $2::timestamptz - interval '1 millisecond' AND seen_slack_ms = 0 FROM hosts WHERE id = $1`, m.id, start)
+	}
+}
+
+// TestAHostOfADeadGatewayKeepsItsSlack looks at a host that no living gateway hears.
+func TestAHostOfADeadGatewayKeepsItsSlack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	m, other := b.enrol(fleet.KindGPU), b.enrol(fleet.KindGPU)
+	const orphan = `UPDATE hosts SET state = 'verifying', connected = true, last_seen_at = now() - interval '1 minute', seen_slack_ms = $2 WHERE id = $1`
+	b.exec(orphan, m.id, 3_600_000)
+	b.exec(orphan, other.id, 30_000)
+	b.waitForState(other.id, fleet.StateLost)
+	if state := query[string](b, `SELECT state || ' ' || connected FROM hosts WHERE id = $1`, m.id); state != "verifying true" {
+		t.Errorf("a host that may have been heard just now is %s", state)
+	}
+	b.exec(`UPDATE hosts SET seen_slack_ms = 0 WHERE id = $1`, m.id)
+	b.waitForState(m.id, fleet.StateLost)
+}
