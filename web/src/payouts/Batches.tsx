@@ -48,7 +48,7 @@ export function Batches({ org, batches, drafted = true }: { org: string; batches
                   <Time at={batch.created_at} utc />
                 </td>
               )}
-              <td className="not-narrow">{batch.finalized_at === undefined ? <span className="muted">not yet</span> : <Time at={batch.finalized_at} utc />}</td>
+              <td className="not-narrow">{batch.finalized_at === undefined ? <span className="muted">{batch.state === "failed" || batch.state === "cancelled" ? "never" : "not yet"}</span> : <Time at={batch.finalized_at} utc />}</td>
             </tr>
           ))}
         </tbody>
