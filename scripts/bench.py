@@ -117,7 +117,8 @@ BENCHMARKS = {
         runs=1,
         expected=("heartbeat_cores",),
         notes="`heartbeat_cores` is what the control plane spends on 100,000 agents that report each 10 s over their real streams, in\n"
-        "cores. Where memory allows fewer streams, the figure is extrapolated from those of the last column.",
+        "cores. Where memory allows fewer streams, the figure is extrapolated from those of the last column, what does not grow with their\n"
+        "number included. The agents' hosts have no nodes: with nodes, each heartbeat is written too.",
         durable=True,
     ),
     "book": Benchmark(
@@ -149,12 +150,22 @@ BENCHMARKS = {
         title="what payouts cost",
         tool=("go", "run", "./settlement/payouts/payoutbench"),
         runs=1,
-        expected=("build_sign_ratio", "payees_per_tx", "lamports_per_payee", "payout_100k_s", "payout_100k_mb"),
+        expected=(
+            "build_sign_ratio",
+            "build_sign_v0_ratio",
+            "build_sign_legacy_ratio",
+            "payees_per_tx",
+            "lamports_per_payee",
+            "payout_100k_s",
+            "payout_100k_cpu_s",
+            "payout_100k_mb",
+        ),
         notes="`build_sign_ratio` and `build_ratio` are CPU time of the whole process, in turns with solana-go's builder and key, whose bytes are\n"
-        "compared first. Fees are what the local chain charged: for 56 payees in one transaction with a durable nonce, a memo and the usual\n"
+        "compared first: of version 1, which payouts are made in, and by name of the formats for chains that refuse it. Fees are what the local chain charged: for 56 payees in one transaction with a durable nonce, a memo and the usual\n"
         "priority fee, and for one TransferChecked in a transaction of its own, which is what solana-tokens sends. `payout_100k_s` is from the\n"
         "start of a run until every batch is final and booked; approvals are given at once, PostgreSQL waits for the disk, the signer is a\n"
-        "process of its own, and the chain takes at most 100 transactions a second. Chain, database and service share the machine.",
+        "process of its own, and the chain takes at most 100 transactions a second. Chain, database and service share the machine;\n"
+        "`payout_100k_cpu_s` is what each of them took of it, the local chain's share being that of executing the transactions.",
         durable=True,
     ),
     "reconcile": Benchmark(

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -179,7 +178,7 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", g.options.Address)
+	listener, err := paced.Listen(ctx, g.options.Address)
 	if err != nil {
 		return fmt.Errorf("listen for agents: %w", err)
 	}
@@ -195,9 +194,7 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.busyReads.Run(reading) })
 	group.Go(func() error { return g.idleReads.Run(reading) })
-	group.Go(func() error {
-		return server.Serve(paced.Listener{TCPListener: listener.(*net.TCPListener)})
-	})
+	group.Go(func() error { return server.Serve(listener) })
 	group.Go(func() error { return g.echo.serve(datagrams) })
 	group.Go(func() error { g.flushLoop(ctx); return nil })
 	group.Go(func() error { g.pollLoop(ctx); return nil })

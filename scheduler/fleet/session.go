@@ -187,12 +187,10 @@ func (g *Gateway) handle(s *session, stream agentStream, message *agentpb.AgentM
 		defer cancel()
 		return g.receiveInventory(ctx, s, body.Inventory)
 	case *agentpb.AgentMessage_Health:
-		ctx, cancel := context.WithTimeout(s.ctx, databaseTimeout)
-		defer cancel()
-		if err := g.receiveHealth(ctx, s, body.Health, time.Now(), roundTrip(s.conn)); err != nil {
+		if err := g.receiveHealth(s.ctx, s, body.Health, time.Now(), roundTrip(s.conn)); err != nil {
 			return err
 		}
-		return g.setPace(ctx, s, stream) // the fleet may have grown
+		return g.setPace(s.ctx, s, stream) // the fleet may have grown
 	case *agentpb.AgentMessage_Report:
 		sent := s.sent.Load()
 		if sent > 0 && body.Report.GetAppliedGeneration() >= sent {

@@ -37,16 +37,16 @@ func run(t *testing.T, interval time.Duration) *paced.Poller {
 // pair is a connection that was accepted and its other end, both bounded in time.
 func pair(t *testing.T) (near *paced.Conn, far *net.TCPConn) {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	listener, err := paced.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close() //nolint:errcheck // a test's
+	defer listener.Close()
 	dialled, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	accepted, err := paced.Listener{TCPListener: listener.(*net.TCPListener)}.Accept()
+	accepted, err := listener.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}

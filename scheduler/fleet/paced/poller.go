@@ -20,6 +20,7 @@ package paced
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -118,7 +119,7 @@ func (p *Poller) add(c *Conn, fd int) (name uint64, err error) {
 	}
 	p.named++
 	name = p.named
-	event := unix.EpollEvent{Events: edges, Fd: int32(uint32(name)), Pad: int32(uint32(name >> 32))} //nolint:gosec // halves of it
+	event := unix.EpollEvent{Events: edges, Fd: int32(uint32(name)), Pad: int32(uint32(name >> 32))}
 	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
 		return 0, os.NewSyscallError("epoll_ctl", err)
 	}
@@ -155,6 +156,19 @@ func (p *Poller) close() {
 
 // Listener accepts connections that may be paced.
 type Listener struct{ *net.TCPListener }
+
+// Listen listens on a TCP address: HOST:PORT.
+func Listen(ctx context.Context, address string) (Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return Listener{}, err
+	}
+	tcp, ok := listener.(*net.TCPListener)
+	if !ok {
+		return Listener{}, errors.Join(fmt.Errorf("%T is not TCP's", listener), listener.Close())
+	}
+	return Listener{tcp}, nil
+}
 
 // Accept implements net.Listener. What it returns is a *Conn.
 func (l Listener) Accept() (net.Conn, error) {
