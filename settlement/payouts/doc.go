@@ -10,7 +10,7 @@
 // # How a payout happens once
 //
 //  1. A run drafts: it takes the payable balances, moves them in the ledger from owner_payable to payout_in_flight, and pins a durable
-//     nonce and its value to each batch, a batch in one database transaction, with its manifest. A payee is in one live batch at
+//     nonce and its value to each batch, each batch whole in one database transaction, with its manifest. A payee is in one live batch at
 //     most, a nonce likewise. Withdrawals are in flight from the request on.
 //  2. People approve: one, or two above a limit, and never who drafted.
 //  3. The worker builds the message, stores it, and only then asks the signer. Signed bytes and signature are stored before
@@ -22,6 +22,17 @@
 //
 // Every step is driven from the rows, so a worker that dies anywhere is followed by one that goes on from there. Storing the
 // message before the signature makes the repeated request identical, which the signer answers with the same signature.
+//
+// # In groups, side by side
+//
+// Batches take a step in groups: one transaction of the database stores it for all of them, one call of the signer signs them, and the
+// chain is asked about many at once. What is stored before what does not change with that, and a batch against which something is said
+// leaves its group and holds up nobody else. Groups are under way side by side, so that one is built while another is signed and a
+// third sent; beside them sent batches are watched, and those that are to be cancelled retired. A round likewise looks at payees'
+// accounts, plans and stores at the same time, so that its first batches can be approved and paid while the last are drafted.
+//
+// A sent batch is looked at by its signature's status, of which one call tells 256. Its bytes are sent again only while no block has
+// them.
 //
 // # Cancelling
 //
@@ -37,8 +48,8 @@
 //
 // # Runs
 //
-// A run drafts each payee once, in rounds of as many batches as nonces are free, and records what became of everybody. Each batch is
-// stored by itself, so a run that is interrupted has drafted what it has, and goes on. Two organisations with one wallet are paid in
+// A run drafts each payee once, in rounds of as many batches as nonces are free, and records who was left out and why. Batches are
+// stored a few at a time, so a run that is interrupted has drafted what it has, and goes on. Two organisations with one wallet are paid in
 // different transactions, because the signer numbers payouts by organisation.
 //
 // # When the database is rolled back

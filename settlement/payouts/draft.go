@@ -226,7 +226,7 @@ func (s *Service) candidates(ctx context.Context, run ids.PayoutRun) ([]candidat
 		FROM ledger_accounts a JOIN organisations o ON o.id = a.org_id
 		WHERE a.kind = $1 AND a.mint = $2 AND a.balance - a.reserved >= $3 AND o.payout_address IS NOT NULL
 		  AND NOT EXISTS (SELECT 1 FROM payouts p WHERE p.payee_org_id = o.id AND p.live)
-		  AND NOT EXISTS (SELECT 1 FROM payout_run_payees r WHERE r.run_id = $5 AND r.org_id = o.id AND r.purpose = 'earnings' AND r.batch_id IS NOT NULL)
+		  AND NOT EXISTS (SELECT 1 FROM payouts p JOIN payout_batches b ON b.id = p.batch_id WHERE p.payee_org_id = o.id AND p.purpose = 'earnings' AND b.run_id = $5)
 		ORDER BY a.balance DESC, o.id LIMIT $4)`,
 		ledger.OwnerPayable, s.ledger.Currency().Mint, s.options.Minimum, maxCandidates, run)
 	if err != nil {
@@ -295,7 +295,7 @@ func (s *Service) storeDrafts(ctx context.Context, tx pgx.Tx, run ids.PayoutRun,
 	if err != nil {
 		return err
 	}
-	if err := storePayouts(ctx, tx, run, drafts); err != nil {
+	if err := storePayouts(ctx, tx, drafts); err != nil {
 		return err
 	}
 	if err := s.reserve(ctx, tx, drafts); err != nil {
@@ -323,7 +323,7 @@ func (s *Service) seal(ctx context.Context, tx pgx.Tx, drafts []draft) error {
 }
 
 // storePayouts writes the batches' payouts in one statement, numbers each after its payee's last signed one, and takes the withdrawals.
-func storePayouts(ctx context.Context, tx pgx.Tx, run ids.PayoutRun, drafts []draft) error {
+func storePayouts(ctx context.Context, tx pgx.Tx, drafts []draft) error {
 	n := 0
 	for _, d := range drafts {
 		n += len(d.payees)
@@ -345,16 +345,13 @@ func storePayouts(ctx context.Context, tx pgx.Tx, run ids.PayoutRun, drafts []dr
 	}
 	_, err := tx.Exec(ctx, `
 		WITH n AS (
-			SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::boolean[], $8::bigint[], $9::text[], $10::uuid[])
+			SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::boolean[], $7::bigint[], $8::text[], $9::uuid[])
 				AS n (batch_id, id, org_id, wallet, token_account, creates, amount, purpose, withdrawal_id)
-		), noted AS (
-			INSERT INTO payout_run_payees (run_id, org_id, purpose, amount, batch_id)
-			SELECT $1, org_id, purpose, amount, batch_id FROM n WHERE $1::uuid IS NOT NULL
 		)
 		INSERT INTO payouts (id, batch_id, payee_org_id, wallet, token_account, creates_account, amount, sequence, purpose, withdrawal_id)
 		SELECT n.id, n.batch_id, n.org_id, n.wallet, n.token_account, n.creates, n.amount,
 		       coalesce((SELECT max(p.sequence) FROM payouts p WHERE p.payee_org_id = n.org_id AND p.signed), 0) + 1, n.purpose, n.withdrawal_id
-		FROM n`, run, batches, payouts, orgs, wallets, accounts, creates, amounts, purposes, withdrawals)
+		FROM n`, batches, payouts, orgs, wallets, accounts, creates, amounts, purposes, withdrawals)
 	if err != nil || taken == 0 {
 		return err
 	}

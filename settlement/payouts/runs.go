@@ -184,9 +184,9 @@ func (s *Service) endRound(ctx context.Context, id ids.PayoutRun, state, reason 
 		UPDATE payout_runs SET state = $2, reason = $3, due_at = clock_timestamp() + $4, rounds = rounds + 1,
 		       finished_at = CASE WHEN $2 <> 'drafting' THEN clock_timestamp() END,
 		       batch_count = (SELECT count(*) FROM payout_batches WHERE run_id = $1),
-		       payee_count = (SELECT count(*) FROM payout_run_payees WHERE run_id = $1 AND batch_id IS NOT NULL),
+		       payee_count = (SELECT coalesce(sum(payee_count), 0) FROM payout_batches WHERE run_id = $1),
 		       left_out_count = (SELECT count(*) FROM payout_run_payees WHERE run_id = $1 AND batch_id IS NULL),
-		       total = (SELECT coalesce(sum(amount), 0) FROM payout_run_payees WHERE run_id = $1 AND batch_id IS NOT NULL)
+		       total = (SELECT coalesce(sum(total), 0) FROM payout_batches WHERE run_id = $1)
 		WHERE id = $1`, id, state, reason, after)
 	if err != nil {
 		return fmt.Errorf("end a round of run %s: %w", id, err)
@@ -275,8 +275,12 @@ func (s *Service) PayoutRun(ctx context.Context, id ids.PayoutRun) (PayoutRun, e
 	}
 	rows, err = s.pool.Query(ctx, `
 		SELECT r.org_id, o.name, r.purpose, r.amount, r.batch_id, r.reason
-		FROM payout_run_payees r JOIN organisations o ON o.id = r.org_id
-		WHERE r.run_id = $1 ORDER BY r.batch_id IS NOT NULL, r.amount DESC, r.org_id LIMIT $2`, id, maxRunPayees)
+		FROM (
+			SELECT org_id, purpose, amount, NULL::uuid AS batch_id, reason FROM payout_run_payees WHERE run_id = $1 AND batch_id IS NULL
+			UNION ALL
+			SELECT p.payee_org_id, p.purpose, p.amount, p.batch_id, '' FROM payouts p JOIN payout_batches b ON b.id = p.batch_id WHERE b.run_id = $1
+		) r JOIN organisations o ON o.id = r.org_id
+		ORDER BY r.batch_id IS NOT NULL, r.amount DESC, r.org_id LIMIT $2`, id, maxRunPayees)
 	if err != nil {
 		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
 	}
