@@ -131,9 +131,13 @@ func (l *Ledger) open(ctx context.Context, tx pgx.Tx, refs []Account) (map[Accou
 // transaction at hand may be its own.
 func (l *Ledger) accountIDs(ctx context.Context, db DB, refs []Account) (map[Account]ids.Account, error) {
 	kinds, orgs := columns(refs)
+	// The limit keeps this to the index: for a thousand accounts Postgres would rather read the whole table, each time.
 	rows, err := db.Query(ctx, `
-		SELECT a.id, a.kind, a.org_id, a.created_at < now() FROM unnest($1::text[], $2::uuid[]) AS n (kind, org_id)
-		JOIN ledger_accounts a ON a.kind = n.kind AND a.org_id = n.org_id AND a.mint = $3
+		SELECT a.* FROM unnest($1::text[], $2::uuid[]) AS n (kind, org_id)
+		CROSS JOIN LATERAL (
+			SELECT a.id, a.kind, a.org_id, a.created_at < now() FROM ledger_accounts a
+			WHERE a.kind = n.kind AND a.org_id = n.org_id AND a.mint = $3 LIMIT 1
+		) a
 		UNION ALL
 		SELECT a.id, a.kind, a.org_id, a.created_at < now() FROM ledger_accounts a WHERE a.kind = ANY ($1) AND a.org_id IS NULL AND a.mint = $3`,
 		kinds, orgs, l.currency.Mint)
