@@ -75,10 +75,16 @@ func crashSweeps(t *testing.T, step string, seed uint64) (moved, double, lost in
 	return len(w.payees) + len(customers), double + moreDouble, lost + moreLost + stuck
 }
 
-// deposited is customers whose deposits were credited.
+// deposited is customers whose deposits were credited. The treasury's account is watched, too, as discovery would have it.
 func (w *world) deposited() []swept {
 	w.Helper()
 	watcher := w.watcher(w.pool, w.keys)
+	w.exec(`INSERT INTO watched_accounts (token_account, wallet, mint, program, decimals) VALUES ($1, $2, $3, $4, $5)`,
+		w.local.TreasuryTokenAccount.String(), w.local.Treasury.String(), w.local.Mint.String(), chain.TokenProgram.String(), w.book.Currency().Decimals)
+	w.poll(watcher)
+	w.post("capital counted twice", ledger.Leg{
+		Debit: ledger.Platform(ledger.PlatformCapital), Credit: ledger.Platform(ledger.ChainTreasury), Amount: capital,
+	})
 	customers := make([]swept, sweptPerRun)
 	for i := range customers {
 		c := swept{org: ids.New[ids.Org](), amount: token + money.Amount(w.dice.IntN(10*token))}
