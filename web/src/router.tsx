@@ -86,11 +86,13 @@ const batch = createRoute({ getParentRoute: () => org, path: "finance/payouts/$i
 const payoutRun = createRoute({ getParentRoute: () => org, path: "finance/payouts/runs/$run" }).lazy(() => import("./payouts/route").then((page) => page.runRoute));
 const reconcile = createRoute({ getParentRoute: () => org, path: "finance/reconcile" }).lazy(() => import("./reconcile/route").then((page) => page.reconcileRoute));
 const reconciliation = createRoute({ getParentRoute: () => org, path: "finance/reconcile/$id" }).lazy(() => import("./reconcile/route").then((page) => page.reconciliationRoute));
+const deposits = createRoute({ getParentRoute: () => org, path: "finance/deposits" }).lazy(() => import("./suspense/route").then((page) => page.suspenseRoute));
+const books = createRoute({ getParentRoute: () => org, path: "finance/books" }).lazy(() => import("./books/route").then((page) => page.booksRoute));
 
 const tree = root.addChildren([
   home,
   welcome,
-  org.addChildren([orgHome, book, market, clusters, cluster, wallet, keys, hosts, newHost, host, earnings, statements, payouts, batch, payoutRun, reconcile, reconciliation]),
+  org.addChildren([orgHome, book, market, clusters, cluster, wallet, keys, hosts, newHost, host, earnings, statements, payouts, batch, payoutRun, reconcile, reconciliation, deposits, books]),
 ]);
 
 function PageFailure({ error, reset }: ErrorComponentProps) {

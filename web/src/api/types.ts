@@ -4,6 +4,7 @@ import type { components } from "./schema";
 type Schemas = components["schemas"];
 
 export type Batch = Schemas["Batch"];
+export type AuditLine = Schemas["AuditLine"];
 export type AskPreview = Schemas["AskPreview"];
 export type AskRules = Schemas["AskRules"];
 export type Bid = Schemas["Bid"];
@@ -55,6 +56,7 @@ export type Shortfall = Schemas["Shortfall"];
 export type Statement = Schemas["Statement"];
 export type StatementCredit = Schemas["StatementCredit"];
 export type StatementMovement = Schemas["StatementMovement"];
+export type Sweep = Schemas["Sweep"];
 export type Wallet = Schemas["Wallet"];
 export type WalletLine = Schemas["WalletLine"];
 export type Withdrawal = Schemas["Withdrawal"];

@@ -86,6 +86,13 @@ const LOOKS = {
     differences: { tone: "bad", word: "Differences" },
     failed: { tone: "bad", word: "Failed" },
   },
+  sweep: {
+    planned: { tone: "busy", word: "Planned" },
+    signed: { tone: "busy", word: "Signed" },
+    finalized: { tone: "ok", word: "Finalized" },
+    failed: { tone: "bad", word: "Failed" },
+    frozen: { tone: "bad", word: "Frozen" },
+  },
   deposit: {
     credited: { tone: "ok", word: "Credited" },
     suspense: { tone: "warn", word: "In suspense" },

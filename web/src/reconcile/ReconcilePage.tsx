@@ -2,18 +2,15 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { client, unwrap } from "../api/client";
 import { useAction } from "../api/useAction";
-import type { Deposit, Reconciliation } from "../api/types";
+import type { Reconciliation } from "../api/types";
 import { ActionError, LoadedList, SafePanel } from "../design/Loaded";
 import { Button, Empty, ShortId, State, TableScroll, Time } from "../design/parts";
-import { TransactionLink } from "../design/TransactionLink";
-import { Periods } from "./Periods";
-import { reconciliationsQuery, suspenseQuery } from "./queries";
+import { reconciliationsQuery } from "./queries";
 import { WorkItems } from "./WorkItems";
 
 export function ReconcilePage() {
   const { org } = useParams({ from: "/o/$org/finance/reconcile" });
   const runs = useInfiniteQuery(reconciliationsQuery(org));
-  const suspense = useInfiniteQuery(suspenseQuery(org));
   const navigate = useNavigate();
   const run = useAction({
     run: (_: undefined, header) => unwrap(client.POST("/v1/finance/reconciliations", { params: { query: { org }, header } })),
@@ -37,12 +34,6 @@ export function ReconcilePage() {
         </LoadedList>
       </SafePanel>
       <WorkItems org={org} />
-      <Periods org={org} />
-      <SafePanel title="Deposits in suspense" flush>
-        <LoadedList query={suspense} rows={1} empty={<Empty>Nothing is in suspense: every deposit belongs to somebody.</Empty>}>
-          {(items) => <Suspense deposits={items} />}
-        </LoadedList>
-      </SafePanel>
     </div>
   );
 }
@@ -83,43 +74,6 @@ function Runs({ org, runs }: { org: string; runs: Reconciliation[] }) {
               <td className="number">{run.slot.toLocaleString()}</td>
               <td>
                 <ShortId id={run.id} what="Run id" keep={4} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </TableScroll>
-  );
-}
-
-function Suspense({ deposits }: { deposits: Deposit[] }) {
-  return (
-    <TableScroll label="Deposits in suspense">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">When</th>
-            <th scope="col">Why</th>
-            <th scope="col" className="number">
-              Amount
-            </th>
-            <th scope="col">Mint</th>
-            <th scope="col">Transaction</th>
-          </tr>
-        </thead>
-        <tbody>
-          {deposits.map((deposit) => (
-            <tr key={deposit.id}>
-              <td>
-                <Time at={deposit.at} utc />
-              </td>
-              <td className="wide">{deposit.reason}</td>
-              <td className="number">{deposit.amount}</td>
-              <td>
-                <ShortId id={deposit.mint} what="Mint" keep={4} />
-              </td>
-              <td>
-                <TransactionLink signature={deposit.signature} />
               </td>
             </tr>
           ))}

@@ -12,7 +12,9 @@ export type SectionPath =
   | "/o/$org/earnings"
   | "/o/$org/statements"
   | "/o/$org/finance/payouts"
-  | "/o/$org/finance/reconcile";
+  | "/o/$org/finance/reconcile"
+  | "/o/$org/finance/deposits"
+  | "/o/$org/finance/books";
 
 export interface Section {
   to: SectionPath;
@@ -26,6 +28,8 @@ export function sectionsOf(membership: Membership): Section[] {
   const sections: (Section | false)[] = [
     finance && membership.platform && { to: "/o/$org/finance/payouts", word: "Payouts" },
     finance && membership.platform && { to: "/o/$org/finance/reconcile", word: "Reconcile" },
+    finance && membership.platform && { to: "/o/$org/finance/deposits", word: "Deposits" },
+    finance && membership.platform && { to: "/o/$org/finance/books", word: "Books" },
     engineer && { to: "/o/$org/new", word: "Find and book" },
     engineer && { to: "/o/$org/clusters", word: "Clusters" },
     owner && { to: "/o/$org/hosts", word: "Hosts" },

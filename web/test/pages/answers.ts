@@ -559,6 +559,21 @@ const deposits: api.Deposit[] = [
   { id: id("dep", 1), at: ago(900), amount: "100.000000", mint: network.mint, state: "credited", signature: SIGNATURE },
 ];
 
+export const closed = (over: Partial<api.ClosedPeriod> = {}): api.ClosedPeriod => ({
+  month: "2026-10", state: "closed", closed_at: ago(900), closed_by: "Ada", reconciliation_id: RUN, sha256: "5f".repeat(32), entries: 12, debits: usdc("2071.657312"), credits: usdc("2071.657312"), ...over,
+});
+
+const auditLines: api.AuditLine[] = [
+  { seq: 3, at: ago(300), by: "Ada", action: "suspense.refunded", subject: id("dep", 4), details: '{"outcome":"refunded","note":"Ticket 1207."}', hash: "a1".repeat(32) },
+  { seq: 2, at: ago(400), by: "Omar", action: "batch.approve", subject: BATCH, details: "null", hash: "b2".repeat(32) },
+  { seq: 1, at: ago(900), action: "run.start", subject: PAYOUT_RUN, details: '{"kind":"scheduled"}', hash: "c3".repeat(32) },
+];
+
+const sweeps: api.Sweep[] = [
+  { id: id("swp", 2), org_id: ORG, customer: "Ada's lab", amount: usdc("120"), state: "planned", attention: "the signer does not answer; it is tried again", planned_at: ago(60) },
+  { id: id("swp", 1), org_id: ORG, customer: "Basement GPUs", amount: usdc("400.25"), state: "finalized", signature: SIGNATURE, planned_at: ago(4_000), ended_at: ago(3_990), fee_lamports: 10_000 },
+];
+
 const keys: api.Key[] = [{ id: id("key", 1), name: "laptop", hint: "mst_3fQ", scopes: ["read", "book", "jobs"], created_at: ago(90_000), expires_at: ahead(2_000_000), last_used_at: ago(300) }];
 
 const list = <T>(items: T[]) => ({ items });
@@ -614,13 +629,15 @@ export function fullAnswers(person: api.Me): Record<string, Answer> {
           text: "the chain moved 5000000 base units and the ledger has no entry for it", first_seen: ago(300), last_seen: ago(60),
         },
       ]),
-    "GET /v1/finance/periods": () =>
+    "GET /v1/finance/periods": () => list([closed(), closed({ month: "2026-09", reopen_asked_by: "Ada", reopen_reason: "An invoice came late." }), closed({ month: "2026-08", state: "reopened", reopen_asked_by: "Ada", reopened_by: "Omar", reopened_at: ago(300), reopen_reason: "A fee was wrong." })]),
+    "GET /v1/finance/periods/*": () => closed({ intact: true }),
+    "GET /v1/finance/audit-log": () => list(auditLines),
+    "GET /v1/finance/suspense": () =>
       list([
-        {
-          month: "2026-10", state: "closed", closed_at: ago(900), closed_by: "Ada", reconciliation_id: RUN, sha256: "5f".repeat(32), entries: 12,
-          debits: run().accounts?.[0]?.in, credits: run().accounts?.[0]?.in,
-        },
+        ...deposits.slice(0, 1),
+        { id: id("dep", 3), at: ago(800), amount: "12.500000", mint: network.mint, state: "suspense", reason: "Sent to the treasury by a wallet that is nobody's", signature: SIGNATURE, sender: "So11111111111111111111111111111111111111112" },
+        { id: id("dep", 4), at: ago(900), amount: "7.000000", mint: network.mint, state: "suspense", reason: "Its account was frozen when it came", customer: "Handed Over GmbH", signature: SIGNATURE, outcome: "refunded", note: "Ticket 1207.", refund: { id: id("wd", 4), address: SIGNATURE.slice(0, 44), state: "drafted", batch_id: BATCH } },
       ]),
-    "GET /v1/finance/suspense": () => list(deposits.slice(0, 1)),
+    "GET /v1/finance/sweeps": () => list(sweeps),
   };
 }

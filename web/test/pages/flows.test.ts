@@ -569,6 +569,61 @@ describe("a withdrawal", () => {
   });
 });
 
+describe("closing the books", () => {
+  const written = () => stage.asked.filter(({ method }) => method !== "GET").map(({ body }) => body);
+  beforeEach(() => void stage.on("GET /v1/me", () => answers.me(true, "finance")));
+
+  it("credits a deposit in suspense to whom somebody names", async () => {
+    stage.on("POST /v1/finance/suspense/*/decision", () => ({}));
+    await page.goto(`${address}${org}/finance/deposits`);
+    await button("Decide").nth(1).click();
+    await page.getByLabel("Decision").selectOption("credited");
+    await page.getByLabel("Organisation's id").fill(answers.ORG);
+    await page.getByLabel("Why").fill("Ticket 1207.");
+    await page.getByRole("dialog").getByRole("button", { name: "Decide" }).click();
+    await eventually(() => page.getByRole("dialog").count(), 0);
+    expect(written().at(-1)).toEqual({ outcome: "credited", org_id: answers.ORG, note: "Ticket 1207." });
+  });
+
+  it("keeps the decision's dialog open, with the reason, when the server refuses", async () => {
+    stage.on("POST /v1/finance/suspense/*/decision", () => {
+      throw new Refusal(409, "conflict", "Tokens of another mint can only be held.");
+    });
+    await page.goto(`${address}${org}/finance/deposits`);
+    await button("Decide").first().click();
+    await page.getByLabel("Decision").selectOption("kept");
+    await page.getByLabel("Why").fill("Ours.");
+    await page.getByRole("dialog").getByRole("button", { name: "Decide" }).click();
+    await page.getByRole("alert").getByText("can only be held").waitFor();
+  });
+
+  it("resolves a difference with what was found", async () => {
+    stage.on("PATCH /v1/finance/differences/*", () => ({}));
+    await page.goto(`${address}${org}/finance/reconcile`);
+    await button("Resolve").click();
+    await page.getByLabel("What came of it").selectOption("chain_explained");
+    await page.getByLabel("What you found").fill("A top-up by hand.");
+    await page.getByRole("dialog").getByRole("button", { name: "Resolve" }).click();
+    await eventually(() => page.getByRole("dialog").count(), 0);
+    expect(written().at(-1)).toEqual({ resolution: "chain_explained", reason: "A top-up by hand." });
+  });
+
+  it("closes a month, and asks for one to be opened again", async () => {
+    stage.on("POST /v1/finance/periods", () => answers.closed());
+    stage.on("POST /v1/finance/periods/*/reopen", () => ({ items: [answers.closed()] }));
+    await page.goto(`${address}${org}/finance/books`);
+    await button("Close a month").click();
+    await page.getByRole("textbox", { name: "Month" }).fill("2026-10");
+    await button("Close it").click();
+    await eventually(() => page.getByRole("dialog").count(), 0);
+    await page.getByRole("button", { name: "Open again", exact: true }).click();
+    await page.getByLabel("Why").fill("An invoice came late.");
+    await button("Ask for it").click();
+    await eventually(() => page.getByRole("dialog").count(), 0);
+    expect(written()).toEqual([{ month: "2026-10" }, { reason: "An invoice came late." }]);
+  });
+});
+
 describe("when something fails", () => {
   it("keeps the rest of the page, shows the request id and tries again", async () => {
     stage.on("GET /v1/wallet/lines", () => {

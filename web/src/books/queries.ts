@@ -1,0 +1,33 @@
+import { queryOptions } from "@tanstack/react-query";
+import { client, unwrap } from "../api/client";
+import { paged } from "../api/paged";
+
+export const periodsQuery = (org: string) =>
+  queryOptions({
+    queryKey: ["periods", org],
+    queryFn: ({ signal }) => unwrap(client.GET("/v1/finance/periods", { params: { query: { org } }, signal })),
+  });
+
+export const periodQuery = (org: string, month: string) =>
+  queryOptions({
+    queryKey: ["periods", org, month],
+    queryFn: ({ signal }) => unwrap(client.GET("/v1/finance/periods/{month}", { params: { path: { month }, query: { org } }, signal })),
+  });
+
+export const auditQuery = (org: string) =>
+  paged(["audit-log", org], ({ cursor }, signal) => unwrap(client.GET("/v1/finance/audit-log", { params: { query: { org, ...(cursor === undefined ? {} : { before: Number(cursor) }) } }, signal })));
+
+/** Where the browser gets a month's file from. */
+export function periodFile(org: string, month: string, form: "cryptio" | "quickbooks" | "xero" | "report"): string {
+  const path = `/v1/finance/periods/${month}/${form === "report" ? form : `files/${form}`}`;
+  return `${path}?${new URLSearchParams({ org }).toString()}`;
+}
+
+export function auditFile(org: string): string {
+  return `/v1/finance/audit-log/file?${new URLSearchParams({ org }).toString()}`;
+}
+
+/** The month before a moment's, in UTC: the one that is to be closed. */
+export function monthBefore(now: Date): string {
+  return new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - 1, 1)).toISOString().slice(0, 7);
+}
