@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -83,8 +85,13 @@ type (
 	}
 	auditInput struct {
 		OrgParam
-		Before int64 `query:"before" minimum:"0" doc:"Lines before this one; 0 or absent: the newest"`
-		Limit  int   `query:"limit" minimum:"1" maximum:"200" default:"50"`
+		Before  int64     `query:"before" minimum:"0" doc:"Lines before this one; 0 or absent: the newest"`
+		Limit   int       `query:"limit" minimum:"1" maximum:"200" default:"50"`
+		Person  string    `query:"person" maxLength:"100" doc:"Part of the name of who did it"`
+		Action  string    `query:"action" maxLength:"100" example:"batch.approve"`
+		Subject string    `query:"subject" maxLength:"100" doc:"The id of what it was done to"`
+		From    time.Time `query:"from" doc:"Only what was done at this time or later"`
+		To      time.Time `query:"to" doc:"Only what was done before this time"`
 	}
 )
 
@@ -379,7 +386,8 @@ func (s *Server) getPeriodFile(ctx context.Context, in *periodFileInput) (*docum
 }
 
 func (s *Server) listAuditLog(ctx context.Context, in *auditInput) (*output[apiv1.List[apiv1.AuditLine]], error) {
-	lines, err := audit.List(ctx, s.Pool, in.Before, in.Limit)
+	filter := audit.Filter{Person: strings.TrimSpace(in.Person), Action: in.Action, Subject: strings.TrimSpace(in.Subject), From: in.From, Until: in.To}
+	lines, err := audit.Find(ctx, s.Pool, filter, in.Before, in.Limit)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,11 @@ func (s *Server) listSuspense(ctx context.Context, in *orgListInput) (*output[ap
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit, func(d deposits.Deposit) ids.Deposit { return d.ID }, wireDeposit), nil
+	wire, err := s.suspenseWire(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	return page(rows, in.Limit, func(d deposits.Deposit) ids.Deposit { return d.ID }, wire), nil
 }
 
 func (s *Server) decideSuspense(ctx context.Context, in *suspenseBody) (*output[apiv1.Deposit], error) {
@@ -62,7 +66,31 @@ func (s *Server) decideSuspense(ctx context.Context, in *suspenseBody) (*output[
 	if err != nil {
 		return nil, err
 	}
-	return answer(wireDeposit(decided)), nil
+	wire, err := s.suspenseWire(ctx, []deposits.Deposit{decided})
+	if err != nil {
+		return nil, err
+	}
+	return answer(wire(decided)), nil
+}
+
+// suspenseWire shows deposits with who decided about them, which customers are not shown.
+func (s *Server) suspenseWire(ctx context.Context, rows []deposits.Deposit) (func(deposits.Deposit) apiv1.Deposit, error) {
+	people := make([]ids.User, len(rows))
+	for i, d := range rows {
+		people[i] = d.DecidedBy
+	}
+	names, err := s.Identity.Names(ctx, people)
+	if err != nil {
+		return nil, err
+	}
+	return func(d deposits.Deposit) apiv1.Deposit {
+		wire := wireDeposit(d)
+		wire.DecidedBy = names[d.DecidedBy]
+		if !d.DecidedAt.IsZero() {
+			wire.DecidedAt = &d.DecidedAt
+		}
+		return wire
+	}, nil
 }
 
 func (s *Server) listSweeps(ctx context.Context, in *orgListInput) (*output[apiv1.List[apiv1.Sweep]], error) {

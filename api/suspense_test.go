@@ -63,6 +63,16 @@ func TestFinanceRefundsTokensInSuspense(t *testing.T) {
 	if len(list.Items) != 2 || list.Items[1].Customer != "Northwind Labs" || list.Items[1].Sender != sender || list.Items[0].Sender != "" || list.Items[0].Refund != nil {
 		t.Errorf("in suspense: %+v", list.Items)
 	}
+	if d := list.Items[1]; d.DecidedBy == "" || d.DecidedAt == nil || list.Items[0].DecidedBy != "" || list.Items[0].DecidedAt != nil {
+		t.Errorf("decided by %q at %v, and of the one that waits by %q at %v", d.DecidedBy, d.DecidedAt, list.Items[0].DecidedBy, list.Items[0].DecidedAt)
+	}
+	for query, want := range map[string]int{"": 1, "?action=suspense.refunded": 1, "?subject=" + known.String(): 1, "?subject=" + unknown.String(): 0, "?person=nobody": 0, "?to=2020-01-01T00:00:00Z": 0} {
+		var log apiv1.List[apiv1.AuditLine]
+		b.do(request{method: get, path: "/v1/finance/audit-log" + query, cookie: finance.cookie}).is(http.StatusOK).decode(&log)
+		if len(log.Items) != want {
+			t.Errorf("the audit log of %q has %d lines, want %d: %+v", query, len(log.Items), want, log.Items)
+		}
+	}
 	var withdrawals apiv1.List[apiv1.Withdrawal]
 	b.do(request{method: get, path: "/v1/wallet/withdrawals", cookie: stranger.cookie}).is(http.StatusOK).decode(&withdrawals)
 	if len(withdrawals.Items) != 1 || withdrawals.Items[0].Purpose != "refund" || withdrawals.Items[0].ID != decided.Refund.ID {

@@ -105,12 +105,30 @@ func scan(row pgx.CollectableRow) (l Line, err error) {
 	return l, err
 }
 
+// Filter says which lines are wanted; what is zero says nothing.
+type Filter struct {
+	Person      string // part of a person's name, or of the wallet of somebody without one
+	Action      string
+	Subject     string
+	From, Until time.Time
+}
+
 // List is a page of the log, newest first: the lines before a place, or from the end when it is zero.
 func List(ctx context.Context, db Querier, before int64, limit int) ([]Line, error) {
+	return Find(ctx, db, Filter{}, before, limit)
+}
+
+// Find is a page of the lines that a filter lets through, newest first, as List is of all.
+func Find(ctx context.Context, db Querier, f Filter, before int64, limit int) ([]Line, error) {
 	if limit <= 0 || limit > MaxPage {
 		limit = MaxPage
 	}
-	rows, err := db.Query(ctx, `SELECT `+columns+` FROM audit_log WHERE $1 = 0 OR seq < $1 ORDER BY seq DESC LIMIT $2`, before, limit)
+	rows, err := db.Query(ctx, `
+		SELECT `+columns+` FROM audit_log
+		WHERE ($1 = 0 OR seq < $1) AND ($3 = '' OR action = $3) AND ($4 = '' OR subject = $4)
+			AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6)
+			AND ($7 = '' OR user_id IN (SELECT id FROM users WHERE strpos(lower(coalesce(nullif(name, ''), wallet_address)), lower($7)) > 0))
+		ORDER BY seq DESC LIMIT $2`, before, limit, f.Action, f.Subject, orNull(f.From), orNull(f.Until), f.Person)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
@@ -119,6 +137,13 @@ func List(ctx context.Context, db Querier, before int64, limit int) ([]Line, err
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
 	return lines, nil
+}
+
+func orNull(at time.Time) *time.Time {
+	if at.IsZero() {
+		return nil
+	}
+	return &at
 }
 
 // BrokenError says where the log does not fit together.

@@ -3,6 +3,7 @@ package audit_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -54,6 +55,60 @@ func TestLogIsOneChain(t *testing.T) {
 	lines, err = audit.List(t.Context(), pool, 3, 0)
 	if err != nil || len(lines) != 2 || lines[0].Seq != 2 {
 		t.Errorf("the lines before the third are %+v, %v", lines, err)
+	}
+}
+
+// TestFilterLetsThrough: what is zero says nothing, and pages go on within what is let through.
+func TestFilterLetsThrough(t *testing.T) {
+	t.Parallel()
+	pool := testkit.DB(t)
+	ada, nameless := ids.New[ids.User](), ids.New[ids.User]()
+	if _, err := pool.Exec(t.Context(), `INSERT INTO users (id, name, wallet_address) VALUES ($1, 'Ada L.', 'w1'), ($2, '', 'Nameless1')`, ada, nameless); err != nil {
+		t.Fatal(err)
+	}
+	for _, event := range []audit.Event{
+		{By: ada, Action: "period.close", Subject: "2026-10"},
+		{By: nameless, Action: "period.ask_reopen", Subject: "2026-10"},
+		{By: ada, Action: "period.reopen", Subject: "2026-10"},
+		{Action: "run.start", Subject: "run"},
+	} {
+		if err := record(t.Context(), pool, event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := audit.List(t.Context(), pool, 0, 0)
+	if err != nil || len(all) != 4 {
+		t.Fatalf("all: %+v, %v", all, err)
+	}
+	for name, c := range map[string]struct {
+		filter audit.Filter
+		before int64
+		want   []int64
+	}{
+		"nothing":                {want: []int64{4, 3, 2, 1}},
+		"part of a name":         {filter: audit.Filter{Person: "ada"}, want: []int64{3, 1}},
+		"part of a wallet":       {filter: audit.Filter{Person: "NAMELESS"}, want: []int64{2}},
+		"a hidden wallet":        {filter: audit.Filter{Person: "w1"}},
+		"no pattern":             {filter: audit.Filter{Person: "%"}},
+		"an action":              {filter: audit.Filter{Action: "run.start"}, want: []int64{4}},
+		"a subject":              {filter: audit.Filter{Subject: "2026-10"}, want: []int64{3, 2, 1}},
+		"its next page":          {filter: audit.Filter{Subject: "2026-10"}, before: 3, want: []int64{2, 1}},
+		"from a moment on":       {filter: audit.Filter{From: all[1].At}, want: []int64{4, 3}},
+		"before a moment":        {filter: audit.Filter{Until: all[1].At}, want: []int64{2, 1}},
+		"person and subject":     {filter: audit.Filter{Person: "Ada", Subject: "2026-10", Action: "period.close"}, want: []int64{1}},
+		"what does not go along": {filter: audit.Filter{Person: "Ada", Action: "run.start"}},
+	} {
+		lines, err := audit.Find(t.Context(), pool, c.filter, c.before, 0)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		var got []int64
+		for _, line := range lines {
+			got = append(got, line.Seq)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s let lines %v through, want %v", name, got, c.want)
+		}
 	}
 }
 

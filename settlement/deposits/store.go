@@ -31,9 +31,11 @@ type Deposit struct {
 	Sender    string // the wallet that it came from; empty: not known
 
 	// Of one in suspense, once a person has decided.
-	Outcome string // credited, kept, refunded or held; empty: it waits
-	Note    string
-	Refund  *Refund // of a refunded one
+	Outcome   string // credited, kept, refunded or held; empty: it waits
+	Note      string
+	DecidedBy ids.User
+	DecidedAt time.Time
+	Refund    *Refund // of a refunded one
 }
 
 // Deposits lists what an organisation sent, newest first: those before a cursor, which may be zero.
@@ -52,7 +54,7 @@ func (s *Service) list(ctx context.Context, where string, org ids.Org, before id
 	}
 	rows, err := s.pool.Query(ctx, `
 		SELECT p.id, p.org_id, coalesce(c.name, ''), coalesce(block_time, found_at), p.amount::text, decimals, p.mint, disposition, reason, signature,
-		       coalesce(sender, ''), coalesce(d.outcome, ''), coalesce(d.note, ''),
+		       coalesce(sender, ''), coalesce(d.outcome, ''), coalesce(d.note, ''), d.decided_by, d.decided_at,
 		       w.id, coalesce(w.wallet, ''), coalesce(w.state, ''), coalesce(w.attention, ''),
 		       (SELECT o.batch_id FROM payouts o WHERE o.withdrawal_id = w.id ORDER BY o.id DESC LIMIT 1)
 		FROM deposits p LEFT JOIN suspense_decisions d ON d.deposit_id = p.id LEFT JOIN withdrawals w ON w.id = d.refund_id
@@ -66,9 +68,13 @@ func (s *Service) list(ctx context.Context, where string, org ids.Org, before id
 		var d Deposit
 		var r Refund
 		var decimals int
+		var decided *time.Time
 		err := row.Scan(&d.ID, &d.Org, &d.Customer, &d.At, &d.Amount, &decimals, &d.Mint, &d.State, &d.Reason, &d.Signature,
-			&d.Sender, &d.Outcome, &d.Note, &r.ID, &r.Wallet, &r.State, &r.Attention, &r.Batch)
+			&d.Sender, &d.Outcome, &d.Note, &d.DecidedBy, &decided, &r.ID, &r.Wallet, &r.State, &r.Attention, &r.Batch)
 		d.Amount = decimalText(d.Amount, decimals)
+		if decided != nil {
+			d.DecidedAt = *decided
+		}
 		if !r.ID.IsZero() {
 			d.Refund = &r
 		}

@@ -2262,6 +2262,10 @@ export interface components {
             at: string;
             /** @description The organisation whose address it was sent to; absent if that is the treasury's */
             customer?: string;
+            /** Format: date-time */
+            decided_at?: string;
+            /** @description Who decided so; only to the platform's finance */
+            decided_by?: string;
             id: string;
             mint: string;
             /** @description Why so */
@@ -6326,11 +6330,20 @@ export interface operations {
     "list-audit-log": {
         parameters: {
             query?: {
+                action?: string;
                 /** @description Lines before this one; 0 or absent: the newest */
                 before?: number;
+                /** @description Only what was done at this time or later */
+                from?: string;
                 limit?: number;
                 /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
                 org?: string;
+                /** @description Part of the name of who did it */
+                person?: string;
+                /** @description The id of what it was done to */
+                subject?: string;
+                /** @description Only what was done before this time */
+                to?: string;
             };
             header?: never;
             path?: never;
