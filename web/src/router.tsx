@@ -3,6 +3,7 @@
 import type { QueryClient } from "@tanstack/react-query";
 import { createRootRouteWithContext, createRoute, createRouter, Outlet, redirect, type ErrorComponentProps } from "@tanstack/react-router";
 import { bookingSearch } from "./booking/search";
+import { booksSearch } from "./books/search";
 import { clusterSearch, clustersSearch } from "./clusters/search";
 import { Failure } from "./design/Loaded";
 import { SkeletonRows } from "./design/parts";
@@ -87,7 +88,7 @@ const payoutRun = createRoute({ getParentRoute: () => org, path: "finance/payout
 const reconcile = createRoute({ getParentRoute: () => org, path: "finance/reconcile" }).lazy(() => import("./reconcile/route").then((page) => page.reconcileRoute));
 const reconciliation = createRoute({ getParentRoute: () => org, path: "finance/reconcile/$id" }).lazy(() => import("./reconcile/route").then((page) => page.reconciliationRoute));
 const deposits = createRoute({ getParentRoute: () => org, path: "finance/deposits" }).lazy(() => import("./suspense/route").then((page) => page.suspenseRoute));
-const books = createRoute({ getParentRoute: () => org, path: "finance/books" }).lazy(() => import("./books/route").then((page) => page.booksRoute));
+const books = createRoute({ getParentRoute: () => org, path: "finance/books", validateSearch: booksSearch }).lazy(() => import("./books/route").then((page) => page.booksRoute));
 
 const tree = root.addChildren([
   home,

@@ -1,13 +1,17 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
+import { useSearch } from "@tanstack/react-router";
 import type { AuditLine } from "../api/types";
 import { LoadedList, SafePanel } from "../design/Loaded";
 import { Empty, ShortId, TableScroll, Time } from "../design/parts";
+import { AuditFilter } from "./AuditFilter";
 import { auditFile, auditQuery } from "./queries";
 import { actionWords, detailPairs } from "./words";
 
 /** Who did what in finance, newest first. */
 export function AuditLog({ org }: { org: string }) {
-  const log = useInfiniteQuery(auditQuery(org));
+  const search = useSearch({ from: "/o/$org/finance/books" });
+  const log = useInfiniteQuery(auditQuery(org, search));
+  const filtered = Object.keys(search).length > 0;
   return (
     <SafePanel
       title="Audit log"
@@ -18,7 +22,8 @@ export function AuditLog({ org }: { org: string }) {
         </a>
       }
     >
-      <LoadedList query={log} rows={3} empty={<Empty>Nobody has done anything yet that is kept here.</Empty>}>
+      <AuditFilter />
+      <LoadedList query={log} rows={3} empty={<Empty>{filtered ? "Nothing in the log is like that." : "Nobody has done anything yet that is kept here."}</Empty>}>
         {(lines) => (
           <TableScroll label="Audit log">
             <table>

@@ -14,6 +14,9 @@ export function BooksPage() {
       </div>
       <p className="muted">Closing a month freezes its figures: nothing can be posted into it any more, and its hash shows that it still says the same.</p>
       <Months org={org} />
+      <p className="muted">
+        The report is a page to print or to save as PDF, with the month&apos;s accounts and what they rest on. Cryptio takes every movement of tokens with its transaction; QuickBooks and Xero take the month&apos;s journal.
+      </p>
       <AuditLog org={org} />
     </div>
   );

@@ -1,6 +1,7 @@
 import { queryOptions } from "@tanstack/react-query";
 import { client, unwrap } from "../api/client";
 import { paged } from "../api/paged";
+import { auditFilter, type BooksSearch } from "./search";
 
 export const periodsQuery = (org: string) =>
   queryOptions({
@@ -14,8 +15,8 @@ export const periodQuery = (org: string, month: string) =>
     queryFn: ({ signal }) => unwrap(client.GET("/v1/finance/periods/{month}", { params: { path: { month }, query: { org } }, signal })),
   });
 
-export const auditQuery = (org: string) =>
-  paged(["audit-log", org], ({ cursor }, signal) => unwrap(client.GET("/v1/finance/audit-log", { params: { query: { org, ...(cursor === undefined ? {} : { before: Number(cursor) }) } }, signal })));
+export const auditQuery = (org: string, search: BooksSearch) =>
+  paged(["audit-log", org, search], ({ cursor }, signal) => unwrap(client.GET("/v1/finance/audit-log", { params: { query: { org, ...auditFilter(search), ...(cursor === undefined ? {} : { before: Number(cursor) }) } }, signal })));
 
 /** Where the browser gets a month's file from. */
 export function periodFile(org: string, month: string, form: "cryptio" | "quickbooks" | "xero" | "report"): string {

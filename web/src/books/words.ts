@@ -1,6 +1,6 @@
 // What the audit log's words mean to people.
 
-const ACTIONS: Record<string, string> = {
+export const ACTIONS: Record<string, string> = {
   "batch.approve": "Approved a payout batch",
   "batch.cancel": "Asked for a payout batch to be cancelled",
   "batch.resolve": "Said how a frozen batch ended",

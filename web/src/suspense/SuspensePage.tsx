@@ -87,7 +87,7 @@ const OUTCOMES = {
   held: { tone: "warn", word: "Held" },
 } as const;
 
-function Outcome({ org, deposit: { outcome, note, refund } }: { org: string; deposit: Deposit }) {
+function Outcome({ org, deposit: { outcome, note, decided_by: who, decided_at: when, refund } }: { org: string; deposit: Deposit }) {
   if (outcome === undefined) return <Toned tone="warn">Waits</Toned>;
   const sentBack = outcome === "refunded" && refund?.state === "paid";
   const look = sentBack ? ({ tone: "ok", word: "Sent back" } as const) : OUTCOMES[outcome];
@@ -95,6 +95,11 @@ function Outcome({ org, deposit: { outcome, note, refund } }: { org: string; dep
     <>
       <Toned tone={look.tone}>{look.word}</Toned>
       {note !== undefined && <div className="muted">{note}</div>}
+      {who !== undefined && when !== undefined && (
+        <div className="muted">
+          by {who}, <Time at={when} utc />
+        </div>
+      )}
       {refund?.attention !== undefined && <div className="muted">{refund.attention}</div>}
       {refund?.batch_id !== undefined && (
         <Link to="/o/$org/finance/payouts/$id" params={{ org, id: refund.batch_id }}>

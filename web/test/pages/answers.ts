@@ -636,7 +636,7 @@ export function fullAnswers(person: api.Me): Record<string, Answer> {
       list([
         ...deposits.slice(0, 1),
         { id: id("dep", 3), at: ago(800), amount: "12.500000", mint: network.mint, state: "suspense", reason: "Sent to the treasury by a wallet that is nobody's", signature: SIGNATURE, sender: "So11111111111111111111111111111111111111112" },
-        { id: id("dep", 4), at: ago(900), amount: "7.000000", mint: network.mint, state: "suspense", reason: "Its account was frozen when it came", customer: "Handed Over GmbH", signature: SIGNATURE, outcome: "refunded", note: "Ticket 1207.", refund: { id: id("wd", 4), address: SIGNATURE.slice(0, 44), state: "drafted", batch_id: BATCH } },
+        { id: id("dep", 4), at: ago(900), amount: "7.000000", mint: network.mint, state: "suspense", reason: "Its account was frozen when it came", customer: "Handed Over GmbH", signature: SIGNATURE, outcome: "refunded", note: "Ticket 1207.", decided_by: "Ada", decided_at: ago(300), refund: { id: id("wd", 4), address: SIGNATURE.slice(0, 44), state: "drafted", batch_id: BATCH } },
       ]),
     "GET /v1/finance/sweeps": () => list(sweeps),
   };

@@ -608,6 +608,23 @@ describe("closing the books", () => {
     expect(written().at(-1)).toEqual({ resolution: "chain_explained", reason: "A top-up by hand." });
   });
 
+  it("filters the audit log in the address, over a reload, until all is shown", async () => {
+    const log = () => Object.fromEntries(stage.calls("GET", "/v1/finance/audit-log").at(-1)?.query ?? []);
+    await page.goto(`${address}${org}/finance/books`);
+    await page.getByLabel("Who").fill("Ada");
+    await page.getByLabel("What was done").selectOption("period.close");
+    await page.getByLabel("Last day (UTC)").fill("2026-11-30");
+    await button("Filter").click();
+    const wanted = { org: answers.ORG, person: "Ada", action: "period.close", to: "2026-12-01T00:00:00.000Z" };
+    await eventually(async () => log(), wanted);
+    stage.asked.length = 0;
+    await page.reload();
+    await eventually(async () => log(), wanted);
+    expect(await page.getByLabel("Who").inputValue()).toBe("Ada");
+    await button("Show all").click();
+    await eventually(async () => log(), { org: answers.ORG });
+  });
+
   it("closes a month, and asks for one to be opened again", async () => {
     stage.on("POST /v1/finance/periods", () => answers.closed());
     stage.on("POST /v1/finance/periods/*/reopen", () => ({ items: [answers.closed()] }));

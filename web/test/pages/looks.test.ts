@@ -66,6 +66,7 @@ const SCENES: Scene[] = [
   { name: "deposits", path: `${org}/finance/deposits`, ready: "Basement GPUs" },
   { name: "deposits-decide", path: `${org}/finance/deposits`, ready: "Basement GPUs", act: async (page) => { await page.getByRole("button", { name: "Decide", exact: true }).first().click(); await page.getByLabel("Decision").selectOption("credited"); } },
   { name: "books", path: `${org}/finance/books`, ready: "still the same" },
+  { name: "books-filtered", path: `${org}/finance/books?person=Grace&from=2026-11-01`, ready: "Nothing in the log is like that", prepare: (stage) => stage.on("GET /v1/finance/audit-log", () => ({ items: [] })) },
   { name: "books-close", path: `${org}/finance/books`, ready: "still the same", act: (page) => page.getByRole("button", { name: "Close a month" }).click() },
   { name: "books-reopen", path: `${org}/finance/books`, ready: "still the same", act: (page) => page.getByRole("button", { name: "Agree to open again" }).click() },
   { name: "reconciliation", path: `${org}/finance/reconcile/${answers.RUN}`, ready: "0 differences" },
