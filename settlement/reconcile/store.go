@@ -54,7 +54,7 @@ type Account struct {
 	Transactions  int
 	Matched       int
 	Continuous    bool
-	FeeLamports   int64 // the SOL journal: fees of the transactions that moved tokens out, or tried to
+	FeeLamports   int64 // of the transactions that moved tokens out, or tried to; rent and top-ups are not among them
 	Slot          int64
 }
 
