@@ -38,11 +38,11 @@ export function AuditFilter() {
       <Field label="Of what">{(props) => <input {...props} className="input mono" name="subject" maxLength={MOST_CHARS} placeholder="bat_… or 2026-10" defaultValue={search.subject} />}</Field>
       <Field label="First day (UTC)">{(props) => <input {...props} className="input" type="date" name="from" defaultValue={search.from} />}</Field>
       <Field label="Last day (UTC)">{(props) => <input {...props} className="input" type="date" name="to" defaultValue={search.to} />}</Field>
-      <div className="line" data-gap="small">
+      <div className="line" data-gap="small" data-nowrap>
         <Button type="submit">Filter</Button>
         {filtered && (
           <Button look="quiet" onClick={() => void navigate({ search: {}, resetScroll: false })}>
-            Show all
+            Clear
           </Button>
         )}
       </div>

@@ -44,7 +44,6 @@ function Suspense({ org, deposits }: { org: string; deposits: Deposit[] }) {
             <th scope="col" className="number">
               Amount
             </th>
-            <th scope="col">Mint</th>
             <th scope="col">Transaction</th>
             <th scope="col">Decision</th>
           </tr>
@@ -57,9 +56,11 @@ function Suspense({ org, deposits }: { org: string; deposits: Deposit[] }) {
               </td>
               <td className="wide">{deposit.reason}</td>
               <td className="nowrap">{deposit.customer ?? <span className="muted">the treasury</span>}</td>
-              <td className="number">{deposit.amount}</td>
-              <td>
-                <ShortId id={deposit.mint} what="Mint" keep={4} />
+              <td className="number">
+                {deposit.amount}
+                <div className="muted nowrap">
+                  of <ShortId id={deposit.mint} what="Mint" keep={4} />
+                </div>
               </td>
               <td>
                 <TransactionLink signature={deposit.signature} />
