@@ -73,7 +73,7 @@ func (s *Server) decideSuspense(ctx context.Context, in *suspenseBody) (*output[
 	return answer(wire(decided)), nil
 }
 
-// suspenseWire shows deposits with who decided about them, which customers are not shown.
+// suspenseWire shows deposits with who decided about them and their note, which customers are not shown.
 func (s *Server) suspenseWire(ctx context.Context, rows []deposits.Deposit) (func(deposits.Deposit) apiv1.Deposit, error) {
 	people := make([]ids.User, len(rows))
 	for i, d := range rows {
@@ -85,7 +85,7 @@ func (s *Server) suspenseWire(ctx context.Context, rows []deposits.Deposit) (fun
 	}
 	return func(d deposits.Deposit) apiv1.Deposit {
 		wire := wireDeposit(d)
-		wire.DecidedBy = names[d.DecidedBy]
+		wire.Note, wire.DecidedBy = d.Note, names[d.DecidedBy]
 		if !d.DecidedAt.IsZero() {
 			wire.DecidedAt = &d.DecidedAt
 		}

@@ -66,6 +66,16 @@ func TestFinanceRefundsTokensInSuspense(t *testing.T) {
 	if d := list.Items[1]; d.DecidedBy == "" || d.DecidedAt == nil || list.Items[0].DecidedBy != "" || list.Items[0].DecidedAt != nil {
 		t.Errorf("decided by %q at %v, and of the one that waits by %q at %v", d.DecidedBy, d.DecidedAt, list.Items[0].DecidedBy, list.Items[0].DecidedAt)
 	}
+	var seen apiv1.List[apiv1.Deposit]
+	b.do(request{method: get, path: "/v1/wallet/deposits", cookie: stranger.cookie}).is(http.StatusOK).decode(&seen)
+	if len(seen.Items) != 2 || list.Items[1].Note != "sent by mistake" {
+		t.Fatalf("finance sees the note %q, the customer %d deposits", list.Items[1].Note, len(seen.Items))
+	}
+	for _, d := range seen.Items {
+		if d.Note != "" || d.DecidedBy != "" {
+			t.Errorf("the customer sees the operator's note %q by %q", d.Note, d.DecidedBy)
+		}
+	}
 	for query, want := range map[string]int{"": 1, "?action=suspense.refunded": 1, "?subject=" + known.String(): 1, "?subject=" + unknown.String(): 0, "?person=nobody": 0, "?to=2020-01-01T00:00:00Z": 0} {
 		var log apiv1.List[apiv1.AuditLine]
 		b.do(request{method: get, path: "/v1/finance/audit-log" + query, cookie: finance.cookie}).is(http.StatusOK).decode(&log)

@@ -112,10 +112,11 @@ func (s *Server) wireWalletLine(l metering.StatementLine) apiv1.WalletLine {
 	}
 }
 
+// wireDeposit shows a deposit as its customer may see it: without the operator's note.
 func wireDeposit(d deposits.Deposit) apiv1.Deposit {
 	wire := apiv1.Deposit{
 		ID: d.ID, At: d.At, Amount: d.Amount, Mint: d.Mint, State: d.State, Reason: d.Reason, Signature: d.Signature, Customer: d.Customer, Sender: d.Sender,
-		Outcome: d.Outcome, Note: d.Note,
+		Outcome: d.Outcome,
 	}
 	if r := d.Refund; r != nil {
 		wire.Refund = &apiv1.Refund{ID: r.ID, Address: r.Wallet, State: r.State, Attention: r.Attention, BatchID: optional(r.Batch)}

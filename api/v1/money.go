@@ -43,7 +43,7 @@ type Deposit struct {
 	Customer  string      `json:"customer,omitempty" doc:"The organisation whose address it was sent to; absent if that is the treasury's"`
 	Sender    string      `json:"sender,omitempty" doc:"The wallet that it came from, where that is one and known"`
 	Outcome   string      `json:"outcome,omitempty" enum:"credited,kept,refunded,held" doc:"What was decided about one in suspense; absent while it waits"`
-	Note      string      `json:"note,omitempty" doc:"Why so"`
+	Note      string      `json:"note,omitempty" doc:"Why so; only to the platform's finance"`
 	DecidedBy string      `json:"decided_by,omitempty" doc:"Who decided so; only to the platform's finance"`
 	DecidedAt *time.Time  `json:"decided_at,omitempty"`
 	Refund    *Refund     `json:"refund,omitempty" doc:"Of a refunded one"`

@@ -2268,7 +2268,7 @@ export interface components {
             decided_by?: string;
             id: string;
             mint: string;
-            /** @description Why so */
+            /** @description Why so; only to the platform's finance */
             note?: string;
             /**
              * @description What was decided about one in suspense; absent while it waits
