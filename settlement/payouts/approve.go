@@ -149,7 +149,9 @@ func (s *Service) refuseOwnRefunds(ctx context.Context, tx pgx.Tx, which string,
 	}
 	var own bool
 	err := tx.QueryRow(ctx, `
-		SELECT EXISTS (SELECT 1 FROM payout_batches b JOIN payouts p ON p.batch_id = b.id JOIN withdrawals w ON w.id = p.withdrawal_id
+		SELECT EXISTS (SELECT 1 FROM payout_batches b
+			JOIN payouts p ON p.batch_id = b.id AND p.live AND p.withdrawal_id IS NOT NULL -- as in the index of payouts of withdrawals
+			JOIN withdrawals w ON w.id = p.withdrawal_id
 			WHERE `+which+` AND b.state = 'draft' AND w.purpose = 'refund' AND w.requested_by = $1)`, by, id).Scan(&own)
 	if err != nil {
 		return fmt.Errorf("look for refunds: %w", err)
