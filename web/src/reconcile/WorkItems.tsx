@@ -1,12 +1,12 @@
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { client, unwrap } from "../api/client";
 import type { DifferenceItem } from "../api/types";
 import { useAction } from "../api/useAction";
-import { ActionError, LoadedList, SafePanel } from "../design/Loaded";
-import { Button, Dialog, Empty, Field, MoneyText, TableScroll, Time } from "../design/parts";
+import { ActionError, Loaded, LoadedList, SafePanel } from "../design/Loaded";
+import { Button, Dialog, Empty, Field, MoneyText, Skeleton, TableScroll, Time } from "../design/parts";
 import { TransactionLink } from "../design/TransactionLink";
-import { differencesQuery } from "./queries";
+import { differenceQuery, differencesQuery, type ItemState } from "./queries";
 import { CLASS_WORDS } from "./words";
 
 const MOST_CHARS = 2_000;
@@ -19,14 +19,37 @@ const RESOLUTIONS = {
 
 type Resolution = keyof typeof RESOLUTIONS;
 
-/** The differences that wait for somebody, across runs. */
+const STATES: Record<ItemState, string> = { open: "Open", resolved: "Resolved", gone: "Not found any more" };
+
+const EMPTY: Record<ItemState, string> = {
+  open: "No difference is open.",
+  resolved: "Nobody has resolved a difference yet.",
+  gone: "No difference went away by itself.",
+};
+
+/** The differences that wait for somebody, across runs, and those that have ended. */
 export function WorkItems({ org }: { org: string }) {
-  const items = useInfiniteQuery(differencesQuery(org));
+  const [state, setState] = useState<ItemState>("open");
+  const items = useInfiniteQuery(differencesQuery(org, state));
   return (
-    <SafePanel title="Open differences" flush>
-      <LoadedList query={items} rows={1} empty={<Empty>No difference is open.</Empty>}>
+    <SafePanel
+      title="Differences"
+      flush
+      aside={
+        <span>
+          <select className="input" aria-label="Which differences" value={state} onChange={(event) => setState(event.target.value as ItemState)}>
+            {Object.entries(STATES).map(([value, word]) => (
+              <option key={value} value={value}>
+                {word}
+              </option>
+            ))}
+          </select>
+        </span>
+      }
+    >
+      <LoadedList query={items} rows={1} empty={<Empty>{EMPTY[state]}</Empty>}>
         {(list) => (
-          <TableScroll label="Open differences">
+          <TableScroll label="Differences">
             <table>
               <thead>
                 <tr>
@@ -39,9 +62,9 @@ export function WorkItems({ org }: { org: string }) {
                     Chain
                   </th>
                   <th scope="col">First seen</th>
-                  <th scope="col">Who looks into it</th>
+                  <th scope="col">{state === "resolved" ? "What came of it" : "Who looks into it"}</th>
                   <th scope="col">
-                    <span className="visually-hidden">Resolve</span>
+                    <span className="visually-hidden">Change</span>
                   </th>
                 </tr>
               </thead>
@@ -61,7 +84,7 @@ export function WorkItems({ org }: { org: string }) {
 interface Update {
   take?: boolean;
   note?: string;
-  resolution?: Resolution;
+  resolution?: Resolution | "";
   reason?: string;
 }
 
@@ -90,23 +113,111 @@ function Row({ org, item }: { org: string; item: DifferenceItem }) {
       <td>
         <Time at={item.first_seen} utc />
       </td>
-      <td>
-        <span className="line">
-          {item.owner}
-          <Button size="small" look={item.owner === undefined ? undefined : "quiet"} busy={take.isPending} onClick={() => take.mutate({ take: item.owner === undefined })}>
-            {item.owner === undefined ? "Take it on" : "Give it up"}
-          </Button>
-        </span>
+      <td className="wide">
+        {item.state === "resolved" ? (
+          <Ending item={item} />
+        ) : (
+          <span className="line">
+            {item.owner}
+            {item.state === "open" && (
+              <Button size="small" look={item.owner === undefined ? undefined : "quiet"} busy={take.isPending} onClick={() => take.mutate({ take: item.owner === undefined })}>
+                {item.owner === undefined ? "Take it on" : "Give it up"}
+              </Button>
+            )}
+          </span>
+        )}
       </td>
       <td>
         <Button size="small" onClick={() => setOpen(true)}>
-          Resolve
+          {item.state === "open" ? "Resolve" : "History"}
         </Button>
-        <Dialog open={open} title="What came of this difference?" onClose={() => setOpen(false)}>
-          <Resolve org={org} item={item} onDone={() => setOpen(false)} />
+        <Dialog open={open} title={item.state === "open" ? "What came of this difference?" : "What was done about it"} onClose={() => setOpen(false)}>
+          {item.state === "open" ? <Resolve org={org} item={item} onDone={() => setOpen(false)} /> : <Past org={org} item={item} onDone={() => setOpen(false)} />}
         </Dialog>
       </td>
     </tr>
+  );
+}
+
+function Ending({ item }: { item: DifferenceItem }) {
+  return (
+    <>
+      {item.resolution !== undefined && RESOLUTIONS[item.resolution]}
+      <div className="muted">
+        {item.reason} {item.resolved_by}
+      </div>
+    </>
+  );
+}
+
+/** What people and runs did about a difference, oldest first. */
+function History({ org, id }: { org: string; id: string }) {
+  const item = useQuery(differenceQuery(org, id));
+  return (
+    <Loaded query={item} skeleton={<Skeleton height={60} />}>
+      {({ changes = [] }) =>
+        changes.length > 0 && (
+          <TableScroll label="History">
+            <table>
+              <thead>
+                <tr>
+                  <th scope="col">When</th>
+                  <th scope="col">Who</th>
+                  <th scope="col">What</th>
+                </tr>
+              </thead>
+              <tbody>
+                {changes.map((change, index) => (
+                  <tr key={index}>
+                    <td>
+                      <Time at={change.at} utc />
+                    </td>
+                    <td className="nowrap">{change.by ?? <span className="muted">a run</span>}</td>
+                    <td className="wide">{change.what}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </TableScroll>
+        )
+      }
+    </Loaded>
+  );
+}
+
+function Past({ org, item, onDone }: { org: string; item: DifferenceItem; onDone: () => void }) {
+  const reopen = useUpdate(org, item, onDone);
+  return (
+    <div className="stack">
+      <About item={item} />
+      <History org={org} id={item.id} />
+      <ActionError error={reopen.error} />
+      <div className="dialog-actions">
+        {item.state === "resolved" && (
+          <Button busy={reopen.isPending} onClick={() => reopen.mutate({ resolution: "" })}>
+            Open it again
+          </Button>
+        )}
+        <Button look="primary" onClick={onDone}>
+          Close
+        </Button>
+      </div>
+    </div>
+  );
+}
+
+function About({ item }: { item: DifferenceItem }) {
+  return (
+    <>
+      <p>
+        {CLASS_WORDS[item.class] ?? item.class}: {item.text}
+      </p>
+      {item.signature !== undefined && (
+        <p>
+          <TransactionLink signature={item.signature} />
+        </p>
+      )}
+    </>
   );
 }
 
@@ -123,14 +234,8 @@ function Resolve({ org, item, onDone }: { org: string; item: DifferenceItem; onD
         update.mutate({ resolution: as, reason: text.trim() });
       }}
     >
-      <p>
-        {CLASS_WORDS[item.class] ?? item.class}: {item.text}
-      </p>
-      {item.signature !== undefined && (
-        <p>
-          <TransactionLink signature={item.signature} />
-        </p>
-      )}
+      <About item={item} />
+      <History org={org} id={item.id} />
       <Field label="What came of it">
         {(props) => (
           <select {...props} className="input" value={as} onChange={(event) => setAs(event.target.value as Resolution)}>

@@ -17,7 +17,16 @@ export const reconciliationQuery = (org: string, id: string) =>
     refetchInterval: ({ state }) => (state.data?.state === "running" ? RUNNING_POLL_MS : false),
   });
 
-export const differencesQuery = (org: string) => ({
-  ...paged(["differences", org], (page, signal) => unwrap(client.GET("/v1/finance/differences", { params: { query: { org, ...page, state: "open" } }, signal }))),
+export type ItemState = "open" | "resolved" | "gone";
+
+export const differencesQuery = (org: string, state: ItemState) => ({
+  ...paged(["differences", org, state], (page, signal) => unwrap(client.GET("/v1/finance/differences", { params: { query: { org, ...page, state } }, signal }))),
   refetchInterval: IDLE_POLL_MS,
 });
+
+/** One difference with what people and runs did about it. */
+export const differenceQuery = (org: string, id: string) =>
+  queryOptions({
+    queryKey: ["differences", org, "one", id],
+    queryFn: ({ signal }) => unwrap(client.GET("/v1/finance/differences/{id}", { params: { path: { id }, query: { org } }, signal })),
+  });

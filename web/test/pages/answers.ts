@@ -563,6 +563,11 @@ export const closed = (over: Partial<api.ClosedPeriod> = {}): api.ClosedPeriod =
   month: "2026-10", state: "closed", closed_at: ago(900), closed_by: "Ada", reconciliation_id: RUN, sha256: "5f".repeat(32), entries: 12, debits: usdc("2071.657312"), credits: usdc("2071.657312"), ...over,
 });
 
+export const difference = (over: Partial<api.DifferenceItem> = {}): api.DifferenceItem => ({
+  id: id("dif", 1), class: "chain_only", account: SIGNATURE.slice(0, 44), signature: SIGNATURE, chain: usdc("5"), at: ago(300), state: "open", present: true,
+  text: "the chain moved 5000000 base units and the ledger has no entry for it", first_seen: ago(300), last_seen: ago(60), ...over,
+});
+
 const auditLines: api.AuditLine[] = [
   { seq: 3, at: ago(300), by: "Ada", action: "suspense.refunded", subject: id("dep", 4), details: '{"outcome":"refunded","note":"Ticket 1207."}', hash: "a1".repeat(32) },
   { seq: 2, at: ago(400), by: "Omar", action: "batch.approve", subject: BATCH, details: "null", hash: "b2".repeat(32) },
@@ -622,13 +627,8 @@ export function fullAnswers(person: api.Me): Record<string, Answer> {
     "GET /v1/finance/batches/*": () => batch(),
     "GET /v1/finance/reconciliations": () => list([run(), run({ id: id("rec", 2), state: "differences", difference_count: 1 })]),
     "GET /v1/finance/reconciliations/*": () => run(),
-    "GET /v1/finance/differences": () =>
-      list([
-        {
-          id: id("dif", 1), class: "chain_only", account: SIGNATURE.slice(0, 44), signature: SIGNATURE, chain: run().accounts?.[0]?.in, at: ago(300), state: "open", present: true,
-          text: "the chain moved 5000000 base units and the ledger has no entry for it", first_seen: ago(300), last_seen: ago(60),
-        },
-      ]),
+    "GET /v1/finance/differences": () => list([difference()]),
+    "GET /v1/finance/differences/*": () => difference({ changes: [{ at: ago(300), what: "found", reconciliation_id: RUN }, { at: ago(200), by: "Ada", what: "taken on" }] }),
     "GET /v1/finance/periods": () => list([closed(), closed({ month: "2026-09", reopen_asked_by: "Ada", reopen_reason: "An invoice came late." }), closed({ month: "2026-08", state: "reopened", reopen_asked_by: "Ada", reopened_by: "Omar", reopened_at: ago(300), reopen_reason: "A fee was wrong." })]),
     "GET /v1/finance/periods/*": () => closed({ intact: true }),
     "GET /v1/finance/audit-log": () => list(auditLines),
