@@ -117,8 +117,7 @@ BENCHMARKS = {
         runs=1,
         expected=("heartbeat_cores",),
         notes="`heartbeat_cores` is what the control plane spends on 100,000 agents that report each 10 s over their real streams, in\n"
-        "cores. Where memory allows fewer streams, the figure is extrapolated from those of the last column, what does not grow with their\n"
-        "number included. The agents' hosts have no nodes: with nodes, each heartbeat is written too.",
+        "cores. Where memory allows fewer streams, the figure is extrapolated from those of the last column.",
         durable=True,
     ),
     "book": Benchmark(

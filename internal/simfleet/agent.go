@@ -29,7 +29,7 @@ const (
 	enrolTimeout     = 15 * time.Second
 	renewTimeout     = 10 * time.Second
 	renewRetry       = time.Minute
-	keepaliveTime    = 4 * time.Minute // as the real agent's
+	keepaliveTime    = time.Minute // as the real agent's
 	keepaliveTimeout = 5 * time.Second
 	reconnectBase    = 200 * time.Millisecond
 	reconnectMax     = 5 * time.Second

@@ -35,12 +35,6 @@
 // (connected is false, so that nothing is placed there), and lost_after_ms make it lost. A heartbeat counts for the time it was heard
 // at, whenever it is written.
 //
-// What a host with nodes says is read within ten milliseconds and written with the next flush: it is billed by it. Hosts without
-// nodes are read together, ten times a second (package paced), and when they were last heard is written once a minute, with
-// hosts.seen_slack_ms, which is how much later they may have been heard. As soon as such a host's heartbeat is late, or its stream ends, its
-// gateway writes the last one exactly, without slack; so it is suspect and lost no later than any other. Only a host that dies at the same
-// time as its gateway is missed that much later. The gateways that remain judge it by the row alone.
-//
 // # Maintenance and history
 //
 // Care runs with the scheduler's lead: it begins and ends the windows that owners plan, tells customers of them, and adds each minute to

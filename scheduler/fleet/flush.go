@@ -12,17 +12,14 @@ import (
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/pgnotify"
-	"github.com/muster-gpu/muster/scheduler/fleet/fleetdb"
 )
 
 const (
-	flushesToWait            = 8 // for what may wait
 	maxReportsPerTransaction = 256
 	maxHostsPerQuery         = 10_000
 	maxPollsPerSecond        = 250 // streams compared with the tables
 	maxPollInterval          = 30 * time.Second
 	sweepInterval            = time.Second
-	sweepsToWait             = 4 // while no host of this gateway is silent: others are another gateway's
 )
 
 // pending is what hosts have said since the last flush. A host's newer report replaces its older one: reports are whole.
@@ -30,7 +27,6 @@ type pending struct {
 	mu      sync.Mutex
 	beats   map[ids.Host]beat
 	reports map[ids.Host]*agentpb.Report
-	urgent  bool // not all of it may wait
 }
 
 // beat is a host's newest sign of life, true for the time it was heard at, whenever it is written.
@@ -39,24 +35,16 @@ type beat struct {
 	lostAfter  int32 // how long the host may be silent from then on, in milliseconds
 	generation int64 // the newest that the host has applied
 	confirms   bool  // usage too: the host has reported what runs
-	slack      int32 // how much longer it may be heard without this being written, in milliseconds
 }
 
 func newPending() *pending {
 	return &pending{beats: map[ids.Host]beat{}, reports: map[ids.Host]*agentpb.Report{}}
 }
 
-// beat takes a heartbeat to be written: soon, unless it has slack. The newest call counts, and the newest time.
-func (p *pending) beat(host ids.Host, b beat) {
+func (p *pending) beat(host ids.Host, at time.Time, lostAfter int32, confirms bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	known := p.beats[host]
-	if known.at.After(b.at) {
-		b.at = known.at
-	}
-	b.generation = max(b.generation, known.generation)
-	p.beats[host] = b
-	p.urgent = p.urgent || b.slack == 0
+	p.beats[host] = beat{at: at, lostAfter: lostAfter, confirms: confirms, generation: p.beats[host].generation}
 }
 
 func (p *pending) report(host ids.Host, at time.Time, lostAfter int32, report *agentpb.Report) {
@@ -67,17 +55,11 @@ func (p *pending) report(host ids.Host, at time.Time, lostAfter int32, report *a
 		at: at, lostAfter: lostAfter, confirms: b.confirms, generation: max(b.generation, report.GetAppliedGeneration()),
 	}
 	p.reports[host] = report
-	p.urgent = true
 }
 
-// take returns all that is to be written, or nothing if all of it may wait.
-func (p *pending) take(waiting bool) (map[ids.Host]beat, map[ids.Host]*agentpb.Report) {
+func (p *pending) take() (map[ids.Host]beat, map[ids.Host]*agentpb.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if waiting && !p.urgent {
-		return nil, nil
-	}
-	p.urgent = false
 	beats, reports := p.beats, p.reports
 	p.beats, p.reports = map[ids.Host]beat{}, map[ids.Host]*agentpb.Report{}
 	return beats, reports
@@ -96,7 +78,6 @@ func (p *pending) putBackBeats(beats map[ids.Host]beat) {
 		newer.generation = max(newer.generation, old.generation)
 		p.beats[host] = newer
 	}
-	p.urgent = true
 }
 
 // putBack returns reports that could not be written, unless newer ones have come.
@@ -108,26 +89,23 @@ func (p *pending) putBack(reports map[ids.Host]*agentpb.Report) {
 			p.reports[host] = report
 		}
 	}
-	p.urgent = true
 }
 
-// flushLoop writes what was collected: at every flush interval, or some intervals later if all of it may wait.
+// flushLoop writes what was collected, at every flush interval and once more at the end.
 func (g *Gateway) flushLoop(ctx context.Context) {
 	ticker := time.NewTicker(g.options.FlushInterval)
 	defer ticker.Stop()
-	for tick := 1; ; tick++ {
+	for ctx.Err() == nil {
 		select {
 		case <-ticker.C:
-			g.flush(context.WithoutCancel(ctx), tick%flushesToWait != 0)
 		case <-ctx.Done():
-			return
 		}
+		g.flush(context.WithoutCancel(ctx))
 	}
 }
 
-// flush writes what was collected. If it is waiting, it does so only if some of it cannot wait.
-func (g *Gateway) flush(ctx context.Context, waiting bool) {
-	beats, reports := g.pending.take(waiting)
+func (g *Gateway) flush(ctx context.Context) {
+	beats, reports := g.pending.take()
 	if len(beats) == 0 && len(reports) == 0 {
 		return
 	}
@@ -156,7 +134,6 @@ type confirmation struct {
 	generations []int64
 	ages        []int64
 	lostAfter   []int32
-	slack       []int32
 }
 
 func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]beat) error {
@@ -171,9 +148,7 @@ func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]beat) error {
 		part := all.part(from)
 		var silent []uuid.UUID
 		err := g.byIndex(ctx, func(tx pgx.Tx) (err error) {
-			silent, err = g.queries.Confirm(ctx, tx, fleetdb.ConfirmParams{
-				Hosts: part.hosts, Generations: part.generations, AgesMs: part.ages, LostAfterMS: part.lostAfter, SlackMs: part.slack,
-			})
+			silent, err = g.queries.Confirm(ctx, tx, part.hosts, part.generations, part.ages, part.lostAfter)
 			return err
 		})
 		if err == nil && len(silent) > 0 {
@@ -206,15 +181,12 @@ func (g *Gateway) byIndex(ctx context.Context, change func(tx pgx.Tx) error) err
 func (c *confirmation) add(host ids.Host, b beat, now time.Time) {
 	c.hosts, c.generations = append(c.hosts, uuid.UUID(host)), append(c.generations, b.generation)
 	c.ages, c.lostAfter = append(c.ages, max(0, now.Sub(b.at).Milliseconds())), append(c.lostAfter, b.lostAfter)
-	c.slack = append(c.slack, b.slack)
 }
 
 // part is the stretch that one statement takes.
 func (c *confirmation) part(from int) confirmation {
 	to := min(from+maxHostsPerQuery, len(c.hosts))
-	return confirmation{
-		hosts: c.hosts[from:to], generations: c.generations[from:to], ages: c.ages[from:to], lostAfter: c.lostAfter[from:to], slack: c.slack[from:to],
-	}
+	return confirmation{hosts: c.hosts[from:to], generations: c.generations[from:to], ages: c.ages[from:to], lostAfter: c.lostAfter[from:to]}
 }
 
 // markHeard opens hosts again that had been silent.
@@ -346,26 +318,20 @@ func (g *Gateway) check(ctx context.Context, sessions []*session) {
 		case row.DesiredGeneration != s.sent.Load():
 			s.poke()
 		}
-		if !row.Connected {
-			s.due.Store(true) // it counts as silent: its next heartbeat is to be written
-		}
 	}
 }
 
-// sweepLoop marks hosts suspect that nobody has heard for longer than a heartbeat, and lost those that nobody has for too long. It waits
-// while this process itself may be the reason: after its start and after writes that failed, agents are given the time to be heard again.
+// sweepLoop marks hosts suspect that nobody has heard for longer than a heartbeat, and lost those that nobody has for too long. It waits while this process itself may be the reason: after its start
+// and after writes that failed, agents are given the time to be heard again.
 func (g *Gateway) sweepLoop(ctx context.Context) {
 	g.flushFailed.CompareAndSwap(0, time.Now().UnixMilli())
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
-	for tick := 0; ; tick++ {
+	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
-			if !g.lookForSilence(now) && tick%sweepsToWait != 0 {
-				continue
-			}
+		case <-ticker.C:
 			if err := g.sweep(ctx); err != nil && ctx.Err() == nil {
 				g.flushFailed.Store(time.Now().UnixMilli())
 				g.log.WarnContext(ctx, "silent hosts not looked for, trying again", "error", err)

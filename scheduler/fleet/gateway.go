@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,6 @@ import (
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/scheduler/fleet/fleetdb"
-	"github.com/muster-gpu/muster/scheduler/fleet/paced"
 )
 
 // The gateway's bounds.
@@ -28,7 +28,6 @@ const (
 	DefaultHeartbeatInterval = 2 * time.Second
 	DefaultFlushInterval     = 250 * time.Millisecond
 	DefaultPollInterval      = 2 * time.Second
-	DefaultIdleWriteInterval = time.Minute
 
 	lostSlack           = 4 * time.Second // on top of intervalsToLost
 	maxConnectionAge    = time.Hour
@@ -42,9 +41,7 @@ const (
 	streamWindow        = 1 << 20
 	connectionWindow    = 16 << 20
 	maxHeaderBytes      = 16 << 10
-	busyReadInterval    = 10 * time.Millisecond  // what hosts with nodes say on their streams is read so often
-	idleReadInterval    = 100 * time.Millisecond // and what the others do
-	readBufferBytes     = 4 << 10                // of each connection; what TLS has read is buffered beneath
+	readBufferBytes     = 4 << 10 // of each connection; what TLS has read is buffered beneath
 	stopGrace           = 2 * time.Second
 	databaseTimeout     = 10 * time.Second
 	maxConcurrentHellos = 32 // a stampede of agents waits here rather than in the pool
@@ -76,7 +73,6 @@ type Options struct {
 	LostAfter         time.Duration // how long a host with nodes may be silent; default three heartbeats and some slack
 	FlushInterval     time.Duration // default DefaultFlushInterval
 	PollInterval      time.Duration // default DefaultPollInterval
-	IdleWriteInterval time.Duration // between writes of when an idle host was heard, as long as it is; default DefaultIdleWriteInterval
 	AllowSimulated    bool          // accept hosts whose GPUs are simulated: local networks only
 
 	Now func() time.Time // for certificates and datagrams; default time.Now
@@ -89,7 +85,6 @@ func (o Options) withDefaults() (Options, error) {
 	o.HeartbeatInterval = orDefault(o.HeartbeatInterval, DefaultHeartbeatInterval)
 	o.FlushInterval = orDefault(o.FlushInterval, DefaultFlushInterval)
 	o.PollInterval = orDefault(o.PollInterval, DefaultPollInterval)
-	o.IdleWriteInterval = orDefault(o.IdleWriteInterval, DefaultIdleWriteInterval)
 	o.IdleInterval = max(o.HeartbeatInterval, orDefault(o.IdleInterval, idleIntervals*o.HeartbeatInterval))
 	o.LostAfter = orDefault(o.LostAfter, intervalsToLost*o.HeartbeatInterval+lostSlack)
 	if o.LostAfter < intervalsToLost*o.HeartbeatInterval {
@@ -125,13 +120,10 @@ type Gateway struct {
 	echo      *echo
 	hellos    chan struct{}
 	streams   atomic.Int64
-	busyReads *paced.Poller
-	idleReads *paced.Poller
 
 	mu       sync.Mutex
 	sessions map[ids.Host]*session
 	swaps    map[ids.Host][]time.Time // when a live stream was displaced, newest last
-	silence  time.Time                // until when hosts may be silent that this gateway has heard
 	address  string
 
 	// flushFailed is when writing last failed, in Unix milliseconds, or when this process began.
@@ -154,14 +146,12 @@ func NewGateway(options Options) (*Gateway, error) {
 		enrolment: &enrolment{
 			pool: options.Pool, authority: options.Authority, queries: queries, log: options.Log, now: options.Now, metrics: metrics,
 		},
-		echo:      datagrams,
-		pending:   newPending(),
-		tunnels:   newTunnels(metrics),
-		hellos:    make(chan struct{}, maxConcurrentHellos),
-		busyReads: paced.New(busyReadInterval),
-		idleReads: paced.New(idleReadInterval),
-		sessions:  map[ids.Host]*session{},
-		swaps:     map[ids.Host][]time.Time{},
+		echo:     datagrams,
+		pending:  newPending(),
+		tunnels:  newTunnels(metrics),
+		hellos:   make(chan struct{}, maxConcurrentHellos),
+		sessions: map[ids.Host]*session{},
+		swaps:    map[ids.Host][]time.Time{},
 	}, nil
 }
 
@@ -178,7 +168,7 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	listener, err := paced.Listen(ctx, g.options.Address)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", g.options.Address)
 	if err != nil {
 		return fmt.Errorf("listen for agents: %w", err)
 	}
@@ -189,11 +179,7 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx)) // until the last connection is closed
-	defer stopReading()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return g.busyReads.Run(reading) })
-	group.Go(func() error { return g.idleReads.Run(reading) })
 	group.Go(func() error { return server.Serve(listener) })
 	group.Go(func() error { return g.echo.serve(datagrams) })
 	group.Go(func() error { g.flushLoop(ctx); return nil })
@@ -203,8 +189,6 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		g.stop(server)
-		stopReading()
-		g.flush(context.WithoutCancel(ctx), false) // what the streams' ends left
 		return datagrams.Close()
 	})
 	ready()

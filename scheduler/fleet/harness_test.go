@@ -68,8 +68,7 @@ func (b *bundle) startGateway(change ...func(*fleet.Options)) (gateway *fleet.Ga
 	options := fleet.Options{
 		Pool: b.pool, Authority: b.authority, Unsealer: plainUnsealer{}, Notifications: hub, Address: "127.0.0.1:0",
 		HeartbeatInterval: heartbeat, LostAfter: 2 * time.Second, FlushInterval: 20 * time.Millisecond, PollInterval: 200 * time.Millisecond,
-		IdleWriteInterval: time.Millisecond,
-		Log:               slog.New(slog.NewTextHandler(testWriter{b.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log: slog.New(slog.NewTextHandler(testWriter{b.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, c := range change {
 		c(&options)

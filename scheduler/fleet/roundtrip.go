@@ -3,13 +3,12 @@ package fleet
 import (
 	"context"
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
-
-	"github.com/muster-gpu/muster/scheduler/fleet/paced"
 )
 
 // measuredTLS is TLS that remembers the connection beneath, of which the kernel measures the round trip all the time.
@@ -37,25 +36,24 @@ func (m measuredTLS) Clone() credentials.TransportCredentials {
 	return measuredTLS{m.TransportCredentials.Clone()}
 }
 
-// connectionOf is the connection that an RPC came over, nil if it is not known.
-func connectionOf(ctx context.Context) *paced.Conn {
+// roundTrip is the least round-trip time that the kernel has lately seen on an RPC's connection, 0 if it is not known. The smoothed one
+// would be the load of both machines as much as the distance between them.
+func roundTrip(ctx context.Context) time.Duration {
 	caller, ok := peer.FromContext(ctx)
 	if !ok {
-		return nil
+		return 0
 	}
 	info, _ := caller.AuthInfo.(peerInfo)
-	conn, _ := info.conn.(*paced.Conn)
-	return conn
-}
-
-// roundTrip is the least round-trip time that the kernel has lately seen on a connection, 0 if it is not known. The smoothed one
-// would be the load of both machines as much as the distance between them.
-func roundTrip(conn *paced.Conn) time.Duration {
-	if conn == nil {
+	conn, ok := info.conn.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
 		return 0
 	}
 	var measured time.Duration
-	_ = conn.Control(func(fd uintptr) {
+	_ = raw.Control(func(fd uintptr) {
 		if tcp, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
 			measured = time.Duration(tcp.Min_rtt) * time.Microsecond
 		}

@@ -14,7 +14,6 @@ import (
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
-	"github.com/muster-gpu/muster/scheduler/fleet/paced"
 )
 
 // ProtocolVersion is the newest version of the agent protocol, whose history agent.proto tells.
@@ -49,10 +48,6 @@ type session struct {
 	opens chan *agentpb.OpenTunnel
 
 	lastBeat    atomic.Int64 // Unix milliseconds of this process's clock
-	written     atomic.Int64 // the last one that was to be written, also
-	slack       atomic.Int32 // that it was written with, in milliseconds
-	due         atomic.Bool  // the next one is to be written
-	busy        atomic.Bool  // the host has nodes, or should
 	sent        atomic.Int64 // generation of the last desired state sent, 0 before the first
 	reported    atomic.Bool  // the host has said on this stream what runs of the desired state
 	quarantined atomic.Bool  // the host was quarantined for its hardware when it was last looked at
@@ -61,11 +56,10 @@ type session struct {
 	tighter     atomic.Int32 // what that becomes with the next heartbeat, or 0
 
 	machineID string // of the Hello
-	conn      *paced.Conn
 
 	// Used by serve alone.
-	health  assessment
-	applied int64 // the newest generation that a report said has been applied, 0 before the first
+	busy   bool // the host has nodes, or should
+	health assessment
 }
 
 // Connect serves an agent's stream until it ends, is displaced by a newer one, or the host loses its standing.
@@ -81,7 +75,7 @@ func (g *Gateway) Connect(stream agentStream) error {
 	}
 	s := &session{
 		host: host, ctx: ctx, end: end, wake: make(chan struct{}, 1), opens: make(chan *agentpb.OpenTunnel, maxOpensQueued),
-		machineID: clip(hello.GetMachineId(), maxMachineID), conn: connectionOf(stream.Context()),
+		machineID: clip(hello.GetMachineId(), maxMachineID),
 	}
 	if err = g.markConnected(ctx, s, hello); err != nil {
 		return err
@@ -91,7 +85,6 @@ func (g *Gateway) Connect(stream agentStream) error {
 		return err
 	}
 	defer g.unregister(s)
-	g.setReads(s)
 	g.log.InfoContext(ctx, "agent connected", "host_id", host, "agent_version", clip(hello.GetAgentVersion(), maxVersionLength))
 	err = g.serve(s, stream, messages, failed)
 	g.log.InfoContext(ctx, "agent disconnected", "host_id", host, "why", err)
@@ -187,32 +180,22 @@ func (g *Gateway) handle(s *session, stream agentStream, message *agentpb.AgentM
 		defer cancel()
 		return g.receiveInventory(ctx, s, body.Inventory)
 	case *agentpb.AgentMessage_Health:
-		if err := g.receiveHealth(s.ctx, s, body.Health, time.Now(), roundTrip(s.conn)); err != nil {
+		ctx, cancel := context.WithTimeout(s.ctx, databaseTimeout)
+		defer cancel()
+		if err := g.receiveHealth(ctx, s, body.Health, time.Now(), roundTrip(stream.Context())); err != nil {
 			return err
 		}
-		return g.setPace(s.ctx, s, stream) // the fleet may have grown
+		return g.setPace(ctx, s, stream) // the fleet may have grown
 	case *agentpb.AgentMessage_Report:
 		sent := s.sent.Load()
 		if sent > 0 && body.Report.GetAppliedGeneration() >= sent {
 			s.reported.Store(true)
 		}
-		g.receiveReport(s, body.Report)
+		g.pending.report(s.host, time.Now(), s.lostAfter.Load(), body.Report)
 		return nil
 	default:
 		return errs.New(errs.Invalid, "a message that this version of the protocol does not have")
 	}
-}
-
-// receiveReport hands a report over to be written. One that says what an earlier one said, that nothing runs on an idle host, is a
-// sign of life and no more.
-func (g *Gateway) receiveReport(s *session, report *agentpb.Report) {
-	if applied := report.GetAppliedGeneration(); s.busy.Load() || len(report.GetNodes()) > 0 || applied != s.applied || applied == 0 {
-		s.applied = applied
-		g.pending.report(s.host, time.Now(), s.lostAfter.Load(), report)
-		s.due.Store(true) // it is written without slack; afterwards, lest a heartbeat that comes in between takes it
-		return
-	}
-	g.heard(s, time.Now())
 }
 
 // sendDesired sends the whole of the desired state if it is newer than what was sent. A failure to read it is tried again at the
@@ -229,11 +212,7 @@ func (g *Gateway) sendDesired(s *session, stream agentStream) error {
 		return nil
 	}
 	s.sent.Store(desired.GetGeneration()) // before it is sent: the answer may be quick
-	s.busy.Store(len(desired.GetNodes()) > 0)
-	if s.busy.Load() {
-		g.writeExactly(s) // from now on all that is heard is written
-	}
-	g.setReads(s)
+	s.busy = len(desired.GetNodes()) > 0
 	if err := stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_Desired{Desired: desired}}); err != nil {
 		return err
 	}
@@ -300,8 +279,6 @@ func (g *Gateway) unregister(s *session) {
 	g.metrics.streams.Dec()
 	g.streams.Add(-1)
 	if g.sessions[s.host] == s {
-		g.writeExactly(s)
-		g.expectSilence(time.Now(), s)
 		delete(g.sessions, s.host)
 		g.tunnels.dropHost(s.host)
 	}
