@@ -87,9 +87,10 @@ type Stack struct {
 
 	simulation *simulation // nil without simulated hosts
 
-	ports  ports
-	people People
-	orgs   organisations
+	ports    ports
+	reserved []*os.File // the ports, for as long as the stack runs
+	people   People
+	orgs     organisations
 }
 
 type ports struct {
@@ -164,6 +165,10 @@ func (s *Stack) Stop() error {
 	if s.postgres != nil {
 		err = errors.Join(err, s.postgres.Stop())
 	}
+	for _, held := range s.reserved {
+		err = errors.Join(err, held.Close())
+	}
+	s.reserved = nil
 	return err
 }
 
@@ -230,11 +235,11 @@ func (s *Stack) prepare(ctx context.Context) error {
 		{&s.ports.ops[2], 0, ""},
 		{&s.ports.socket, 0, ""},
 	} {
-		port, err := reservePort(ctx, p.wanted)
+		port, held, err := reservePort(p.wanted)
 		if err != nil {
 			return fmt.Errorf("port %d is taken: is another stack running? choose another with %s (0 takes any free one): %w", p.wanted, p.flag, err)
 		}
-		*p.port = port
+		*p.port, s.reserved = port, append(s.reserved, held)
 	}
 	s.ports.slot = freeSlots(ctx)
 	return nil
@@ -270,19 +275,6 @@ func taken(ctx context.Context, port int) bool {
 		return true
 	}
 	return listener.Close() != nil
-}
-
-// reservePort checks that a port can be listened on, or finds one that can.
-func reservePort(ctx context.Context, wanted int) (int, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(wanted)))
-	if err != nil {
-		return 0, err
-	}
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err := errors.Join(err, listener.Close()); err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(port)
 }
 
 func (s *Stack) startPostgres(ctx context.Context) error {

@@ -137,14 +137,18 @@ func waitFor(ctx context.Context, what string, bound time.Duration, ok func(cont
 	defer cancel()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
+	var reason error
 	for {
 		err := ok(ctx)
 		if err == nil {
 			return nil
 		}
+		if reason == nil || ctx.Err() == nil { // what fails because time is up says nothing
+			reason = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: not within %s: %w", what, bound, errors.Join(err, context.Cause(ctx)))
+			return fmt.Errorf("%s: not within %s: %w", what, bound, errors.Join(reason, context.Cause(ctx)))
 		case <-ticker.C:
 		}
 	}
