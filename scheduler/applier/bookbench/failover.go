@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/muster-gpu/muster/internal/benchkit"
 	"github.com/muster-gpu/muster/internal/leader"
 	"github.com/muster-gpu/muster/internal/pgnotify"
 	"github.com/muster-gpu/muster/settlement/ledger"
@@ -28,7 +29,7 @@ const (
 
 // lead campaigns for the lead and books, and says on standard output when it stands by and whenever it has decided bookings.
 func lead(ctx context.Context, s settings, log *slog.Logger) error {
-	pool, err := openPool(ctx, s.databaseURL)
+	pool, err := benchkit.OpenPool(ctx, s.databaseURL, connections)
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (w *world) start(ctx context.Context, holder string) (*child, error) {
 		return nil, err
 	}
 	c := &child{
-		cmd:   exec.CommandContext(ctx, program, "-lead", "-database", w.url, "-holder", holder),
+		cmd:   exec.CommandContext(ctx, program, "-lead", "-database", w.database.URL, "-holder", holder),
 		first: make(map[string]time.Time), closed: make(chan struct{}),
 	}
 	c.cmd.Stderr = os.Stderr

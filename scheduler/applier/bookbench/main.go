@@ -16,7 +16,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -27,10 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-const urlVariable = "MUSTER_BENCH_DATABASE_URL"
-
 type settings struct {
-	server   string // its address, with the database that it names
 	hosts    int
 	bookings int
 	accepts  int
@@ -43,7 +39,7 @@ type settings struct {
 }
 
 func main() {
-	s := settings{server: os.Getenv(urlVariable)}
+	var s settings
 	flag.IntVar(&s.hosts, "hosts", 100_000, "hosts of the fleet")
 	flag.IntVar(&s.bookings, "bookings", 10_000, "bookings of the backlog")
 	flag.IntVar(&s.accepts, "accepts", 200, "quotes accepted over HTTP")
@@ -67,9 +63,6 @@ func main() {
 }
 
 func measure(ctx context.Context, s settings, log *slog.Logger) error {
-	if s.server == "" {
-		return errors.New("set " + urlVariable + ", or run it under internal/embeddedpg/benchpg")
-	}
 	w, err := newWorld(ctx, s, log)
 	if err != nil {
 		return err

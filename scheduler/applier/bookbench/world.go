@@ -2,25 +2,21 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/muster-gpu/muster/internal/benchkit"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/leader"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/internal/pgnotify"
 	"github.com/muster-gpu/muster/internal/seal"
-	"github.com/muster-gpu/muster/migrations"
 	"github.com/muster-gpu/muster/scheduler/applier"
 	"github.com/muster-gpu/muster/scheduler/census"
 	"github.com/muster-gpu/muster/scheduler/market"
@@ -28,17 +24,16 @@ import (
 )
 
 const (
-	gangNodes    = 8
-	gpusPerHost  = 8
-	heads        = 600 // each has room for the heads of 220 clusters
-	customers    = 200
-	model        = "H100"
-	price        = money.Amount(2_000_000) // per GPU-hour
-	booked       = time.Hour
-	rayVersion   = "2.60.0"
-	term         = 1
-	connections  = 16
-	closeTimeout = time.Minute
+	gangNodes   = 8
+	gpusPerHost = 8
+	heads       = 600 // each has room for the heads of 220 clusters
+	customers   = 200
+	model       = "H100"
+	price       = money.Amount(2_000_000) // per GPU-hour
+	booked      = time.Hour
+	rayVersion  = "2.60.0"
+	term        = 1
+	connections = 16
 )
 
 var currency = money.Currency{Symbol: "USDC", Mint: "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", Decimals: 6}
@@ -47,9 +42,8 @@ var currency = money.Currency{Symbol: "USDC", Mint: "EPjFWdd5AufqSSqeM2qN1xzybap
 type world struct {
 	settings
 	log       *slog.Logger
-	url       string
-	database  string
-	pool      *pgxpool.Pool
+	database  *benchkit.Database
+	pool      *pgxpool.Pool // the database's
 	book      *ledger.Ledger
 	fleet     []ids.Host
 	owner     ids.Org
@@ -59,22 +53,11 @@ type world struct {
 }
 
 func newWorld(ctx context.Context, s settings, log *slog.Logger) (*world, error) {
-	w := &world{settings: s, log: log, book: ledger.New(currency), database: "bookbench_" + strings.ToLower(rand.Text())}
-	address, err := url.Parse(s.server)
+	database, err := benchkit.NewDatabase(ctx, "bookbench", connections)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", urlVariable, err)
-	}
-	address.Path = "/" + w.database
-	w.url = address.String()
-	if err := onServer(ctx, s.server, "CREATE DATABASE "+w.database); err != nil {
 		return nil, err
 	}
-	if err := migrations.Up(ctx, w.url); err != nil {
-		return nil, errors.Join(err, onServer(ctx, s.server, "DROP DATABASE "+w.database))
-	}
-	if w.pool, err = openPool(ctx, w.url); err != nil {
-		return nil, err
-	}
+	w := &world{settings: s, log: log, book: ledger.New(currency), database: database, pool: database.Pool}
 	note("filling a fleet of %d hosts", s.hosts)
 	if err := w.fill(ctx); err != nil {
 		w.close()
@@ -83,30 +66,8 @@ func newWorld(ctx context.Context, s settings, log *slog.Logger) (*world, error)
 	return w, nil
 }
 
-func openPool(ctx context.Context, address string) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(address)
-	if err != nil {
-		return nil, err
-	}
-	config.MaxConns = connections
-	return pgxpool.NewWithConfig(ctx, config)
-}
-
-func onServer(ctx context.Context, address, sql string) error {
-	conn, err := pgx.Connect(ctx, address)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	_, err = conn.Exec(ctx, sql)
-	return err
-}
-
 func (w *world) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	w.pool.Close()
-	if err := onServer(ctx, w.server, "DROP DATABASE "+w.database+" WITH (FORCE)"); err != nil {
+	if err := w.database.Drop(); err != nil {
 		note("%v", err)
 	}
 }

@@ -36,13 +36,11 @@ import (
 )
 
 const (
-	urlVariable  = "MUSTER_BENCH_DATABASE_URL"
 	peerVariable = "MUSTER_PGLEDGER_DIR"
 	gcPercent    = 800 // of little memory: most of a collection is the stacks of callers, who are no part of what is measured
 )
 
 type settings struct {
-	server   string // its address, with the database that it names
 	pgledger string // a checkout, or nothing
 	accounts int
 	rounds   int
@@ -54,7 +52,7 @@ type settings struct {
 }
 
 func main() {
-	s := settings{server: os.Getenv(urlVariable)}
+	var s settings
 	flag.StringVar(&s.pgledger, "pgledger", os.Getenv(peerVariable), "a checkout of pgledger")
 	flag.IntVar(&s.accounts, "accounts", 100_000, "accounts")
 	flag.IntVar(&s.rounds, "rounds", 5, "turns of each")
@@ -73,9 +71,6 @@ func main() {
 }
 
 func measure(ctx context.Context, s settings) error {
-	if s.server == "" {
-		return errors.New("set " + urlVariable + ", or run it under internal/embeddedpg/benchpg")
-	}
 	w, err := newWorld(ctx, s)
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/muster-gpu/muster/internal/benchkit"
 )
 
 const (
@@ -30,9 +32,9 @@ var peerFiles = []string{
 
 // peer is a database with pgledger and as many accounts, which may go below zero: it has less to refuse. A nil peer is none.
 type peer struct {
-	server, database string
-	pool             *pgxpool.Pool
-	accounts         []string
+	database *benchkit.Database
+	pool     *pgxpool.Pool // the database's
+	accounts []string
 }
 
 func newPeer(ctx context.Context, s settings) (p *peer, err error) {
@@ -44,14 +46,11 @@ func newPeer(ctx context.Context, s settings) (p *peer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p = &peer{server: s.server}
-	var address string
-	if p.database, address, err = createDatabase(ctx, s.server); err != nil {
+	database, err := benchkit.NewBareDatabase(ctx, "pgledgerbench", connections)
+	if err != nil {
 		return nil, err
 	}
-	if p.pool, err = openPool(ctx, address); err != nil {
-		return nil, err
-	}
+	p = &peer{database: database, pool: database.Pool}
 	if err := p.fill(ctx, script, s.accounts); err != nil {
 		p.close()
 		return nil, fmt.Errorf("set up pgledger: %w", err)
@@ -96,8 +95,9 @@ func (p *peer) close() {
 	if p == nil {
 		return
 	}
-	p.pool.Close()
-	dropDatabase(p.server, p.database)
+	if err := p.database.Drop(); err != nil {
+		note("%v", err)
+	}
 }
 
 // flood makes one transfer a transaction.

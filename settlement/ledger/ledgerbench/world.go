@@ -2,30 +2,24 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/muster-gpu/muster/internal/benchkit"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
-	"github.com/muster-gpu/muster/migrations"
 	"github.com/muster-gpu/muster/settlement/ledger"
 )
 
 const (
-	connections  = 64
-	closeTimeout = time.Minute
-	funds        = money.Amount(1 << 40)
-	hotFunds     = money.Amount(1 << 60)
-	kindMove     = "bench_move"
+	connections = 64
+	funds       = money.Amount(1 << 40)
+	hotFunds    = money.Amount(1 << 60)
+	kindMove    = "bench_move"
 )
 
 var currency = money.Currency{Symbol: "USDC", Mint: "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", Decimals: 6}
@@ -33,8 +27,8 @@ var currency = money.Currency{Symbol: "USDC", Mint: "EPjFWdd5AufqSSqeM2qN1xzybap
 // world is a database with funded accounts, and the ledger that moves money between them.
 type world struct {
 	settings
-	database string
-	pool     *pgxpool.Pool
+	database *benchkit.Database
+	pool     *pgxpool.Pool // the database's
 	book     *ledger.Ledger
 	accounts []ledger.Account // the first is the hot one
 	posted   atomic.Int64     // transfers acknowledged, over all turns
@@ -42,18 +36,11 @@ type world struct {
 }
 
 func newWorld(ctx context.Context, s settings) (*world, error) {
-	w := &world{settings: s, book: ledger.New(currency)}
-	var address string
-	var err error
-	if w.database, address, err = createDatabase(ctx, s.server); err != nil {
+	database, err := benchkit.NewDatabase(ctx, "ledgerbench", connections)
+	if err != nil {
 		return nil, err
 	}
-	if err := migrations.Up(ctx, address); err != nil {
-		return nil, errors.Join(err, onServer(ctx, s.server, "DROP DATABASE "+w.database))
-	}
-	if w.pool, err = openPool(ctx, address); err != nil {
-		return nil, err
-	}
+	w := &world{settings: s, book: ledger.New(currency), database: database, pool: database.Pool}
 	note("funding %d accounts", s.accounts)
 	if err := w.fill(ctx); err != nil {
 		w.close()
@@ -62,46 +49,10 @@ func newWorld(ctx context.Context, s settings) (*world, error) {
 	return w, nil
 }
 
-func createDatabase(ctx context.Context, server string) (name, address string, err error) {
-	name = "ledgerbench_" + strings.ToLower(rand.Text())
-	parsed, err := url.Parse(server)
-	if err != nil {
-		return "", "", fmt.Errorf("%s: %w", urlVariable, err)
-	}
-	parsed.Path = "/" + name
-	return name, parsed.String(), onServer(ctx, server, "CREATE DATABASE "+name)
-}
-
-func openPool(ctx context.Context, address string) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(address)
-	if err != nil {
-		return nil, err
-	}
-	config.MaxConns = connections
-	return pgxpool.NewWithConfig(ctx, config)
-}
-
-func onServer(ctx context.Context, address, sql string) error {
-	conn, err := pgx.Connect(ctx, address)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	_, err = conn.Exec(ctx, sql)
-	return err
-}
-
-func dropDatabase(server, name string) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	if err := onServer(ctx, server, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+func (w *world) close() {
+	if err := w.database.Drop(); err != nil {
 		note("%v", err)
 	}
-}
-
-func (w *world) close() {
-	w.pool.Close()
-	dropDatabase(w.server, w.database)
 }
 
 func (w *world) fill(ctx context.Context) error {

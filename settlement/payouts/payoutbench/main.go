@@ -23,7 +23,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -32,10 +31,7 @@ import (
 	"syscall"
 )
 
-const urlVariable = "MUSTER_BENCH_DATABASE_URL"
-
 type settings struct {
-	server  string // its address, with the database that it names
 	payees  int
 	rate    int
 	only    string
@@ -45,7 +41,7 @@ type settings struct {
 }
 
 func main() {
-	s := settings{server: os.Getenv(urlVariable)}
+	var s settings
 	flag.IntVar(&s.payees, "payees", 100_000, "payees of the run")
 	flag.IntVar(&s.rate, "rate", 100, "transactions that the chain takes a second")
 	flag.StringVar(&s.only, "only", "", "measure only this: build, chain or run")
@@ -85,9 +81,6 @@ func measure(ctx context.Context, s settings, log *slog.Logger) error {
 		}
 	}
 	if s.wants("run") {
-		if s.server == "" {
-			return errors.New("set " + urlVariable + ", or run it under internal/embeddedpg/benchpg")
-		}
 		if err := w.measureRun(ctx); err != nil {
 			return fmt.Errorf("run: %w", err)
 		}

@@ -2,23 +2,20 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"runtime/pprof"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/time/rate"
 
+	"github.com/muster-gpu/muster/internal/benchkit"
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
-	"github.com/muster-gpu/muster/migrations"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/ledger"
 	"github.com/muster-gpu/muster/settlement/payouts"
@@ -50,20 +47,20 @@ func (p *paced) Send(ctx context.Context, wire []byte) (chain.Signature, error) 
 // run is a database in which every wallet of the world is owed something.
 type run struct {
 	*world
-	pool     *pgxpool.Pool
+	database *benchkit.Database
+	pool     *pgxpool.Pool // the database's
 	book     *ledger.Ledger
-	database string
 	drafter  ids.User
 	approver ids.User
 }
 
 func (w *world) measureRun(ctx context.Context) (err error) {
 	r := &run{world: w, book: ledger.New(w.local.Currency()), drafter: ids.New[ids.User](), approver: ids.New[ids.User]()}
-	drop, err := r.openDatabase(ctx)
-	if err != nil {
+	if r.database, err = benchkit.NewDatabase(ctx, "payoutbench", connections); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, drop()) }()
+	defer func() { err = errors.Join(err, r.database.Drop()) }()
+	r.pool = r.database.Pool
 	note("owing each wallet its amount")
 	if err := r.owe(ctx); err != nil {
 		return fmt.Errorf("fill the books: %w", err)
@@ -85,11 +82,11 @@ func (w *world) measureRun(ctx context.Context) (err error) {
 		return err
 	}
 	spent = spent.minus(idle)
-	memory, err := peak("self")
+	memory, err := benchkit.PeakMemory(os.Getpid())
 	if err != nil {
 		return err
 	}
-	signerMemory, err := peak(strconv.Itoa(w.process.Process.Pid))
+	signerMemory, err := benchkit.PeakMemory(w.process.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -103,45 +100,6 @@ func (w *world) measureRun(ctx context.Context) (err error) {
 		spent.total().Seconds(), spent.service.Seconds(), spent.signer.Seconds(), spent.database.Seconds(), spent.chain.Seconds())
 	figure("payout_100k_mb value=%.4g unit=MB signer_mb=%.3g", memory, signerMemory)
 	return nil
-}
-
-func (r *run) openDatabase(ctx context.Context) (drop func() error, err error) {
-	address, err := url.Parse(r.settings.server)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", urlVariable, err)
-	}
-	r.database = "payoutbench_" + strings.ToLower(rand.Text())
-	address.Path = "/" + r.database
-	if err := onServer(ctx, r.settings.server, "CREATE DATABASE "+r.database); err != nil {
-		return nil, err
-	}
-	drop = func() error {
-		if r.pool != nil {
-			r.pool.Close()
-		}
-		return onServer(context.WithoutCancel(ctx), r.settings.server, "DROP DATABASE "+r.database+" WITH (FORCE)")
-	}
-	if err := migrations.Up(ctx, address.String()); err != nil {
-		return nil, errors.Join(err, drop())
-	}
-	config, err := pgxpool.ParseConfig(address.String())
-	if err != nil {
-		return nil, errors.Join(err, drop())
-	}
-	config.MaxConns = connections
-	if r.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
-		return nil, errors.Join(err, drop())
-	}
-	return drop, nil
-}
-
-func onServer(ctx context.Context, address, statement string) error {
-	connection, err := pgx.Connect(ctx, address)
-	if err != nil {
-		return err
-	}
-	_, err = connection.Exec(ctx, statement)
-	return errors.Join(err, connection.Close(ctx))
 }
 
 // owe makes an organisation of each wallet and credits its earnings.
@@ -288,21 +246,6 @@ func (r *run) done(ctx context.Context, after time.Duration) (bool, error) {
 	}
 	note("%5.1f s: %d payees paid, %d batches final, %d sent", after.Seconds(), paid, finalized, sent)
 	return paid == r.settings.payees, nil
-}
-
-// peak is the most memory that a process has had, in megabytes.
-func peak(process string) (float64, error) {
-	text, err := os.ReadFile("/proc/" + process + "/status")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, found := strings.CutPrefix(line, "VmHWM:"); found {
-			kilobytes, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 64)
-			return kilobytes * 1024 / 1e6, err
-		}
-	}
-	return 0, errors.New("the kernel does not tell the process's memory")
 }
 
 // proof compares the chain with what was owed: each wallet got its amount once, and the ledger owes nobody anything.

@@ -15,38 +15,33 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha512"
 	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/muster-gpu/muster/internal/benchkit"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
-	"github.com/muster-gpu/muster/migrations"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/ledger"
 	"github.com/muster-gpu/muster/settlement/reconcile"
 )
 
 const (
-	urlVariable  = "MUSTER_BENCH_DATABASE_URL"
-	closeTimeout = time.Minute
-	perSlot      = 3
-	income       = 1_000 // base units of two transfers of three
-	expense      = 700   // of the third
+	connections = 4
+	perSlot     = 3
+	income      = 1_000 // base units of two transfers of three
+	expense     = 700   // of the third
 )
 
 var currency = money.Currency{Symbol: "USDC", Mint: "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", Decimals: 6}
@@ -56,21 +51,19 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := measure(ctx, os.Getenv(urlVariable), *transfers); err != nil {
+	if err := measure(ctx, *transfers); err != nil {
 		fmt.Fprintln(os.Stderr, "reconcilebench:", err)
 		os.Exit(1) //nolint:gocritic // the context's end matters to nobody any more
 	}
 }
 
-func measure(ctx context.Context, server string, transfers int) error {
-	if server == "" {
-		return errors.New("set " + urlVariable + ", or run it under internal/embeddedpg/benchpg")
-	}
-	pool, drop, err := newDatabase(ctx, server)
+func measure(ctx context.Context, transfers int) (err error) {
+	database, err := benchkit.NewDatabase(ctx, "reconcilebench", connections)
 	if err != nil {
 		return err
 	}
-	defer drop()
+	defer func() { err = errors.Join(err, database.Drop()) }()
+	pool := database.Pool
 	book := ledger.New(currency)
 	fmt.Fprintf(os.Stderr, "posting %d transfers\n", transfers)
 	if err := post(ctx, pool, book, transfers); err != nil {
@@ -89,7 +82,7 @@ func measure(ctx context.Context, server string, transfers int) error {
 	if run.State != reconcile.StateClean || run.Matched != transfers {
 		return fmt.Errorf("the run is %s (%s) with %d matched of %d", run.State, run.Reason, run.Matched, transfers)
 	}
-	memory, err := peak()
+	memory, err := benchkit.PeakMemory(os.Getpid())
 	if err != nil {
 		return err
 	}
@@ -203,58 +196,4 @@ func post(ctx context.Context, pool *pgxpool.Pool, book *ledger.Ledger, transfer
 	}
 	_, err := pool.Exec(ctx, `VACUUM ANALYZE`)
 	return err
-}
-
-func newDatabase(ctx context.Context, server string) (*pgxpool.Pool, func(), error) {
-	name := "reconcilebench_" + strings.ToLower(rand.Text())
-	address, err := url.Parse(server)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", urlVariable, err)
-	}
-	address.Path = "/" + name
-	if err := onServer(ctx, server, "CREATE DATABASE "+name); err != nil {
-		return nil, nil, err
-	}
-	drop := func() {
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-		defer cancel()
-		if err := onServer(ctx, server, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}
-	if err := migrations.Up(ctx, address.String()); err != nil {
-		drop()
-		return nil, nil, err
-	}
-	pool, err := pgxpool.New(ctx, address.String())
-	if err != nil {
-		drop()
-		return nil, nil, err
-	}
-	return pool, func() { pool.Close(); drop() }, nil
-}
-
-func onServer(ctx context.Context, address, sql string) error {
-	conn, err := pgx.Connect(ctx, address)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	_, err = conn.Exec(ctx, sql)
-	return err
-}
-
-// peak is the most memory that this process has had, in megabytes.
-func peak() (float64, error) {
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, found := strings.CutPrefix(line, "VmHWM:"); found {
-			kilobytes, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 64)
-			return kilobytes * 1024 / 1e6, err
-		}
-	}
-	return 0, errors.New("the kernel does not tell the process's memory")
 }
