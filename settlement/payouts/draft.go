@@ -394,21 +394,21 @@ func (s *Service) storeObstacles(ctx context.Context, run ids.PayoutRun, seen []
 		orgs[i], withdrawals[i] = uuidOf(c.org), uuidOf(c.withdrawal)
 		reasons[i], purposes[i], amounts[i] = c.obstacle, c.purpose, max(int64(c.amount), 1)
 	}
-	const seenRows = `unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::bigint[]) AS n (org_id, purpose, reason, withdrawal_id, amount)`
+	const seenRows = `(SELECT *, $6::uuid AS run_id FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::bigint[])
+		AS u (org_id, purpose, reason, withdrawal_id, amount)) AS n`
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, draftLock); err != nil {
 			return fmt.Errorf("store obstacles: %w", err)
 		}
 		for _, sql := range []string{
-			`DELETE FROM payout_obstacles x USING ` + seenRows + ` WHERE x.org_id = n.org_id AND n.purpose = 'earnings' AND n.reason = ''
-			 AND $6::uuid IS NOT NULL`,
+			`DELETE FROM payout_obstacles x USING ` + seenRows + ` WHERE x.org_id = n.org_id AND n.purpose = 'earnings' AND n.reason = ''`,
 			`INSERT INTO payout_obstacles (org_id, reason)
-			 SELECT n.org_id, n.reason FROM ` + seenRows + ` WHERE n.purpose = 'earnings' AND n.reason <> '' AND $6::uuid IS NOT NULL
+			 SELECT n.org_id, n.reason FROM ` + seenRows + ` WHERE n.purpose = 'earnings' AND n.reason <> ''
 			 ON CONFLICT (org_id) DO UPDATE SET reason = EXCLUDED.reason, checked_at = now()`,
 			`UPDATE withdrawals w SET attention = n.reason FROM ` + seenRows + `
-			 WHERE w.id = n.withdrawal_id AND w.state = 'requested' AND w.attention <> n.reason AND $6::uuid IS NOT NULL`,
+			 WHERE w.id = n.withdrawal_id AND w.state = 'requested' AND w.attention <> n.reason`,
 			`INSERT INTO payout_run_payees (run_id, org_id, purpose, amount, reason)
-			 SELECT DISTINCT ON (n.org_id, n.purpose) $6::uuid, n.org_id, n.purpose, n.amount, n.reason FROM ` + seenRows + ` WHERE n.reason <> ''
+			 SELECT DISTINCT ON (n.org_id, n.purpose) n.run_id, n.org_id, n.purpose, n.amount, n.reason FROM ` + seenRows + ` WHERE n.reason <> ''
 			 ON CONFLICT (run_id, org_id, purpose, batch_id) DO UPDATE SET reason = EXCLUDED.reason, amount = EXCLUDED.amount`,
 		} {
 			if _, err := tx.Exec(ctx, sql, orgs, purposes, reasons, withdrawals, amounts, run); err != nil {

@@ -37,17 +37,13 @@ func (s *Service) preflight(ctx context.Context, candidates []candidate, keys si
 	if err != nil {
 		return fmt.Errorf("look at the payees' accounts: %w", err)
 	}
-	paidBefore, err := s.paidBefore(ctx, asked)
-	if err != nil {
-		return err
-	}
+	var missing []*candidate
 	for i, c := range asked {
-		c.judge(accounts[2*i], accounts[2*i+1], keys)
-		if c.createAccount && paidBefore[c.tokenAccount.String()] {
-			c.createAccount, c.obstacle = false, fmt.Sprintf("the token account %s was closed after it was paid: the payee must open it again", c.tokenAccount)
+		if c.judge(accounts[2*i], accounts[2*i+1], keys); c.createAccount {
+			missing = append(missing, c)
 		}
 	}
-	return nil
+	return s.refuseReopened(ctx, missing)
 }
 
 // Questions about accounts are asked in pieces of what one call reads, a few at a time.
@@ -100,29 +96,36 @@ const (
 	mintInitializedAt = 45
 )
 
-// paidBefore are the token accounts that a batch has paid. Making one of them again would pay its rent again: whoever closes an
-// account gets its rent, so that would be a way to draw SOL from the treasury.
-func (s *Service) paidBefore(ctx context.Context, asked []*candidate) (map[string]bool, error) {
-	accounts := make([]string, len(asked))
-	for i, c := range asked {
+// refuseReopened notes an obstacle for each payee whose missing token account a batch has paid before. Making it again would pay its rent
+// again: whoever closes an account gets its rent, so that would be a way to draw SOL from the treasury.
+func (s *Service) refuseReopened(ctx context.Context, missing []*candidate) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	accounts := make([]string, len(missing))
+	for i, c := range missing {
 		accounts[i] = c.tokenAccount.String()
 	}
+	// The limit keeps this to the index: for many accounts Postgres would rather read all payouts, each time.
 	rows, err := s.pool.Query(ctx, `
-		SELECT DISTINCT p.token_account FROM payouts p JOIN payout_batches b ON b.id = p.batch_id
-		WHERE p.token_account = ANY ($1) AND b.state = 'finalized'`, accounts)
+		SELECT n.ordinal - 1 FROM unnest($1::text[]) WITH ORDINALITY AS n (token_account, ordinal)
+		CROSS JOIN LATERAL (
+			SELECT 1 FROM payouts p JOIN payout_batches b ON b.id = p.batch_id
+			WHERE p.token_account = n.token_account AND b.state = 'finalized' LIMIT 1
+		) AS paid`, accounts)
 	if err != nil {
-		return nil, fmt.Errorf("read earlier payouts: %w", err)
+		return fmt.Errorf("read earlier payouts: %w", err)
 	}
-	paid := map[string]bool{}
-	var account string
-	_, err = pgx.ForEachRow(rows, []any{&account}, func() error {
-		paid[account] = true
+	var i int64
+	_, err = pgx.ForEachRow(rows, []any{&i}, func() error {
+		c := missing[i]
+		c.createAccount, c.obstacle = false, fmt.Sprintf("the token account %s was closed after it was paid: the payee must open it again", c.tokenAccount)
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read earlier payouts: %w", err)
+		return fmt.Errorf("read earlier payouts: %w", err)
 	}
-	return paid, nil
+	return nil
 }
 
 // derive finds the payee's token account.
