@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"crypto/x509"
+	"net"
 	"time"
 
 	"github.com/muster-gpu/muster/internal/agentpb"
@@ -56,6 +57,12 @@ func Tier(observed, online time.Duration, delivered int64) int {
 
 // RTTMoved reports whether a round trip is worth writing.
 func RTTMoved(known, measured time.Duration) bool { return rttMoved(known, measured) }
+
+// NewTunnelEnd is the control plane's end of a tunnel, and what the end of the tunnel's stream does to it.
+func NewTunnelEnd(host ids.Host) (conn net.Conn, streamEnded func(error)) {
+	c := newTunnelConn(host, newMetrics(nil))
+	return c, c.inbound.finish
+}
 
 // Echo decides on datagrams as the gateway's echo does.
 type Echo struct{ echo *echo }

@@ -97,8 +97,8 @@ func (c *tunnelConn) CloseWrite() error {
 
 // Close implements net.Conn.
 func (c *tunnelConn) Close() error {
+	c.inbound.abandon() // first, so that a reader hears of this and not of the stream's end, which follows
 	c.shut(net.ErrClosed)
-	c.inbound.abandon()
 	return nil
 }
 
@@ -198,6 +198,9 @@ func (q *frameQueue) read(p []byte) (int, error) {
 		case <-q.deadline.passed():
 			return 0, os.ErrDeadlineExceeded
 		case <-q.ended:
+			if err := q.readable(); err != nil {
+				return 0, err
+			}
 			return 0, q.endErr
 		}
 	}

@@ -289,11 +289,31 @@ func TestRevokedHostLosesItsTunnels(t *testing.T) {
 	if err = b.registry.Retire(t.Context(), b.org, host); err != nil {
 		t.Fatal(err)
 	}
-	if err = conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err = conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err = conn.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the tunnel ended with %v", err)
+	}
+}
+
+// TestClosedTunnelSaysSo lets the stream end, as it does when its connection is closed, before the reader has come to hear of either.
+func TestClosedTunnelSaysSo(t *testing.T) {
+	t.Parallel()
+	for range 200 {
+		conn, streamEnded := fleet.NewTunnelEnd(ids.New[ids.Host]())
+		read := make(chan error, 1)
+		go func() {
+			_, err := conn.Read(make([]byte, 1))
+			read <- err
+		}()
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		streamEnded(io.ErrUnexpectedEOF)
+		if err := <-read; !errors.Is(err, net.ErrClosed) {
+			t.Fatalf("the reader of a closed tunnel hears %v", err)
+		}
 	}
 }
 
