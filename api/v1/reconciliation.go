@@ -18,6 +18,7 @@ type Reconciliation struct {
 	Accounts        []ReconciledAccount `json:"accounts,omitempty" doc:"Absent in lists"`
 	Differences     []Difference        `json:"differences,omitempty" doc:"Absent in lists"`
 	DifferenceCount int                 `json:"difference_count"`
+	Holdings        *HoldingsSurvey     `json:"holdings,omitempty" doc:"How far it looked for further token accounts; absent in lists"`
 }
 
 // ReconciledAccount is one token account, walked from its first transaction.

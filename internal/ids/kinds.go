@@ -223,3 +223,11 @@ type withdrawalKind struct{}
 
 // Prefix implements Kind.
 func (withdrawalKind) Prefix() string { return "wd" }
+
+// Holding identifies a token account of ours that the ledger does not mirror.
+type Holding = ID[holdingKind]
+
+type holdingKind struct{}
+
+// Prefix implements Kind.
+func (holdingKind) Prefix() string { return "hld" }
