@@ -1,7 +1,6 @@
 package chain
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,35 +40,11 @@ var memoPrograms = []Address{
 // cursor of the last movement is the next one to pass. The account must be the token account itself, not its owner's wallet,
 // whose history lacks incoming transfers.
 func (c *Client) Movements(ctx context.Context, tokenAccount Address, since Cursor) ([]Movement, error) {
-	signatures, err := c.signaturesSince(ctx, tokenAccount, since)
+	steps, err := c.stepsSince(ctx, tokenAccount, since)
 	if err != nil {
 		return nil, err
 	}
-	found := make([]*Movement, len(signatures))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(fetchers)
-	for i, info := range signatures {
-		group.Go(func() (err error) {
-			found[i], err = c.movement(groupCtx, tokenAccount, info)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	movements := make([]Movement, 0, len(found))
-	for _, movement := range found {
-		if movement != nil {
-			movements = append(movements, *movement)
-		}
-	}
-	if err := c.placeInBlocks(ctx, movements); err != nil {
-		return nil, err
-	}
-	slices.SortStableFunc(movements, func(a, b Movement) int {
-		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.IndexInBlock, b.IndexInBlock))
-	})
-	return movements, nil
+	return readSteps(ctx, c, steps, movementsOf(tokenAccount))
 }
 
 // SignaturesFor returns the newest entries of an address's finalized history, newest first, from a state not older than minSlot.
@@ -138,13 +113,14 @@ func (c *Client) Finalized(ctx context.Context, signatures ...Signature) (map[Si
 	return ended, nil
 }
 
-// signaturesSince pages backwards through an account's history until it has passed the cursor and the overlap before it.
-func (c *Client) signaturesSince(ctx context.Context, account Address, since Cursor) ([]*rpc.TransactionSignature, error) {
+// stepsSince pages backwards through an account's history until it has passed the cursor and the overlap before it, and lists what it came
+// by, oldest first.
+func (c *Client) stepsSince(ctx context.Context, account Address, since Cursor) ([]step, error) {
 	floor := Slot(0)
 	if since.Slot > overlapSlots {
 		floor = since.Slot - overlapSlots
 	}
-	var all []*rpc.TransactionSignature
+	var steps []step
 	var before Signature
 	for {
 		page, err := c.page(ctx, account, before, c.pageSize, since.Slot)
@@ -153,31 +129,18 @@ func (c *Client) signaturesSince(ctx context.Context, account Address, since Cur
 		}
 		for _, entry := range page.entries {
 			if Slot(entry.Slot) >= floor {
-				all = append(all, entry)
+				steps = append(steps, stepOf(entry))
 			}
 		}
-		if len(all) > MaxHistory {
+		if len(steps) > MaxHistory {
 			return nil, fmt.Errorf("account %s: %w", account, ErrHistoryTooLong)
 		}
 		if page.last() || Slot(page.entries[len(page.entries)-1].Slot) < floor {
-			slices.Reverse(all)
-			return all, nil
+			slices.Reverse(steps)
+			return steps, nil
 		}
 		before = page.entries[len(page.entries)-1].Signature
 	}
-}
-
-// movement reads one transaction's effect on a token account; nil if it has none.
-func (c *Client) movement(ctx context.Context, tokenAccount Address, info *rpc.TransactionSignature) (*Movement, error) {
-	result, decoded, err := c.transaction(ctx, info.Signature)
-	if err != nil {
-		return nil, err
-	}
-	movement, err := movementOf(tokenAccount, info.Signature, result, decoded)
-	if movement != nil && info.TransactionIndex != nil {
-		movement.IndexInBlock = int(*info.TransactionIndex)
-	}
-	return movement, err
 }
 
 func (c *Client) transaction(ctx context.Context, signature Signature) (*rpc.GetTransactionResult, *solana.Transaction, error) {
@@ -199,31 +162,6 @@ func (c *Client) transaction(ctx context.Context, signature Signature) (*rpc.Get
 	return result, decoded, nil
 }
 
-// placeInBlocks fills in the index of movements for which the history did not say it.
-func (c *Client) placeInBlocks(ctx context.Context, movements []Movement) error {
-	indices := map[Slot]map[Signature]int{}
-	for i := range movements {
-		movement := &movements[i]
-		if movement.IndexInBlock != unknownIndex {
-			continue
-		}
-		block, known := indices[movement.Slot]
-		if !known {
-			var err error
-			if block, err = c.blockIndices(ctx, movement.Slot); err != nil {
-				return err
-			}
-			indices[movement.Slot] = block
-		}
-		index, found := block[movement.Signature]
-		if !found {
-			return fmt.Errorf("block %d does not list transaction %s: %w", movement.Slot, movement.Signature, ErrBehind)
-		}
-		movement.IndexInBlock = index
-	}
-	return nil
-}
-
 func (c *Client) blockIndices(ctx context.Context, slot Slot) (map[Signature]int, error) {
 	version, rewards := highestTransactionVersion, false
 	block, err := first(ctx, c, func(e *endpoint) (*rpc.GetBlockResult, error) {
@@ -240,6 +178,13 @@ func (c *Client) blockIndices(ctx context.Context, slot Slot) (map[Signature]int
 		indices[signature] = i
 	}
 	return indices, nil
+}
+
+// movementsOf reads what transactions did to one token account.
+func movementsOf(tokenAccount Address) reader[Movement] {
+	return func(signature Signature, result *rpc.GetTransactionResult, decoded *solana.Transaction) (*Movement, error) {
+		return movementOf(tokenAccount, signature, result, decoded)
+	}
 }
 
 // movementOf reads a token account's movement from the balances recorded with a transaction; nil if nothing moved.

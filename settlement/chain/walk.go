@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gagliardetto/solana-go"
 	"github.com/gagliardetto/solana-go/rpc"
 	"golang.org/x/sync/errgroup"
 )
@@ -27,11 +28,19 @@ func (s Span) Holds(at time.Time) bool {
 	return (s.From.IsZero() || !at.Before(s.From)) && (s.To.IsZero() || at.Before(s.To))
 }
 
-// step is a transaction that a walk will come to.
+// step is a transaction and its place in the order of execution.
 type step struct {
 	signature Signature
 	slot      Slot
-	index     int
+	index     int // in its block, or unknownIndex
+}
+
+func stepOf(entry *rpc.TransactionSignature) step {
+	one := step{signature: entry.Signature, slot: Slot(entry.Slot), index: unknownIndex}
+	if entry.TransactionIndex != nil {
+		one.index = int(*entry.TransactionIndex)
+	}
+	return one
 }
 
 // Walk visits what Movements returns, oldest first, without holding it. Transactions without a block time are in every span. The
@@ -41,21 +50,100 @@ func (c *Client) Walk(ctx context.Context, tokenAccount Address, span Span, visi
 	if err != nil {
 		return err
 	}
+	return walkSteps(ctx, c, steps, movementsOf(tokenAccount), visit)
+}
+
+// reader reads what it wants to know of a transaction, nil if that is nothing.
+type reader[T any] func(signature Signature, result *rpc.GetTransactionResult, decoded *solana.Transaction) (*T, error)
+
+// placed is what has a place in the order of execution.
+type placed[T any] interface {
+	*T
+	step() step
+	setIndex(index int)
+}
+
+func (m *Movement) step() step         { return step{m.Signature, m.Slot, m.IndexInBlock} }
+func (m *Movement) setIndex(index int) { m.IndexInBlock = index }
+
+// walkSteps visits what is read of some transactions, in the order of execution.
+func walkSteps[T any, P placed[T]](ctx context.Context, c *Client, steps []step, read reader[T], visit func(T) error) error {
 	for len(steps) > 0 {
 		end := min(walkWindow, len(steps))
 		for end < len(steps) && steps[end].slot == steps[end-1].slot {
 			end++ // the order within a slot is known only when all of it is
 		}
-		movements, err := c.follow(ctx, tokenAccount, steps[:end])
+		found, err := readSteps[T, P](ctx, c, steps[:end], read)
 		if err != nil {
 			return err
 		}
-		for _, movement := range movements {
-			if err := visit(movement); err != nil {
+		for _, one := range found {
+			if err := visit(one); err != nil {
 				return err
 			}
 		}
 		steps = steps[end:]
+	}
+	return nil
+}
+
+// readSteps reads some transactions, in the order of execution. What read returns nil for is left out.
+func readSteps[T any, P placed[T]](ctx context.Context, c *Client, steps []step, read reader[T]) ([]T, error) {
+	found := make([]*T, len(steps))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(fetchers)
+	for i, one := range steps {
+		group.Go(func() error {
+			result, decoded, err := c.transaction(groupCtx, one.signature)
+			if err != nil {
+				return err
+			}
+			if found[i], err = read(one.signature, result, decoded); found[i] != nil {
+				P(found[i]).setIndex(one.index)
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	items := make([]T, 0, len(found))
+	for _, one := range found {
+		if one != nil {
+			items = append(items, *one)
+		}
+	}
+	if err := placeInBlocks[T, P](ctx, c, items); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(items, func(a, b T) int {
+		x, y := P(&a).step(), P(&b).step()
+		return cmp.Or(cmp.Compare(x.slot, y.slot), cmp.Compare(x.index, y.index))
+	})
+	return items, nil
+}
+
+// placeInBlocks fills in the index of what the history did not say it for.
+func placeInBlocks[T any, P placed[T]](ctx context.Context, c *Client, items []T) error {
+	indices := map[Slot]map[Signature]int{}
+	for i := range items {
+		at := P(&items[i]).step()
+		if at.index != unknownIndex {
+			continue
+		}
+		block, known := indices[at.slot]
+		if !known {
+			var err error
+			if block, err = c.blockIndices(ctx, at.slot); err != nil {
+				return err
+			}
+			indices[at.slot] = block
+		}
+		index, found := block[at.signature]
+		if !found {
+			return fmt.Errorf("block %d does not list transaction %s: %w", at.slot, at.signature, ErrBehind)
+		}
+		P(&items[i]).setIndex(index)
 	}
 	return nil
 }
@@ -75,11 +163,7 @@ func (c *Client) steps(ctx context.Context, account Address, span Span) ([]step,
 				reached = reached || at.Before(span.From)
 				continue
 			}
-			one := step{signature: entry.Signature, slot: Slot(entry.Slot), index: unknownIndex}
-			if entry.TransactionIndex != nil {
-				one.index = int(*entry.TransactionIndex)
-			}
-			steps = append(steps, one)
+			steps = append(steps, stepOf(entry))
 		}
 		if len(steps) > MaxWalk {
 			return nil, fmt.Errorf("account %s: %w", account, ErrHistoryTooLong)
@@ -91,36 +175,4 @@ func (c *Client) steps(ctx context.Context, account Address, span Span) ([]step,
 		}
 		before = page.entries[len(page.entries)-1].Signature
 	}
-}
-
-// follow reads the movements of some steps, in the order of execution.
-func (c *Client) follow(ctx context.Context, account Address, steps []step) ([]Movement, error) {
-	found := make([]*Movement, len(steps))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(fetchers)
-	for i, one := range steps {
-		group.Go(func() (err error) {
-			found[i], err = c.movement(groupCtx, account, &rpc.TransactionSignature{Signature: one.signature})
-			if found[i] != nil {
-				found[i].IndexInBlock = one.index
-			}
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	movements := make([]Movement, 0, len(found))
-	for _, movement := range found {
-		if movement != nil {
-			movements = append(movements, *movement)
-		}
-	}
-	if err := c.placeInBlocks(ctx, movements); err != nil {
-		return nil, err
-	}
-	slices.SortStableFunc(movements, func(a, b Movement) int {
-		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.IndexInBlock, b.IndexInBlock))
-	})
-	return movements, nil
 }

@@ -57,31 +57,50 @@ func (c *Chain) TransferToAccount(tb testing.TB, account chain.Address, amount u
 	instruction := solana.NewInstruction(chain.TokenProgram, solana.AccountMetaSlice{
 		solana.Meta(source).WRITE(), solana.Meta(account).WRITE(), solana.Meta(key.PublicKey()).SIGNER(),
 	}, binary.LittleEndian.AppendUint64([]byte{transfer}, amount))
+	signature, failure := c.Execute(tb, []solana.PrivateKey{key}, instruction)
+	if failure != "" {
+		tb.Fatalf("the transfer failed: %s", failure)
+	}
+	return signature
+}
+
+// Execute sends instructions in a transaction that the first key pays for and all sign, waits until it is final, and returns how it
+// failed, empty if it did not.
+func (c *Chain) Execute(tb testing.TB, keys []solana.PrivateKey, instructions ...solana.Instruction) (signature chain.Signature, failure string) {
+	tb.Helper()
 	blockhash, _, err := c.Client().LatestBlockhash(tb.Context(), chain.Confirmed)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	transaction, err := solana.NewTransaction([]solana.Instruction{instruction}, blockhash, solana.TransactionPayer(key.PublicKey()))
+	transaction, err := solana.NewTransaction(instructions, blockhash, solana.TransactionPayer(keys[0].PublicKey()))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if _, err := transaction.Sign(func(solana.PublicKey) *solana.PrivateKey { return &key }); err != nil {
+	_, err = transaction.Sign(func(address solana.PublicKey) *solana.PrivateKey {
+		for i := range keys {
+			if keys[i].PublicKey() == address {
+				return &keys[i]
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		tb.Fatal(err)
 	}
 	wire, err := transaction.MarshalBinary()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	signature, err := c.Client().Send(tb.Context(), wire)
-	if err != nil {
+	if signature, err = c.Client().Send(tb.Context(), wire); err != nil {
 		tb.Fatal(err)
 	}
 	testkit.Eventually(tb, finalizeTimeout, func() (bool, string) {
 		ended, err := c.Client().Finalized(tb.Context(), signature)
-		failure, final := ended[signature]
-		return final && failure == "", fmt.Sprintf("the transfer is not final: %q %v", failure, err)
+		var final bool
+		failure, final = ended[signature]
+		return final, fmt.Sprintf("transaction %s is not final: %v", signature, err)
 	})
-	return signature
+	return signature, failure
 }
 
 // Wallets gives each organisation a deposit wallet, as the signer does, and counts how often it was asked.
