@@ -20,9 +20,9 @@ const (
 	// highestTransactionVersion is sent with every read of transactions: without it endpoints hide version 1.
 	highestTransactionVersion uint64 = 1
 
-	maxAccountsPerRead  = 100    // a limit of getMultipleAccounts
-	maxStatusesPerRead  = 256    // a limit of getSignatureStatuses
-	maxTokenAccounts    = 10_000 // of one wallet
+	maxAccountsPerRead  = 100     // a limit of getMultipleAccounts
+	maxStatusesPerRead  = 256     // a limit of getSignatureStatuses
+	maxTokenAccounts    = 100_000 // of one wallet; an endpoint's answer may be too long before
 	tokenAccountSize    = 165
 	mintSize            = 82
 	accountTypeOffset   = tokenAccountSize // Token-2022 marks accounts with extensions here
@@ -264,15 +264,17 @@ func (c *Client) TokenBalance(ctx context.Context, tokenAccount Address, minSlot
 	return Balance{Amount: token.Amount, Slot: account.Slot}, nil
 }
 
-// TokenAccounts lists a wallet's token accounts at finalized: of any mint and of both token programs.
+// TokenAccounts lists a wallet's token accounts at finalized: of any mint and of both token programs. Two endpoints must agree on which
+// accounts there are; what they hold is the newer answer's word, which is enough to know what to look at. More than can be read is
+// ErrTooLong: anybody can open accounts for a wallet.
 func (c *Client) TokenAccounts(ctx context.Context, owner Address) ([]TokenAccount, error) {
 	var all []TokenAccount
 	for _, program := range []Address{TokenProgram, Token2022Program} {
 		ask := func(ctx context.Context, e *endpoint, minSlot Slot) ([]TokenAccount, Slot, error) {
-			return e.tokenAccounts(ctx, owner, program, minSlot)
+			return e.tokenAccounts(ctx, owner, ofProgram(program), minSlot)
 		}
 		accounts, _, err := agree(ctx, c, 0, ask, func(a, b []TokenAccount) string {
-			if !sameTokenAccounts(a, b) {
+			if !sameHoldings(a, b) {
 				return "the token accounts of " + owner.String()
 			}
 			return ""
@@ -281,15 +283,23 @@ func (c *Client) TokenAccounts(ctx context.Context, owner Address) ([]TokenAccou
 			return nil, err
 		}
 		if len(all)+len(accounts) > maxTokenAccounts {
-			return nil, fmt.Errorf("wallet %s has more than %d token accounts", owner, maxTokenAccounts)
+			return nil, fmt.Errorf("wallet %s has more than %d token accounts: %w", owner, maxTokenAccounts, ErrTooLong)
 		}
 		all = append(all, accounts...)
 	}
 	return all, nil
 }
 
-func (e *endpoint) tokenAccounts(ctx context.Context, owner, program Address, minSlot Slot) ([]TokenAccount, Slot, error) {
-	result, err := e.rpc.GetTokenAccountsByOwner(ctx, owner, &rpc.GetTokenAccountsConfig{ProgramId: &program}, &rpc.GetTokenAccountsOpts{
+func ofProgram(program Address) *rpc.GetTokenAccountsConfig {
+	return &rpc.GetTokenAccountsConfig{ProgramId: &program}
+}
+
+func ofMint(mint Address) *rpc.GetTokenAccountsConfig {
+	return &rpc.GetTokenAccountsConfig{Mint: &mint}
+}
+
+func (e *endpoint) tokenAccounts(ctx context.Context, owner Address, which *rpc.GetTokenAccountsConfig, minSlot Slot) ([]TokenAccount, Slot, error) {
+	result, err := e.rpc.GetTokenAccountsByOwner(ctx, owner, which, &rpc.GetTokenAccountsOpts{
 		Commitment: rpc.CommitmentFinalized, Encoding: solana.EncodingBase64, MinContextSlot: slotOption(minSlot),
 	})
 	if err != nil {
@@ -319,13 +329,21 @@ func (c *Client) Mint(ctx context.Context, mint Address) (Mint, error) {
 	if err != nil {
 		return Mint{}, err
 	}
-	if !isTokenProgram(account.Owner) || len(account.Data) < mintSize || account.Data[45] != 1 {
-		return Mint{}, fmt.Errorf("account %s is not an initialized mint of a token program", mint)
+	if described := mintOf(account); described != nil {
+		return *described, nil
 	}
-	return Mint{
-		Address: mint, Program: account.Owner, Supply: binary.LittleEndian.Uint64(account.Data[36:]),
+	return Mint{}, fmt.Errorf("account %s is not an initialized mint of a token program", mint)
+}
+
+// mintOf reads a mint, nil if the account is none.
+func mintOf(account *Account) *Mint {
+	if account == nil || !isTokenProgram(account.Owner) || len(account.Data) < mintSize || account.Data[45] != 1 {
+		return nil
+	}
+	return &Mint{
+		Address: account.Address, Program: account.Owner, Supply: binary.LittleEndian.Uint64(account.Data[36:]),
 		Decimals: int(account.Data[44]), Extensions: extensionsOf(account.Data),
-	}, nil
+	}
 }
 
 // Nonce reads a durable nonce account.
@@ -442,11 +460,15 @@ func DecodeTokenAccount(account *Account) (TokenAccount, error) {
 		(len(data) > tokenAccountSize && data[accountTypeOffset] != accountTypeAccount) {
 		return TokenAccount{}, fmt.Errorf("account %s is not an initialized token account", account.Address)
 	}
-	return TokenAccount{
+	token := TokenAccount{
 		Address: account.Address, Mint: Address(data[0:32]), Owner: Address(data[32:64]), Program: account.Owner,
 		Amount: binary.LittleEndian.Uint64(data[64:72]), Frozen: data[accountStateOffset] == accountStateFrozen,
-		Slot: account.Slot,
-	}, nil
+		Delegate: option(data[delegateOffset:]), CloseAuthority: option(data[closeAuthorityOffset:]), Slot: account.Slot,
+	}
+	if !token.Delegate.IsZero() {
+		token.Delegated = binary.LittleEndian.Uint64(data[delegatedOffset:])
+	}
+	return token, nil
 }
 
 // AssociatedTokenAccount derives the address of a wallet's own account for a mint of a token program.

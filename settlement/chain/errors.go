@@ -27,6 +27,8 @@ var (
 	ErrDisagree = errors.New("the RPC endpoints disagree")
 	// ErrHistoryTooLong means that an account has more new history than one call reads.
 	ErrHistoryTooLong = errors.New("the account's new history is longer than one call reads")
+	// ErrTooLong means that an answer holds more than is read. To ask again does not help.
+	ErrTooLong = errors.New("the answer is too long to be read")
 )
 
 // Codes of Solana's JSON-RPC interface.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gagliardetto/solana-go/rpc"
@@ -81,12 +82,15 @@ func (c *caller) once(ctx context.Context, out any, method string, params []any)
 	if err := c.pace.wait(ctx); err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}
-	err := c.next.CallForInto(ctx, out, method, params)
+	cut := new(atomic.Bool)
+	err := c.next.CallForInto(context.WithValue(ctx, cutKey{}, cut), out, method, params)
 	var busy *statusError
 	if errors.As(err, &busy) {
 		c.pace.pause(busy.retryAfter)
 	}
-	err = typed(ctx, method, err)
+	if err = typed(ctx, method, err); err != nil && cut.Load() {
+		err = fmt.Errorf("%s: %w", method, ErrTooLong)
+	}
 	if kind := kindOf(err); kind != "" {
 		c.failures.WithLabelValues(kind).Inc()
 	}
@@ -176,7 +180,8 @@ func (d *statusDoer) Do(request *http.Request) (*http.Response, error) {
 		response.Body.Close()
 		return nil, &statusError{status: response.StatusCode, retryAfter: retryAfter(response.Header.Get("Retry-After"))}
 	}
-	response.Body = &boundedBody{Reader: io.LimitReader(response.Body, maxResponseBytes), Closer: response.Body}
+	cut, _ := request.Context().Value(cutKey{}).(*atomic.Bool)
+	response.Body = &boundedBody{ReadCloser: response.Body, left: maxResponseBytes, cut: cut}
 	return response, nil
 }
 
@@ -194,7 +199,25 @@ func retryAfter(header string) time.Duration {
 // CloseIdleConnections implements jsonrpc.HTTPClient.
 func (d *statusDoer) CloseIdleConnections() { d.client.CloseIdleConnections() }
 
+// cutKey is where a call's context has the mark that its answer was cut off: the decoder keeps no reader's error.
+type cutKey struct{}
+
+// boundedBody ends after so many bytes, and marks that it did.
 type boundedBody struct {
-	io.Reader
-	io.Closer
+	io.ReadCloser
+	left int
+	cut  *atomic.Bool // nil: nobody asks
+}
+
+// Read implements io.Reader.
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		if b.cut != nil {
+			b.cut.Store(true)
+		}
+		return 0, io.EOF
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
 }

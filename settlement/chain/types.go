@@ -100,7 +100,13 @@ type TokenAccount struct {
 	Program Address
 	Amount  uint64
 	Frozen  bool
-	Slot    Slot
+
+	// Who else may do something with it; zero: nobody.
+	Delegate       Address
+	Delegated      uint64 // how much the delegate may take
+	CloseAuthority Address
+
+	Slot Slot
 }
 
 // Mint describes a token.
