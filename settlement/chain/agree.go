@@ -78,6 +78,28 @@ func first[T any](ctx context.Context, c *Client, ask func(e *endpoint) (T, erro
 	return value, err
 }
 
+// freshPair asks two endpoints for a state and puts their answers in order. Both are asked from the slot on that two have passed. The
+// newer answer is from no slot before minSlot or what was seen: its endpoint is asked once more for that, and is ErrBehind if it falls short.
+func freshPair[T any](ctx context.Context, c *Client, minSlot Slot, ask func(ctx context.Context, e *endpoint, minSlot Slot) (T, Slot, error),
+) (older, newer answer[T], err error) {
+	fresh, confirmed := max(minSlot, c.seenSlot()), max(minSlot, c.confirmedSlot())
+	older, newer, err = pairOf(ctx, c, func(ctx context.Context, e *endpoint) (T, Slot, error) { return ask(ctx, e, confirmed) })
+	if err != nil {
+		return older, newer, err
+	}
+	if older.slot > newer.slot {
+		older, newer = newer, older
+	}
+	if newer.slot >= fresh {
+		return older, newer, nil
+	}
+	newer.value, newer.slot, err = ask(ctx, newer.from, fresh)
+	if err == nil && newer.slot < fresh {
+		err = fmt.Errorf("endpoint %s answers from slot %d, asked for slot %d: %w", newer.from.name, newer.slot, fresh, ErrBehind)
+	}
+	return older, newer, err
+}
+
 // agree reads a state that two endpoints confirm, from a slot not below minSlot nor below what was seen before. The answer that is
 // from the older slot is asked for anew, from the newer one on, until both say the same. Two that stay apart are ErrDisagree.
 // differ names what is not the same in two answers, "" if all is.
@@ -87,26 +109,17 @@ func first[T any](ctx context.Context, c *Client, ask func(e *endpoint) (T, erro
 func agree[T any](ctx context.Context, c *Client, minSlot Slot,
 	ask func(ctx context.Context, e *endpoint, minSlot Slot) (T, Slot, error), differ func(a, b T) string,
 ) (T, Slot, error) {
-	fresh, confirmed := max(minSlot, c.seenSlot()), max(minSlot, c.confirmedSlot())
 	var none T
 	if len(c.endpoints) == 1 {
-		value, slot, err := ask(ctx, c.endpoints[0], fresh)
+		value, slot, err := ask(ctx, c.endpoints[0], max(minSlot, c.seenSlot()))
 		if err == nil {
 			c.saw(slot, slot)
 		}
 		return value, slot, err
 	}
-	older, newer, err := pairOf(ctx, c, func(ctx context.Context, e *endpoint) (T, Slot, error) { return ask(ctx, e, confirmed) })
+	older, newer, err := freshPair(ctx, c, minSlot, ask)
 	if err != nil {
 		return none, 0, err
-	}
-	if older.slot > newer.slot {
-		older, newer = newer, older
-	}
-	if newer.slot < fresh {
-		if newer.value, newer.slot, err = ask(ctx, newer.from, fresh); err != nil {
-			return none, 0, err
-		}
 	}
 	stayed := 0 // rounds in a row in which an endpoint stayed with what it had said; they take turns
 	var what string

@@ -178,26 +178,17 @@ func (c *Client) accounts(ctx context.Context, commitment Commitment, minSlot Sl
 		accounts, _, err := agree(ctx, c, minSlot, ask, differentAccount(addresses))
 		return accounts, err
 	}
-	return c.accountsOneByOne(ctx, minSlot, addresses)
+	return c.accountsOneByOne(ctx, minSlot, addresses, ask)
 }
 
 // accountsOneByOne compares two answers account by account. Of many accounts some always change between two readings; those alone
 // are asked for anew.
-func (c *Client) accountsOneByOne(ctx context.Context, minSlot Slot, addresses []Address) ([]*Account, error) {
-	fresh, confirmed := max(minSlot, c.seenSlot()), max(minSlot, c.confirmedSlot())
-	older, newer, err := pairOf(ctx, c, func(ctx context.Context, e *endpoint) ([]*Account, Slot, error) {
-		return e.accounts(ctx, Finalized, confirmed, addresses)
-	})
+func (c *Client) accountsOneByOne(ctx context.Context, minSlot Slot, addresses []Address,
+	ask func(ctx context.Context, e *endpoint, minSlot Slot) ([]*Account, Slot, error),
+) ([]*Account, error) {
+	older, newer, err := freshPair(ctx, c, minSlot, ask)
 	if err != nil {
 		return nil, err
-	}
-	if older.slot > newer.slot {
-		older, newer = newer, older
-	}
-	if newer.slot < fresh {
-		if newer.value, newer.slot, err = newer.from.accounts(ctx, Finalized, fresh, addresses); err != nil {
-			return nil, err
-		}
 	}
 	accounts := newer.value
 	group, groupCtx := errgroup.WithContext(ctx)
