@@ -35,6 +35,13 @@
 // (connected is false, so that nothing is placed there), and lost_after_ms make it lost. A heartbeat counts for the time it was heard
 // at, whenever it is written.
 //
+// What a host with nodes says is written with the next flush: it is billed by it. When a host without nodes was last heard is written every
+// thirty seconds, with hosts.seen_slack_ms, which is how much later it may have been heard, and by which it is judged so much later. Its
+// gateway writes exactly, without slack, when it was last heard as soon as a heartbeat is late, its stream ends, the gateway stops or the
+// host is given a node; so it is suspect and lost no later than any other. Only a host without nodes that dies at the same time as its
+// gateway is missed later, by the slack at most. The slack belongs to the host's newest stream (hosts.stream): what another gateway still
+// has to write of an older one leaves it alone.
+//
 // # Maintenance and history
 //
 // Care runs with the scheduler's lead: it begins and ends the windows that owners plan, tells customers of them, and adds each minute to

@@ -35,6 +35,7 @@ func TestHostThatVanishesInTheMiddleOfAssembly(t *testing.T) {
 	ctx, cut := context.WithCancel(t.Context())
 	defer cut()
 	s := m.open(ctx, "machine")
+	s.keepBeating()
 	s.present(saneInventory(gpu(0, "GPU-0")))
 	b.waitForState(m.id, fleet.StateIdle)
 	node := b.node(b.cluster(), m.id, "gpu", 0)
@@ -49,8 +50,8 @@ func TestHostThatVanishesInTheMiddleOfAssembly(t *testing.T) {
 	}
 	// It returns after a restart and knows nothing of the node.
 	back := m.connect()
-	back.present(saneInventory(gpu(0, "GPU-0")))
 	back.keepBeating()
+	back.present(saneInventory(gpu(0, "GPU-0")))
 	desired = back.desired(func(d *agentpb.DesiredState) bool { return len(d.GetNodes()) == 1 })
 	back.report(desired.GetGeneration())
 	b.waitForNode(node, "failed")

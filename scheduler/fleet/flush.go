@@ -12,6 +12,7 @@ import (
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/pgnotify"
+	"github.com/muster-gpu/muster/scheduler/fleet/fleetdb"
 )
 
 const (
@@ -31,7 +32,9 @@ type pending struct {
 
 // beat is a host's newest sign of life, true for the time it was heard at, whenever it is written.
 type beat struct {
+	stream     int64 // that it was heard on
 	at         time.Time
+	slack      int32 // how much longer the host may be heard without that being written, in milliseconds
 	lostAfter  int32 // how long the host may be silent from then on, in milliseconds
 	generation int64 // the newest that the host has applied
 	confirms   bool  // usage too: the host has reported what runs
@@ -41,20 +44,29 @@ func newPending() *pending {
 	return &pending{beats: map[ids.Host]beat{}, reports: map[ids.Host]*agentpb.Report{}}
 }
 
-func (p *pending) beat(host ids.Host, at time.Time, lostAfter int32, confirms bool) {
+func (p *pending) beat(host ids.Host, b beat) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.beats[host] = beat{at: at, lostAfter: lostAfter, confirms: confirms, generation: p.beats[host].generation}
+	p.put(host, b)
 }
 
-func (p *pending) report(host ids.Host, at time.Time, lostAfter int32, report *agentpb.Report) {
+func (p *pending) report(host ids.Host, b beat, report *agentpb.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.beats[host]
-	p.beats[host] = beat{
-		at: at, lostAfter: lostAfter, confirms: b.confirms, generation: max(b.generation, report.GetAppliedGeneration()),
-	}
+	b.generation = report.GetAppliedGeneration()
+	p.put(host, b)
 	p.reports[host] = report
+}
+
+// put takes what was heard last, unless it was on a stream that has been followed by another. p.mu is held.
+func (p *pending) put(host ids.Host, b beat) {
+	known := p.beats[host]
+	if known.stream > b.stream {
+		known, b = b, known
+	}
+	b.generation = max(b.generation, known.generation)
+	b.confirms = b.confirms || known.confirms && known.stream == b.stream
+	p.beats[host] = b
 }
 
 func (p *pending) take() (map[ids.Host]beat, map[ids.Host]*agentpb.Report) {
@@ -131,9 +143,11 @@ func (g *Gateway) flush(ctx context.Context) {
 // confirmation is what one statement confirms, in columns.
 type confirmation struct {
 	hosts       []uuid.UUID
+	streams     []int64
 	generations []int64
 	ages        []int64
 	lostAfter   []int32
+	slack       []int32
 }
 
 func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]beat) error {
@@ -148,7 +162,10 @@ func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]beat) error {
 		part := all.part(from)
 		var silent []uuid.UUID
 		err := g.byIndex(ctx, func(tx pgx.Tx) (err error) {
-			silent, err = g.queries.Confirm(ctx, tx, part.hosts, part.generations, part.ages, part.lostAfter)
+			silent, err = g.queries.Confirm(ctx, tx, fleetdb.ConfirmParams{
+				Hosts: part.hosts, Streams: part.streams, Generations: part.generations, AgesMs: part.ages,
+				LostAfterMS: part.lostAfter, SlackMs: part.slack,
+			})
 			return err
 		})
 		if err == nil && len(silent) > 0 {
@@ -179,14 +196,18 @@ func (g *Gateway) byIndex(ctx context.Context, change func(tx pgx.Tx) error) err
 }
 
 func (c *confirmation) add(host ids.Host, b beat, now time.Time) {
-	c.hosts, c.generations = append(c.hosts, uuid.UUID(host)), append(c.generations, b.generation)
+	c.hosts, c.streams, c.generations = append(c.hosts, uuid.UUID(host)), append(c.streams, b.stream), append(c.generations, b.generation)
 	c.ages, c.lostAfter = append(c.ages, max(0, now.Sub(b.at).Milliseconds())), append(c.lostAfter, b.lostAfter)
+	c.slack = append(c.slack, b.slack)
 }
 
 // part is the stretch that one statement takes.
 func (c *confirmation) part(from int) confirmation {
 	to := min(from+maxHostsPerQuery, len(c.hosts))
-	return confirmation{hosts: c.hosts[from:to], generations: c.generations[from:to], ages: c.ages[from:to], lostAfter: c.lostAfter[from:to]}
+	return confirmation{
+		hosts: c.hosts[from:to], streams: c.streams[from:to], generations: c.generations[from:to], ages: c.ages[from:to],
+		lostAfter: c.lostAfter[from:to], slack: c.slack[from:to],
+	}
 }
 
 // markHeard opens hosts again that had been silent.
@@ -318,11 +339,14 @@ func (g *Gateway) check(ctx context.Context, sessions []*session) {
 		case row.DesiredGeneration != s.sent.Load():
 			s.poke()
 		}
+		if !row.Connected {
+			s.alive.expose()
+		}
 	}
 }
 
-// sweepLoop marks hosts suspect that nobody has heard for longer than a heartbeat, and lost those that nobody has for too long. It waits while this process itself may be the reason: after its start
-// and after writes that failed, agents are given the time to be heard again.
+// sweepLoop marks hosts suspect that nobody has heard for longer than a heartbeat, and lost those that nobody has for too long. It waits
+// while this process itself may be the reason: after its start and after writes that failed, agents are given the time to be heard again.
 func (g *Gateway) sweepLoop(ctx context.Context) {
 	g.flushFailed.CompareAndSwap(0, time.Now().UnixMilli())
 	ticker := time.NewTicker(sweepInterval)
@@ -331,7 +355,8 @@ func (g *Gateway) sweepLoop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case now := <-ticker.C:
+			g.exposeLate(now)
 			if err := g.sweep(ctx); err != nil && ctx.Err() == nil {
 				g.flushFailed.Store(time.Now().UnixMilli())
 				g.log.WarnContext(ctx, "silent hosts not looked for, trying again", "error", err)

@@ -28,6 +28,7 @@ const (
 	DefaultHeartbeatInterval = 2 * time.Second
 	DefaultFlushInterval     = 250 * time.Millisecond
 	DefaultPollInterval      = 2 * time.Second
+	DefaultIdleWriteInterval = 30 * time.Second
 
 	lostSlack           = 4 * time.Second // on top of intervalsToLost
 	maxConnectionAge    = time.Hour
@@ -73,6 +74,7 @@ type Options struct {
 	LostAfter         time.Duration // how long a host with nodes may be silent; default three heartbeats and some slack
 	FlushInterval     time.Duration // default DefaultFlushInterval
 	PollInterval      time.Duration // default DefaultPollInterval
+	IdleWriteInterval time.Duration // between writes of when an idle host was heard, while it is; default DefaultIdleWriteInterval
 	AllowSimulated    bool          // accept hosts whose GPUs are simulated: local networks only
 
 	Now func() time.Time // for certificates and datagrams; default time.Now
@@ -85,6 +87,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.HeartbeatInterval = orDefault(o.HeartbeatInterval, DefaultHeartbeatInterval)
 	o.FlushInterval = orDefault(o.FlushInterval, DefaultFlushInterval)
 	o.PollInterval = orDefault(o.PollInterval, DefaultPollInterval)
+	o.IdleWriteInterval = orDefault(o.IdleWriteInterval, DefaultIdleWriteInterval)
 	o.IdleInterval = max(o.HeartbeatInterval, orDefault(o.IdleInterval, idleIntervals*o.HeartbeatInterval))
 	o.LostAfter = orDefault(o.LostAfter, intervalsToLost*o.HeartbeatInterval+lostSlack)
 	if o.LostAfter < intervalsToLost*o.HeartbeatInterval {
@@ -192,7 +195,9 @@ func (g *Gateway) Run(ctx context.Context, ready func()) error {
 		return datagrams.Close()
 	})
 	ready()
-	return group.Wait()
+	err = group.Wait()
+	g.flush(context.WithoutCancel(ctx)) // what the streams' ends have left to write
+	return err
 }
 
 // stop ends all streams: agents reconnect, to this process's successor or to another gateway.

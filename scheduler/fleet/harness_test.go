@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,8 +28,9 @@ import (
 )
 
 const (
-	patience  = 20 * time.Second
+	patience  = time.Minute // costs nothing but where something is wrong
 	heartbeat = 100 * time.Millisecond
+	lostAfter = 5 * time.Second // what a test may take between two signs of life, unless it sets it itself
 )
 
 var usdc = money.Currency{Symbol: "USDC", Decimals: 6}
@@ -69,8 +71,9 @@ func (b *bundle) startGateway(change ...func(*fleet.Options)) (gateway *fleet.Ga
 	hub := pgnotify.New(b.pool, slog.New(slog.DiscardHandler))
 	options := fleet.Options{
 		Pool: b.pool, Authority: b.authority, Unsealer: plainUnsealer{}, Notifications: hub, Address: "127.0.0.1:0",
-		HeartbeatInterval: heartbeat, LostAfter: 2 * time.Second, FlushInterval: 20 * time.Millisecond, PollInterval: 200 * time.Millisecond,
-		Log: slog.New(slog.NewTextHandler(testWriter{b.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		HeartbeatInterval: heartbeat, LostAfter: lostAfter, FlushInterval: 20 * time.Millisecond, PollInterval: 200 * time.Millisecond,
+		IdleWriteInterval: time.Millisecond,
+		Log:               slog.New(slog.NewTextHandler(testWriter{b.t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, c := range change {
 		c(&options)
@@ -242,7 +245,15 @@ func (m *machine) client() agentpb.AgentClient {
 // stream is a machine's connected stream.
 type stream struct {
 	grpc.BidiStreamingClient[agentpb.AgentMessage, agentpb.ControlMessage]
-	t testing.TB
+	t       testing.TB
+	sending sync.Mutex
+}
+
+// Send may be called from several goroutines, unlike that of the stream beneath.
+func (s *stream) Send(message *agentpb.AgentMessage) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	return s.BidiStreamingClient.Send(message)
 }
 
 // connect opens a stream and greets.

@@ -46,8 +46,8 @@ func TestMeasuresOfAnOlderVersionsHostAreFilledIn(t *testing.T) {
 	m, _ := b.idle(fleet.KindGPU, gpu(0, "GPU-0"))
 	b.exec(`UPDATE hosts SET cpus = NULL, memory_bytes = NULL, disk_free_bytes = NULL, images = '{}' WHERE id = $1`, m.id)
 	again := m.connect() // the inventory is the same as before
-	again.present(saneInventory(gpu(0, "GPU-0")))
 	again.keepBeating()
+	again.present(saneInventory(gpu(0, "GPU-0")))
 	waitFor(b, true, `SELECT coalesce(cpus = 8 AND memory_bytes > 0 AND disk_free_bytes > 0 AND images = '{2.60.0}', false) FROM hosts WHERE id = $1`, m.id)
 }
 
@@ -102,9 +102,9 @@ func TestGatesAreWrittenOnChangeOnly(t *testing.T) {
 	}
 	// Another stream that says the same writes nothing either.
 	again := m.connect()
+	again.keepBeating()
 	again.present(saneInventory(gpu(0, "GPU-0")))
 	again.report(1)
-	again.keepBeating()
 	waitFor(b, true, `SELECT last_seen_at > now() - interval '1 second' FROM hosts WHERE id = $1`, m.id)
 	if after := query[string](b, version, m.id); after != before {
 		t.Errorf("gates were written again: %s, then %s", before, after)

@@ -271,7 +271,7 @@ func TestCloneDisk(t *testing.T) {
 
 func TestCloneThatConnectsIsQuarantined(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(o *fleet.Options) { o.HeartbeatInterval, o.LostAfter = 5*time.Second, 15*time.Second })
+	b := setup(t, func(o *fleet.Options) { o.HeartbeatInterval, o.LostAfter = time.Minute, 3*time.Minute })
 	m := b.enrol(fleet.KindGPU)
 	// Each new stream displaces one that was heard a moment ago, as two machines do to each other.
 	for range 4 {

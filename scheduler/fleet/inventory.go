@@ -53,15 +53,16 @@ func (g *Gateway) markConnected(ctx context.Context, s *session, hello *agentpb.
 			return err
 		}
 		s.quarantined.Store(row.State == StateQuarantined)
-		s.busy = row.Busy
-		s.interval.Store(int64(g.interval(s.busy)))
-		s.lostAfter.Store(int32(g.lostAfter(g.interval(s.busy)).Milliseconds()))
+		g.setBusy(s, row.Busy)
+		s.interval.Store(int64(g.interval(row.Busy)))
+		s.lostAfter.Store(int32(g.lostAfter(g.interval(row.Busy)).Milliseconds()))
 		if row.State == StateEnrolled || row.State == StateLost {
 			if err = g.queries.SetHostState(ctx, tx, StateVerifying, keptReason(row.StateReason), s.host); err != nil {
 				return err
 			}
 		}
-		return g.queries.MarkConnected(ctx, tx, s.lostAfter.Load(), clip(hello.GetAgentVersion(), maxVersionLength), hello.GetProtocolVersion(), s.host)
+		s.stream, err = g.queries.MarkConnected(ctx, tx, s.lostAfter.Load(), clip(hello.GetAgentVersion(), maxVersionLength), hello.GetProtocolVersion(), s.host)
+		return err
 	})
 }
 

@@ -145,6 +145,7 @@ func TestGPUUnderTwoHostsQuarantinesTheSecond(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = second.connect()
+	s.keepBeating()
 	s.present(saneInventory(gpu(0, "GPU-0")))
 	b.waitForState(second.id, fleet.StateIdle)
 }
@@ -191,6 +192,7 @@ func TestSimulatedGPUs(t *testing.T) {
 			s := m.connect()
 			inventory := saneInventory(gpu(0, "GPU-0"))
 			inventory.Simulated = true
+			s.keepBeating()
 			s.present(inventory)
 			b.waitForState(m.id, c.want)
 			if c.allow != query[bool](b, `SELECT simulated FROM hosts WHERE id = $1`, m.id) {

@@ -39,7 +39,7 @@ func (g *Gateway) slack() time.Duration {
 // setPace tells a host to beat at another interval, if it should. The patience with a host grows before it is told to beat less often,
 // and shrinks once it has been told to beat more often and has.
 func (g *Gateway) setPace(ctx context.Context, s *session, stream agentStream) error {
-	want, have := g.interval(s.busy), time.Duration(s.interval.Load())
+	want, have := g.interval(s.alive.isBusy()), time.Duration(s.interval.Load())
 	if (want - have).Abs() < have/paceChangeDivisor {
 		return nil
 	}
@@ -58,18 +58,4 @@ func (g *Gateway) setPace(ctx context.Context, s *session, stream agentStream) e
 	return stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_Pace{Pace: &agentpb.Pace{
 		HeartbeatIntervalMs: int32(want.Milliseconds()),
 	}}})
-}
-
-// beat notes a heartbeat. It is called for each one, from the goroutine that receives.
-func (g *Gateway) beat(s *session) {
-	if s.ctx.Err() != nil {
-		return // a host that lost its standing is not heard
-	}
-	now := time.Now()
-	s.lastBeat.Store(now.UnixMilli())
-	if s.tighter.Load() > 0 {
-		s.lostAfter.Store(s.tighter.Swap(0))
-	}
-	g.metrics.heartbeats.Inc()
-	g.pending.beat(s.host, now, s.lostAfter.Load(), s.reported.Load())
 }

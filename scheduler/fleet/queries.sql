@@ -73,28 +73,30 @@ UPDATE hosts SET state = @state, state_reason = @state_reason WHERE id = @id;
 -- Whether a host counts as leased.
 SELECT EXISTS (SELECT 1 FROM nodes WHERE host_id = @host_id AND ended_at IS NULL);
 
--- name: MarkConnected :exec
-UPDATE hosts SET connected = true, suspect_since = NULL, last_seen_at = now(), lost_after_ms = @lost_after_ms,
-    agent_version = @agent_version, protocol_version = @protocol_version
-WHERE id = @id;
+-- name: MarkConnected :one
+UPDATE hosts SET connected = true, suspect_since = NULL, last_seen_at = now(), seen_slack_ms = 0, stream = stream + 1,
+    lost_after_ms = @lost_after_ms, agent_version = @agent_version, protocol_version = @protocol_version
+WHERE id = @id RETURNING stream;
 
 -- name: SetLostAfter :exec
 UPDATE hosts SET lost_after_ms = @lost_after_ms WHERE id = @id;
 
 -- name: Confirm :many
 -- The heartbeats of one flush, each as old as it is, in id order as every statement on several hosts. The rows stay HOT updates: no column
--- here is indexed. A heartbeat older than what is known already changes nothing. Returned are the hosts that count as silent.
+-- here is indexed. A heartbeat older than what is known already changes nothing, and one of a stream that is not the newest leaves the
+-- slack to that one. Returned are the hosts that count as silent.
 WITH beat AS (
-    SELECT unnest(@hosts::uuid[]) AS id, unnest(@generations::bigint[]) AS generation, unnest(@ages_ms::bigint[]) AS age_ms,
-        unnest(@lost_after_ms::integer[]) AS lost_after_ms
+    SELECT unnest(@hosts::uuid[]) AS id, unnest(@streams::bigint[]) AS stream, unnest(@generations::bigint[]) AS generation,
+        unnest(@ages_ms::bigint[]) AS age_ms, unnest(@lost_after_ms::integer[]) AS lost_after_ms, unnest(@slack_ms::integer[]) AS slack_ms
 ), ordered AS (
-    SELECT h.id, beat.generation, beat.age_ms, beat.lost_after_ms
+    SELECT h.id, beat.stream, beat.generation, beat.age_ms, beat.lost_after_ms, beat.slack_ms
     FROM hosts h JOIN beat ON beat.id = h.id
     WHERE h.state NOT IN ('lost', 'retired')
     ORDER BY h.id FOR NO KEY UPDATE OF h
 ), beaten AS (
     UPDATE hosts h SET last_seen_at = greatest(h.last_seen_at, now() - o.age_ms * interval '1 millisecond'),
         lost_after_ms = o.lost_after_ms,
+        seen_slack_ms = CASE WHEN h.stream = o.stream THEN o.slack_ms ELSE h.seen_slack_ms END,
         applied_generation = greatest(h.applied_generation, least(o.generation, h.desired_generation))
     FROM ordered o WHERE h.id = o.id
     RETURNING h.id, (NOT h.connected OR h.suspect_since IS NOT NULL) AS silent
@@ -126,7 +128,7 @@ WHERE u.host_id = beat.id AND u.ended_at IS NULL AND h.id = beat.id AND h.state 
 WITH ordered AS (
     SELECT id FROM hosts
     WHERE connected AND lost_after_ms < @hearing_ms::bigint AND last_seen_at <
-        now() - greatest((lost_after_ms - @slack_ms::integer) / 2, @least_ms::integer) * interval '1 millisecond'
+        now() - (greatest((lost_after_ms - @slack_ms::integer) / 2, @least_ms::integer) + seen_slack_ms) * interval '1 millisecond'
     ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE hosts h SET connected = false, suspect_since = coalesce(h.suspect_since, now()) FROM ordered WHERE h.id = ordered.id;
@@ -135,7 +137,7 @@ UPDATE hosts h SET connected = false, suspect_since = coalesce(h.suspect_since, 
 WITH ordered AS (
     SELECT id FROM hosts
     WHERE state IN ('verifying', 'idle', 'leased', 'draining') AND lost_after_ms < @hearing_ms::bigint
-      AND last_seen_at < now() - lost_after_ms * interval '1 millisecond'
+      AND last_seen_at < now() - (lost_after_ms + seen_slack_ms) * interval '1 millisecond'
     ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE hosts h SET state = 'lost', connected = false, suspect_since = coalesce(h.suspect_since, now()),
@@ -145,7 +147,7 @@ RETURNING h.id;
 
 -- name: ConnectedHosts :many
 -- What a gateway compares its streams with.
-SELECT id, state, state_reason, desired_generation FROM hosts WHERE id = ANY(@hosts::uuid[]);
+SELECT id, state, state_reason, desired_generation, connected FROM hosts WHERE id = ANY(@hosts::uuid[]);
 
 -- name: WakeScheduler :exec
 SELECT pg_notify('muster_scheduler', '');

@@ -47,7 +47,7 @@ type session struct {
 	wake  chan struct{}
 	opens chan *agentpb.OpenTunnel
 
-	lastBeat    atomic.Int64 // Unix milliseconds of this process's clock
+	alive       hearing
 	sent        atomic.Int64 // generation of the last desired state sent, 0 before the first
 	reported    atomic.Bool  // the host has said on this stream what runs of the desired state
 	quarantined atomic.Bool  // the host was quarantined for its hardware when it was last looked at
@@ -56,10 +56,9 @@ type session struct {
 	tighter     atomic.Int32 // what that becomes with the next heartbeat, or 0
 
 	machineID string // of the Hello
+	stream    int64  // its number among the host's
 
-	// Used by serve alone.
-	busy   bool // the host has nodes, or should
-	health assessment
+	health assessment // used by serve alone
 }
 
 // Connect serves an agent's stream until it ends, is displaced by a newer one, or the host loses its standing.
@@ -191,7 +190,7 @@ func (g *Gateway) handle(s *session, stream agentStream, message *agentpb.AgentM
 		if sent > 0 && body.Report.GetAppliedGeneration() >= sent {
 			s.reported.Store(true)
 		}
-		g.pending.report(s.host, time.Now(), s.lostAfter.Load(), body.Report)
+		g.report(s, body.Report)
 		return nil
 	default:
 		return errs.New(errs.Invalid, "a message that this version of the protocol does not have")
@@ -212,7 +211,7 @@ func (g *Gateway) sendDesired(s *session, stream agentStream) error {
 		return nil
 	}
 	s.sent.Store(desired.GetGeneration()) // before it is sent: the answer may be quick
-	s.busy = len(desired.GetNodes()) > 0
+	g.setBusy(s, len(desired.GetNodes()) > 0)
 	if err := stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_Desired{Desired: desired}}); err != nil {
 		return err
 	}
@@ -229,7 +228,7 @@ func (s *session) poke() {
 
 // register makes s the host's session and ends the one before it.
 func (g *Gateway) register(ctx context.Context, s *session) error {
-	s.lastBeat.Store(time.Now().UnixMilli())
+	s.alive.begin(time.Now())
 	g.mu.Lock()
 	previous := g.sessions[s.host]
 	g.sessions[s.host] = s
@@ -256,7 +255,7 @@ func (g *Gateway) register(ctx context.Context, s *session) error {
 // countSwap counts the displacement of a stream that was alive a moment ago, and reports whether there were too many. g.mu is held.
 func (g *Gateway) countSwap(previous *session) bool {
 	now := time.Now()
-	if now.UnixMilli()-previous.lastBeat.Load() > time.Duration(previous.interval.Load()).Milliseconds()*3/2 {
+	if now.Sub(previous.alive.lastHeard()) > time.Duration(previous.interval.Load())*3/2 {
 		return false
 	}
 	recent := []time.Time{now}
@@ -279,6 +278,7 @@ func (g *Gateway) unregister(s *session) {
 	g.metrics.streams.Dec()
 	g.streams.Add(-1)
 	if g.sessions[s.host] == s {
+		g.writeExactly(s)
 		delete(g.sessions, s.host)
 		g.tunnels.dropHost(s.host)
 	}

@@ -75,16 +75,17 @@ func (q *Queries) CancelWindowsOf(ctx context.Context, db DBTX, hostID ids.Host)
 
 const confirm = `-- name: Confirm :many
 WITH beat AS (
-    SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS generation, unnest($3::bigint[]) AS age_ms,
-        unnest($4::integer[]) AS lost_after_ms
+    SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS stream, unnest($3::bigint[]) AS generation,
+        unnest($4::bigint[]) AS age_ms, unnest($5::integer[]) AS lost_after_ms, unnest($6::integer[]) AS slack_ms
 ), ordered AS (
-    SELECT h.id, beat.generation, beat.age_ms, beat.lost_after_ms
+    SELECT h.id, beat.stream, beat.generation, beat.age_ms, beat.lost_after_ms, beat.slack_ms
     FROM hosts h JOIN beat ON beat.id = h.id
     WHERE h.state NOT IN ('lost', 'retired')
     ORDER BY h.id FOR NO KEY UPDATE OF h
 ), beaten AS (
     UPDATE hosts h SET last_seen_at = greatest(h.last_seen_at, now() - o.age_ms * interval '1 millisecond'),
         lost_after_ms = o.lost_after_ms,
+        seen_slack_ms = CASE WHEN h.stream = o.stream THEN o.slack_ms ELSE h.seen_slack_ms END,
         applied_generation = greatest(h.applied_generation, least(o.generation, h.desired_generation))
     FROM ordered o WHERE h.id = o.id
     RETURNING h.id, (NOT h.connected OR h.suspect_since IS NOT NULL) AS silent
@@ -92,14 +93,26 @@ WITH beat AS (
 SELECT id FROM beaten WHERE silent
 `
 
+type ConfirmParams struct {
+	Hosts       []uuid.UUID
+	Streams     []int64
+	Generations []int64
+	AgesMs      []int64
+	LostAfterMS []int32
+	SlackMs     []int32
+}
+
 // The heartbeats of one flush, each as old as it is, in id order as every statement on several hosts. The rows stay HOT updates: no column
-// here is indexed. A heartbeat older than what is known already changes nothing. Returned are the hosts that count as silent.
-func (q *Queries) Confirm(ctx context.Context, db DBTX, hosts []uuid.UUID, generations []int64, agesMs []int64, lostAfterMS []int32) ([]uuid.UUID, error) {
+// here is indexed. A heartbeat older than what is known already changes nothing, and one of a stream that is not the newest leaves the
+// slack to that one. Returned are the hosts that count as silent.
+func (q *Queries) Confirm(ctx context.Context, db DBTX, arg ConfirmParams) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, confirm,
-		hosts,
-		generations,
-		agesMs,
-		lostAfterMS,
+		arg.Hosts,
+		arg.Streams,
+		arg.Generations,
+		arg.AgesMs,
+		arg.LostAfterMS,
+		arg.SlackMs,
 	)
 	if err != nil {
 		return nil, err
@@ -134,7 +147,7 @@ func (q *Queries) ConfirmUsage(ctx context.Context, db DBTX, hosts []uuid.UUID, 
 }
 
 const connectedHosts = `-- name: ConnectedHosts :many
-SELECT id, state, state_reason, desired_generation FROM hosts WHERE id = ANY($1::uuid[])
+SELECT id, state, state_reason, desired_generation, connected FROM hosts WHERE id = ANY($1::uuid[])
 `
 
 type ConnectedHostsRow struct {
@@ -142,6 +155,7 @@ type ConnectedHostsRow struct {
 	State             string
 	StateReason       string
 	DesiredGeneration int64
+	Connected         bool
 }
 
 // What a gateway compares its streams with.
@@ -159,6 +173,7 @@ func (q *Queries) ConnectedHosts(ctx context.Context, db DBTX, hosts []uuid.UUID
 			&i.State,
 			&i.StateReason,
 			&i.DesiredGeneration,
+			&i.Connected,
 		); err != nil {
 			return nil, err
 		}
@@ -1073,20 +1088,22 @@ func (q *Queries) LockWindow(ctx context.Context, db DBTX, iD ids.Maintenance, h
 	return i, err
 }
 
-const markConnected = `-- name: MarkConnected :exec
-UPDATE hosts SET connected = true, suspect_since = NULL, last_seen_at = now(), lost_after_ms = $1,
-    agent_version = $2, protocol_version = $3
-WHERE id = $4
+const markConnected = `-- name: MarkConnected :one
+UPDATE hosts SET connected = true, suspect_since = NULL, last_seen_at = now(), seen_slack_ms = 0, stream = stream + 1,
+    lost_after_ms = $1, agent_version = $2, protocol_version = $3
+WHERE id = $4 RETURNING stream
 `
 
-func (q *Queries) MarkConnected(ctx context.Context, db DBTX, lostAfterMS int32, agentVersion string, protocolVersion int32, iD ids.Host) error {
-	_, err := db.Exec(ctx, markConnected,
+func (q *Queries) MarkConnected(ctx context.Context, db DBTX, lostAfterMS int32, agentVersion string, protocolVersion int32, iD ids.Host) (int64, error) {
+	row := db.QueryRow(ctx, markConnected,
 		lostAfterMS,
 		agentVersion,
 		protocolVersion,
 		iD,
 	)
-	return err
+	var stream int64
+	err := row.Scan(&stream)
+	return stream, err
 }
 
 const markHeard = `-- name: MarkHeard :exec
@@ -1106,7 +1123,7 @@ const markLost = `-- name: MarkLost :many
 WITH ordered AS (
     SELECT id FROM hosts
     WHERE state IN ('verifying', 'idle', 'leased', 'draining') AND lost_after_ms < $4::bigint
-      AND last_seen_at < now() - lost_after_ms * interval '1 millisecond'
+      AND last_seen_at < now() - (lost_after_ms + seen_slack_ms) * interval '1 millisecond'
     ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE hosts h SET state = 'lost', connected = false, suspect_since = coalesce(h.suspect_since, now()),
@@ -1144,7 +1161,7 @@ const markSuspect = `-- name: MarkSuspect :execrows
 WITH ordered AS (
     SELECT id FROM hosts
     WHERE connected AND lost_after_ms < $1::bigint AND last_seen_at <
-        now() - greatest((lost_after_ms - $2::integer) / 2, $3::integer) * interval '1 millisecond'
+        now() - (greatest((lost_after_ms - $2::integer) / 2, $3::integer) + seen_slack_ms) * interval '1 millisecond'
     ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE hosts h SET connected = false, suspect_since = coalesce(h.suspect_since, now()) FROM ordered WHERE h.id = ordered.id
