@@ -49,6 +49,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/proof/manifests"
 	"github.com/muster-gpu/muster/settlement/reconcile"
 	"github.com/muster-gpu/muster/settlement/signer"
+	"github.com/muster-gpu/muster/settlement/soljournal"
 	"github.com/muster-gpu/muster/settlement/statements"
 	"github.com/muster-gpu/muster/settlement/sweeps"
 	"github.com/muster-gpu/muster/web"
@@ -126,6 +127,7 @@ type plane struct {
 	payouts         *payouts.Service
 	manifests       *manifests.Service
 	reconcile       *reconcile.Service
+	solJournal      *soljournal.Service
 	statements      *statements.Service
 	fees            *statements.Fees
 
@@ -262,8 +264,9 @@ func (p *plane) addChainServices(ctx context.Context) error {
 	}, p.log); err != nil {
 		return err
 	}
+	p.solJournal = soljournal.New(p.pool, p.chain, treasury, p.log)
 	p.reconcile = reconcile.New(p.pool, p.ledger, p.chain, reconcile.Config{
-		Treasury: p.treasuryAccount, CatchUp: p.deposits.Poll, Interval: p.config.Payouts.Reconcile,
+		Treasury: p.treasuryAccount, SOL: p.solJournal, CatchUp: p.deposits.Poll, Interval: p.config.Payouts.Reconcile,
 	}, p.log)
 	return nil
 }

@@ -34,6 +34,7 @@ import (
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/soljournal"
 )
 
 const (
@@ -160,10 +161,11 @@ func (s *Service) ready(ctx context.Context, tx pgx.Tx, month Month) (run ids.Re
 	var open, broken int
 	err = tx.QueryRow(ctx, `
 		SELECT r.id, r.state, r.reason, r.started_at, now(),
-		       (SELECT count(*) FROM difference_items WHERE mint = $1 AND state = 'open'),
+		       (SELECT count(*) FROM difference_items WHERE mint IN ($1, $2) AND state = 'open'),
 		       (SELECT count(*) FROM reconciliation_accounts a WHERE a.reconciliation_id = r.id AND NOT a.continuous)
+		       + (SELECT count(*) FROM reconciliation_wallets w WHERE w.reconciliation_id = r.id AND NOT w.continuous)
 		FROM reconciliations r WHERE r.mint = $1 AND r.finished_at IS NOT NULL ORDER BY r.id DESC LIMIT 1`,
-		s.options.Currency.Mint).Scan(&run, &state, &reason, &began, &now, &open, &broken)
+		s.options.Currency.Mint, soljournal.Currency.Mint).Scan(&run, &state, &reason, &began, &now, &open, &broken)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return run, errs.New(errs.Conflict, "nothing was reconciled yet: run a reconciliation first")

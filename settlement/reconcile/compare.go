@@ -18,6 +18,7 @@ const (
 
 type difference struct {
 	class     string
+	mint      string // of the amounts; empty: of the currency that is reconciled
 	account   string
 	signature string
 	entry     string // the key of the ledger entry that it is about, if it is about one

@@ -32,6 +32,7 @@ const (
 type Item struct {
 	ID           ids.Difference
 	Class        string
+	Mint         string // of the amounts
 	TokenAccount string
 	Signature    string
 	EntryKey     string
@@ -78,11 +79,7 @@ type Update struct {
 
 // updateItems brings the items up to what a run saw. An item that a person resolved stays so as long as the difference is the same one:
 // seen in every run, with the same amounts.
-func (s *Service) updateItems(ctx context.Context, tx pgx.Tx, run ids.Reconciliation, outcomes []outcome) error {
-	var seen []difference
-	for _, o := range outcomes {
-		seen = append(seen, o.differences...)
-	}
+func (s *Service) updateItems(ctx context.Context, tx pgx.Tx, run ids.Reconciliation, seen []difference) error {
 	whole := len(seen) <= MaxDifferences
 	seen = seen[:min(len(seen), MaxDifferences)]
 	known := map[[4]string]bool{}
@@ -98,9 +95,9 @@ func (s *Service) updateItems(ctx context.Context, tx pgx.Tx, run ids.Reconcilia
 		batch.Queue(`
 			WITH gone AS (
 				UPDATE difference_items SET present = false, state = CASE state WHEN 'open' THEN 'gone' ELSE state END, updated_at = now()
-				WHERE mint = $1 AND present AND last_run <> $2 RETURNING id)
+				WHERE mint = ANY ($1) AND present AND last_run <> $2 RETURNING id)
 			INSERT INTO difference_changes (item_id, by_run, what) SELECT id, $2, 'not found any more' FROM gone`,
-			s.ledger.Currency().Mint, run)
+			s.mints(), run)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("update differences: %w", err)
@@ -109,10 +106,6 @@ func (s *Service) updateItems(ctx context.Context, tx pgx.Tx, run ids.Reconcilia
 }
 
 func (s *Service) queueItem(batch *pgx.Batch, run ids.Reconciliation, d difference) {
-	var at *time.Time
-	if !d.at.IsZero() {
-		at = &d.at
-	}
 	batch.Queue(`
 		WITH before AS (
 			SELECT id, state, state = 'resolved' AND present AND ledger_amount IS NOT DISTINCT FROM $8::bigint
@@ -135,14 +128,14 @@ func (s *Service) queueItem(batch *pgx.Batch, run ids.Reconciliation, d differen
 		                          ELSE 'opened again: it is not what was resolved' END
 		FROM item LEFT JOIN before b ON b.id = item.id
 		WHERE b.id IS NULL OR b.state = 'gone' OR (b.state = 'resolved' AND NOT b.holds)`,
-		ids.New[ids.Difference](), s.ledger.Currency().Mint, d.class, d.account, d.signature, d.entry, d.text, d.ledger, d.chain, at, run)
+		ids.New[ids.Difference](), s.mintOf(d), d.class, d.account, d.signature, d.entry, d.text, d.ledger, d.chain, timeOf(d.at), run)
 }
 
-const itemColumns = `id, class, token_account, signature, entry_key, state, present, ledger_amount, chain_amount, occurred_at, explanation, owner_id,
+const itemColumns = `id, class, mint, token_account, signature, entry_key, state, present, ledger_amount, chain_amount, occurred_at, explanation, owner_id,
 	note, resolution, reason, resolved_by, first_seen_at, last_seen_at`
 
 func scanItem(row pgx.CollectableRow) (i Item, err error) {
-	err = row.Scan(&i.ID, &i.Class, &i.TokenAccount, &i.Signature, &i.EntryKey, &i.State, &i.Present, &i.Ledger, &i.Chain, &i.At, &i.Text, &i.Owner,
+	err = row.Scan(&i.ID, &i.Class, &i.Mint, &i.TokenAccount, &i.Signature, &i.EntryKey, &i.State, &i.Present, &i.Ledger, &i.Chain, &i.At, &i.Text, &i.Owner,
 		&i.Note, &i.Resolution, &i.Reason, &i.ResolvedBy, &i.FirstSeen, &i.LastSeen)
 	return i, err
 }
@@ -154,8 +147,8 @@ func (s *Service) Items(ctx context.Context, f Filter) ([]Item, error) {
 	}
 	rows, err := s.pool.Query(ctx, `
 		SELECT `+itemColumns+` FROM difference_items
-		WHERE mint = $1 AND ($2 = '' OR state = $2) AND ($3::uuid IS NULL OR owner_id = $3) AND ($4::uuid IS NULL OR id < $4)
-		ORDER BY id DESC LIMIT $5`, s.ledger.Currency().Mint, f.State, f.Owner, f.Before, f.Limit)
+		WHERE mint = ANY ($1) AND ($2 = '' OR state = $2) AND ($3::uuid IS NULL OR owner_id = $3) AND ($4::uuid IS NULL OR id < $4)
+		ORDER BY id DESC LIMIT $5`, s.mints(), f.State, f.Owner, f.Before, f.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("list differences: %w", err)
 	}

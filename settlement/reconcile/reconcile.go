@@ -13,6 +13,7 @@ import (
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/ledger"
+	"github.com/muster-gpu/muster/settlement/soljournal"
 )
 
 const (
@@ -34,9 +35,15 @@ type Chain interface {
 	Transaction(ctx context.Context, signature chain.Signature) (*chain.Transaction, error)
 }
 
+// Journal keeps the journal of the treasury wallet's SOL; *soljournal.Service does.
+type Journal interface {
+	Advance(ctx context.Context, fully bool) (soljournal.State, error)
+}
+
 // Config says what is compared.
 type Config struct {
 	Treasury chain.Address                   // the treasury's token account
+	SOL      Journal                         // nil: SOL is not looked at
 	CatchUp  func(ctx context.Context) error // records what arrived meanwhile: deposits.Service.Poll
 	Interval time.Duration
 }
@@ -96,7 +103,7 @@ func (s *Service) run(ctx context.Context, by ids.User, fully bool) (Reconciliat
 		return Reconciliation{}, err
 	}
 	runCtx, cancel := context.WithTimeoutCause(ctx, runTimeout, errors.New("it took longer than "+runTimeout.String()))
-	out, err := s.compareAll(runCtx, fully)
+	found, err := s.compareAll(runCtx, fully)
 	if err != nil && runCtx.Err() != nil {
 		err = context.Cause(runCtx)
 	}
@@ -108,7 +115,7 @@ func (s *Service) run(ctx context.Context, by ids.User, fully bool) (Reconciliat
 		s.log.ErrorContext(ctx, "reconciliation failed", "reconciliation_id", id, "error", err, "alarm", chain.IsAlarm(err))
 		err = s.fail(storeCtx, id, err)
 	} else {
-		err = s.finish(storeCtx, id, out)
+		err = s.finish(storeCtx, id, found)
 	}
 	if err != nil {
 		return Reconciliation{}, err
@@ -150,7 +157,39 @@ func (o outcome) clean() bool {
 	return o.waiting == 0 && len(o.differences) == 0 && !o.later && o.last.signature != "" && o.balance == o.ledgerClosing
 }
 
-func (s *Service) compareAll(ctx context.Context, fully bool) ([]outcome, error) {
+// findings are what a run has found.
+type findings struct {
+	accounts []outcome
+	wallet   *soljournal.State // nil if SOL is not looked at
+}
+
+// differences are all that a run has found.
+func (f findings) differences() []difference {
+	var all []difference
+	for _, o := range f.accounts {
+		all = append(all, o.differences...)
+	}
+	if f.wallet == nil {
+		return all
+	}
+	for _, d := range f.wallet.Differences {
+		all = append(all, difference{
+			class: d.Class, mint: soljournal.Currency.Mint, account: f.wallet.Wallet, signature: d.Signature, ledger: d.Noted, chain: d.Chain, at: d.At, text: d.Text,
+		})
+	}
+	return all
+}
+
+func (s *Service) compareAll(ctx context.Context, fully bool) (findings, error) {
+	outcomes, err := s.compareAccounts(ctx, fully)
+	if err != nil || s.config.SOL == nil {
+		return findings{accounts: outcomes}, err
+	}
+	wallet, err := s.config.SOL.Advance(ctx, fully)
+	return findings{accounts: outcomes, wallet: &wallet}, err
+}
+
+func (s *Service) compareAccounts(ctx context.Context, fully bool) ([]outcome, error) {
 	accounts, err := s.accounts(ctx)
 	if err != nil {
 		return nil, err

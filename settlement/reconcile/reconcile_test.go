@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gagliardetto/solana-go"
+	"github.com/gagliardetto/solana-go/programs/system"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -22,6 +24,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/ledger"
 	"github.com/muster-gpu/muster/settlement/localchain/localchaintest"
 	"github.com/muster-gpu/muster/settlement/reconcile"
+	"github.com/muster-gpu/muster/settlement/soljournal"
 )
 
 func TestMain(m *testing.M) { localchaintest.Main(m) }
@@ -73,7 +76,7 @@ func newBench(tb testing.TB) *bench {
 
 func (b *bench) service(client reconcile.Chain, catchUp func(context.Context) error) *reconcile.Service {
 	return reconcile.New(b.pool, b.book, client, reconcile.Config{
-		Treasury: b.chain.TreasuryTokenAccount, CatchUp: catchUp, Interval: time.Hour,
+		Treasury: b.chain.TreasuryTokenAccount, SOL: soljournal.New(b.pool, b.chain.Client(), b.chain.Treasury, slog.New(slog.DiscardHandler)), CatchUp: catchUp, Interval: time.Hour,
 	}, slog.New(slog.DiscardHandler))
 }
 
@@ -193,6 +196,39 @@ func TestCleanRunProvesEveryToken(t *testing.T) {
 	list, err := b.List(t.Context(), ids.Reconciliation{}, 0)
 	if err != nil || len(list) != 1 || list[0].ID != result.ID || list[0].State != reconcile.StateClean {
 		t.Errorf("the runs are %+v, %v", list, err)
+	}
+}
+
+// TestSOLThatLeavesTheTreasuryIsFound: nothing of ours sends SOL.
+func TestSOLThatLeavesTheTreasuryIsFound(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	signature, failure := b.chain.Execute(t, []solana.PrivateKey{b.chain.TreasuryKey},
+		system.NewTransferInstruction(70_000, b.chain.Treasury, b.chain.Owner.Address).Build())
+	if failure != "" {
+		t.Fatal(failure)
+	}
+	const left = -70_000 - 5_000 // with the fee
+	found := b.wantDifferences(reconcile.ChainOnly)[reconcile.ChainOnly]
+	wantAmounts(t, found, nil, amount(left))
+	if found.Signature != signature.String() || found.Mint != soljournal.Currency.Mint || found.TokenAccount != b.chain.Treasury.String() {
+		t.Errorf("the difference is %+v", found)
+	}
+	items, err := b.Items(t.Context(), reconcile.Filter{State: reconcile.ItemOpen})
+	if err != nil || len(items) != 1 || items[0].Mint != soljournal.Currency.Mint || *items[0].Chain != left {
+		t.Fatalf("the items are %+v, %v", items, err)
+	}
+	resolution := reconcile.ChainExplained
+	if _, err := b.UpdateItem(t.Context(), items[0].ID, reconcile.Update{By: b.person(), Resolution: &resolution, Reason: "moved by hand"}); err != nil {
+		t.Fatal(err)
+	}
+	b.wantDifferences(reconcile.ChainOnly)
+	result := b.reconcile()
+	if items, err := b.Items(t.Context(), reconcile.Filter{State: reconcile.ItemOpen}); err != nil || len(items) != 0 {
+		t.Errorf("open again: %+v, %v", items, err)
+	}
+	if len(result.Wallets) != 1 || !result.Wallets[0].Continuous || result.Wallets[0].Lamports != result.Wallets[0].Journal || result.Wallets[0].Transactions != 2 {
+		t.Errorf("the wallet is %+v", result.Wallets)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/ledger"
+	"github.com/muster-gpu/muster/settlement/soljournal"
 )
 
 // The states of a run.
@@ -40,7 +41,19 @@ type Reconciliation struct {
 	StartedAt       time.Time
 	FinishedAt      *time.Time
 	Accounts        []Account
+	Wallets         []Wallet
 	Differences     []Difference
+}
+
+// Wallet is a wallet's part of a run: its SOL, in lamports.
+type Wallet struct {
+	Address      string
+	Name         string
+	Lamports     money.Amount // live
+	Journal      money.Amount // that the journal's newest transaction left
+	Transactions int64        // in the journal
+	Continuous   bool         // the journal leads to the live balance without a gap
+	Slot         int64
 }
 
 // Account is one token account's part of a run.
@@ -61,6 +74,7 @@ type Account struct {
 // Difference is one disagreement. Amounts are signed: negative left the account.
 type Difference struct {
 	Class        string
+	Mint         string // of the amounts: SOL's differences count lamports
 	TokenAccount string
 	Signature    string
 	Ledger       *money.Amount
@@ -110,10 +124,10 @@ func (s *Service) fail(ctx context.Context, id ids.Reconciliation, cause error) 
 	return nil
 }
 
-func (s *Service) finish(ctx context.Context, id ids.Reconciliation, outcomes []outcome) error {
+func (s *Service) finish(ctx context.Context, id ids.Reconciliation, found findings) error {
 	batch := &pgx.Batch{}
-	slot, matched, count := outcomes[0].slot, 0, 0
-	for _, o := range outcomes {
+	slot, matched := found.accounts[0].slot, 0
+	for _, o := range found.accounts {
 		slot, matched = min(slot, o.slot), matched+o.allMatched()
 		batch.Queue(`
 			INSERT INTO reconciliation_accounts (reconciliation_id, token_account, name, opening, total_in, total_out, chain_closing, ledger_closing,
@@ -124,21 +138,20 @@ func (s *Service) finish(ctx context.Context, id ids.Reconciliation, outcomes []
 		if o.clean() {
 			s.queueCursor(batch, o.tokenAccount, o.cursor())
 		}
-		for _, d := range o.differences {
-			if count++; count > MaxDifferences {
-				continue
-			}
-			var at *time.Time
-			if !d.at.IsZero() {
-				at = &d.at
-			}
-			batch.Queue(`
-				INSERT INTO reconciliation_differences (reconciliation_id, class, token_account, signature, ledger_amount, chain_amount, occurred_at, explanation)
-				VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, now()), $8)`,
-				id, d.class, d.account, d.signature, d.ledger, d.chain, at, d.text)
-		}
 	}
-	state := StateClean
+	if w := found.wallet; w != nil {
+		batch.Queue(`
+			INSERT INTO reconciliation_wallets (reconciliation_id, wallet, name, lamports, journal_lamports, transactions, continuous, slot)
+			VALUES ($1, $2, 'treasury', $3, $4, $5, $6, $7)`, id, w.Wallet, w.Lamports, w.Journal, w.Transactions, w.Continuous, int64(w.Slot))
+	}
+	differences := found.differences()
+	for _, d := range differences[:min(len(differences), MaxDifferences)] {
+		batch.Queue(`
+			INSERT INTO reconciliation_differences (reconciliation_id, class, token_account, signature, ledger_amount, chain_amount, occurred_at, explanation, mint)
+			VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, now()), $8, $9)`,
+			id, d.class, d.account, d.signature, d.ledger, d.chain, timeOf(d.at), d.text, s.mintOf(d))
+	}
+	state, count := StateClean, len(differences)
 	if count > 0 {
 		state = StateDifferences
 	}
@@ -149,12 +162,33 @@ func (s *Service) finish(ctx context.Context, id ids.Reconciliation, outcomes []
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
-		return s.updateItems(ctx, tx, id, outcomes)
+		return s.updateItems(ctx, tx, id, differences)
 	})
 	if err != nil {
 		return fmt.Errorf("store reconciliation: %w", err)
 	}
 	return nil
+}
+
+// mintOf is whose base units a difference counts.
+func (s *Service) mintOf(d difference) string {
+	if d.mint != "" {
+		return d.mint
+	}
+	return s.ledger.Currency().Mint
+}
+
+// timeOf is a time as a parameter; zero is NULL.
+func timeOf(at time.Time) *time.Time {
+	if at.IsZero() {
+		return nil
+	}
+	return &at
+}
+
+// mints are those of whose differences this service knows.
+func (s *Service) mints() []string {
+	return []string{s.ledger.Currency().Mint, soljournal.Currency.Mint}
 }
 
 // accounts are the treasury, first, and every deposit account.
@@ -374,19 +408,28 @@ func (s *Service) Get(ctx context.Context, id ids.Reconciliation) (Reconciliatio
 	if r.Accounts, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Account]); err != nil {
 		return Reconciliation{}, fmt.Errorf("read reconciliation: %w", err)
 	}
+	rows, err = s.pool.Query(ctx, `
+		SELECT wallet, name, lamports, journal_lamports, transactions, continuous, slot
+		FROM reconciliation_wallets WHERE reconciliation_id = $1 ORDER BY wallet`, id)
+	if err != nil {
+		return Reconciliation{}, fmt.Errorf("read reconciliation: %w", err)
+	}
+	if r.Wallets, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Wallet]); err != nil {
+		return Reconciliation{}, fmt.Errorf("read reconciliation: %w", err)
+	}
 	r.Differences, err = s.differences(ctx, r)
 	return r, err
 }
 
 func (s *Service) differences(ctx context.Context, r Reconciliation) ([]Difference, error) {
 	rows, err := s.pool.Query(ctx, `
-		SELECT class, token_account, signature, ledger_amount, chain_amount, occurred_at, explanation
-		FROM reconciliation_differences WHERE reconciliation_id = $1 ORDER BY id`, r.ID)
+		SELECT class, coalesce(mint, $2), token_account, signature, ledger_amount, chain_amount, occurred_at, explanation
+		FROM reconciliation_differences WHERE reconciliation_id = $1 ORDER BY id`, r.ID, s.ledger.Currency().Mint)
 	if err != nil {
 		return nil, fmt.Errorf("read differences: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Difference, err error) {
-		err = row.Scan(&d.Class, &d.TokenAccount, &d.Signature, &d.Ledger, &d.Chain, &d.At, &d.Text)
+		err = row.Scan(&d.Class, &d.Mint, &d.TokenAccount, &d.Signature, &d.Ledger, &d.Chain, &d.At, &d.Text)
 		d.Age = max(0, r.StartedAt.Sub(d.At))
 		return d, err
 	})

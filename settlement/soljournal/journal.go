@@ -80,14 +80,18 @@ func (s *Service) Advance(ctx context.Context, fully bool) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	state := State{
+	end := w.live.Slot
+	if len(w.gaps) > 0 { // what is missing behind a gap cannot be told from what never was there
+		end = max(w.head.slot, 1) - 1
+	}
+	differences, err := s.compare(ctx, end)
+	if err != nil {
+		return State{}, err
+	}
+	return State{
 		Wallet: s.wallet.String(), Lamports: money.Amount(w.live.Amount), Journal: w.head.after, Transactions: w.head.seq,
-		Continuous: len(w.gaps) == 0, Slot: w.live.Slot, Differences: w.gaps,
-	}
-	if state.Continuous { // what is missing from a history cannot be told from what never was in it
-		state.Differences, err = s.compare(ctx, w.live.Slot)
-	}
-	return state, err
+		Continuous: len(w.gaps) == 0, Slot: w.live.Slot, Differences: append(w.gaps, differences...),
+	}, nil
 }
 
 // head is the newest transaction of the journal. The zero head is the beginning.
