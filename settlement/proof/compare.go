@@ -1,8 +1,10 @@
 package proof
 
 import (
-	"context"
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/muster-gpu/muster/internal/ids"
@@ -135,37 +137,85 @@ func (v *verifier) record(m chain.Movement, manifest *Manifest, p *Payout, r *Re
 	return nil
 }
 
-// list checks that the manifests are a chain without a gap, and that each that says it was paid is on the chain.
-func (v *verifier) list(ctx context.Context) error {
-	var last *Summary
-	return v.source.List(ctx, func(s Summary) error {
-		if last != nil && s.Sequence != last.Sequence+1 {
-			return &Difference{Kind: BrokenChain, Batch: s.Batch, Text: fmt.Sprintf(
-				"manifest %d (batch %s) follows manifest %d: what is between is not published", s.Sequence, s.Batch, last.Sequence)}
+// list checks that the manifests are a chain without a gap, that each that says it was paid is on the chain, and that each that the
+// chain shows is among them.
+func (v *verifier) list(all []Summary) error {
+	unlisted := maps.Clone(v.paid)
+	for i := range all {
+		if err := v.linked(all, i); err != nil {
+			return err
 		}
-		if (last != nil && s.Previous != last.Root) || (s.Sequence == 1 && s.Previous != "") {
-			return &Difference{Kind: BrokenChain, Batch: s.Batch, Text: fmt.Sprintf(
-				"manifest %d (batch %s) was sealed on a manifest with the root %q, which is not the one published before it", s.Sequence, s.Batch, s.Previous)}
+		if err := v.listed(&all[i]); err != nil {
+			return err
 		}
-		last = &s
-		return v.listed(s)
-	})
+		delete(unlisted, all[i].Batch)
+	}
+	if len(unlisted) == 0 {
+		return nil
+	}
+	first := slices.MinFunc(slices.Collect(maps.Keys(unlisted)), func(a, b ids.Batch) int { return cmp.Compare(unlisted[a].sequence, unlisted[b].sequence) })
+	paid := unlisted[first]
+	return &Difference{Kind: BrokenChain, Batch: first, Signature: paid.signature.String(), Text: fmt.Sprintf(
+		"manifest %d (batch %s), which transaction %s paid, is not in the list of manifests", paid.sequence, first, paid.signature)}
 }
 
-func (v *verifier) listed(s Summary) error {
-	payment, seen := v.paid[s.Batch]
+// linked holds a manifest to the one before it. A verification from the beginning on needs them all.
+func (v *verifier) linked(all []Summary, i int) error {
+	s, number, root := &all[i], int64(1), ""
+	if i > 0 {
+		number, root = all[i-1].Sequence+1, all[i-1].Root
+	} else if !v.options.Span.From.IsZero() {
+		number = s.Sequence
+	}
 	switch {
-	case seen && s.Root != payment.root.String():
-		return &Difference{Kind: AlteredManifest, Batch: s.Batch, Signature: payment.signature.String(), Text: fmt.Sprintf(
-			"the list gives manifest %d (batch %s) the root %s, transaction %s was signed with %s", s.Sequence, s.Batch, s.Root, payment.signature, payment.root)}
-	case seen && s.State == StateVoid:
-		return &Difference{Kind: WrongState, Batch: s.Batch, Signature: payment.signature.String(), Text: fmt.Sprintf(
-			"batch %s was never paid, it is published, but transaction %s paid it", s.Batch, payment.signature)}
-	case !seen && s.State == StatePaid && s.PaidAt != nil && v.options.Span.Holds(*s.PaidAt):
-		return &Difference{Kind: MissingTransaction, Batch: s.Batch, Signature: s.Signature, At: *s.PaidAt, Text: fmt.Sprintf(
+	case s.Sequence != number:
+		return &Difference{Kind: BrokenChain, Batch: s.Batch, Text: fmt.Sprintf(
+			"manifest %d (batch %s) follows manifest %d: what is between is not published", s.Sequence, s.Batch, number-1)}
+	case s.Previous != root && (i > 0 || s.Sequence == 1):
+		return &Difference{Kind: BrokenChain, Batch: s.Batch, Text: fmt.Sprintf(
+			"manifest %d (batch %s) was sealed on a manifest with the root %q, which is not the one published before it", s.Sequence, s.Batch, s.Previous)}
+	}
+	return nil
+}
+
+// listed compares a manifest's line in the list with what the chain shows of its batch.
+func (v *verifier) listed(s *Summary) error {
+	paid, seen := v.paid[s.Batch]
+	switch {
+	case s.State != StatePaid && s.State != StatePending && s.State != StateVoid:
+		return &Difference{Kind: WrongState, Batch: s.Batch, Text: fmt.Sprintf(
+			"manifest %d (batch %s) is published as %q, which is no state of a manifest", s.Sequence, s.Batch, s.State)}
+	case seen:
+		return s.contradicts(&paid)
+	case s.State == StatePaid && (s.PaidAt == nil || v.options.Span.Holds(*s.PaidAt)):
+		d := &Difference{Kind: MissingTransaction, Batch: s.Batch, Signature: s.Signature, Text: fmt.Sprintf(
 			"batch %s was paid in transaction %s, it is published, but no such transaction took tokens out of the treasury", s.Batch, s.Signature)}
-	case !seen && s.State == StatePending:
+		if s.PaidAt != nil {
+			d.At = *s.PaidAt
+		}
+		return d
+	case s.State == StatePending:
 		v.report.Pending++
 	}
 	return nil
+}
+
+// contradicts holds a line of the list to the transaction that paid its batch.
+func (s *Summary) contradicts(paid *payment) error {
+	d := &Difference{Batch: s.Batch, Signature: paid.signature.String()}
+	switch {
+	case s.Root != paid.root.String():
+		d.Kind, d.Text = AlteredManifest, fmt.Sprintf("the list gives manifest %d (batch %s) the root %s, transaction %s was signed with %s",
+			s.Sequence, s.Batch, s.Root, paid.signature, paid.root)
+	case s.Sequence != paid.sequence || s.Previous != paid.previous:
+		d.Kind, d.Text = BrokenChain, fmt.Sprintf("the list has batch %s as manifest %d on the root %q, transaction %s was signed for manifest %d on %q",
+			s.Batch, s.Sequence, s.Previous, paid.signature, paid.sequence, paid.previous)
+	case s.State == StateVoid:
+		d.Kind, d.Text = WrongState, fmt.Sprintf("batch %s was never paid, it is published, but transaction %s paid it", s.Batch, paid.signature)
+	case s.State == StatePaid && s.Signature != paid.signature.String():
+		d.Kind, d.Text = WrongState, fmt.Sprintf("batch %s was paid in transaction %q, it is published, but transaction %s paid it", s.Batch, s.Signature, paid.signature)
+	default:
+		return nil
+	}
+	return d
 }

@@ -22,8 +22,9 @@
 //
 // Verify walks the treasury's token account and believes balances only: what an account held before and after each transaction. Each
 // transaction that took tokens out must name a manifest, whose payees and amounts must be those that the balances show, and whose
-// amounts must follow from its records. It holds one manifest at a time, and of the past the end of each lease's records. The first
-// thing that does not fit is a *Difference. Any other error means that the chain or the manifests could not be read.
+// amounts must follow from its records. From the beginning on, the account must begin empty and the manifests with number 1. It holds one
+// manifest at a time, the list of all, and of the past the end of each lease's records. The first thing that does not fit is a
+// *Difference. Any other error means that the chain or the manifests could not be read.
 //
 // Nothing here needs a database, a key or a login. Package manifests makes and keeps manifests.
 package proof

@@ -46,7 +46,7 @@ const (
 	MissingRecord       = "missing_record" // of a lease's time, a piece between two records is paid by none
 	BrokenChain         = "broken_chain"   // of manifests
 	MissingTransaction  = "missing_transaction"
-	WrongState          = "wrong_state"    // a manifest that paid nothing, it says, was paid
+	WrongState          = "wrong_state"    // what is published of a batch's state is not what the chain shows, or is none
 	BrokenHistory       = "broken_history" // the chain's history of the account has a hole
 )
 
@@ -140,13 +140,24 @@ type verifier struct {
 	leases  map[ids.Lease]leaseEnd
 }
 
-// payment is a batch that the chain shows.
+// payment is a batch that the chain shows, and the place that its manifest says it has among all.
 type payment struct {
 	signature chain.Signature
 	root      Root
+	sequence  int64
+	previous  string
 }
 
 func (v *verifier) run(ctx context.Context, cluster Chain) error {
+	// Read before the balance, so that the walk shows each batch that is published as paid, and each batch that it shows is listed.
+	var listed []Summary
+	err := v.source.List(ctx, func(s Summary) error {
+		listed = append(listed, s)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	// Read before the walk, so that the walk can be required to lead to it.
 	live, err := cluster.TokenBalance(ctx, v.options.Treasury, 0)
 	if err != nil {
@@ -166,7 +177,7 @@ func (v *verifier) run(ctx context.Context, cluster Chain) error {
 		return &Difference{Kind: BrokenHistory, Text: fmt.Sprintf(
 			"the treasury holds %d, but the last transaction of its history left %d: the endpoint's history lacks a transaction", live.Amount, v.last)}
 	}
-	return v.list(ctx)
+	return v.list(listed)
 }
 
 // movement checks one transaction, in the order of execution.
@@ -176,6 +187,11 @@ func (v *verifier) movement(ctx context.Context, m chain.Movement) error {
 		return nil // it moved nothing
 	}
 	if !v.started {
+		if m.Pre != 0 && v.options.Span.From.IsZero() {
+			return &Difference{Kind: BrokenHistory, Signature: m.Signature.String(), At: m.BlockTime, Text: fmt.Sprintf(
+				"the treasury held %d before transaction %s, the first of its history: the endpoint lacks what came before; name a time to begin at, or ask another",
+				m.Pre, m.Signature)}
+		}
 		v.started, v.last = true, m.Pre
 		v.report.Opening, v.report.Mint = money.Amount(m.Pre), m.Mint.String()
 	}
@@ -217,6 +233,7 @@ func (v *verifier) payment(ctx context.Context, m chain.Movement) error {
 	if err := v.head(m, batch, root, manifest); err != nil {
 		return err
 	}
+	v.paid[batch] = payment{signature: m.Signature, root: root, sequence: manifest.Sequence, previous: manifest.Previous}
 	if err := compare(m, manifest); err != nil {
 		return err
 	}
