@@ -21,6 +21,7 @@ const (
 	maxPollsPerSecond        = 250 // streams compared with the tables
 	maxPollInterval          = 30 * time.Second
 	sweepInterval            = time.Second
+	sweepsToWait             = 4 // while no host of this gateway is silent: others are another gateway's to miss
 )
 
 // pending is what hosts have said since the last flush. A host's newer report replaces its older one: reports are whole.
@@ -351,12 +352,14 @@ func (g *Gateway) sweepLoop(ctx context.Context) {
 	g.flushFailed.CompareAndSwap(0, time.Now().UnixMilli())
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
-	for {
+	for tick := 0; ; tick++ {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			g.exposeLate(now)
+			if !g.expectSilence(now) && tick%sweepsToWait != 0 {
+				continue
+			}
 			if err := g.sweep(ctx); err != nil && ctx.Err() == nil {
 				g.flushFailed.Store(time.Now().UnixMilli())
 				g.log.WarnContext(ctx, "silent hosts not looked for, trying again", "error", err)
@@ -372,11 +375,15 @@ func (g *Gateway) sweep(ctx context.Context) error {
 	if hearing <= g.options.LostAfter.Milliseconds() {
 		return nil
 	}
+	slack, least := int32(g.slack().Milliseconds()), int32(minSuspectAfter.Milliseconds())
+	if found, err := g.queries.AnySilent(ctx, g.options.Pool, hearing, slack, least); err != nil || !found {
+		return err
+	}
 	lost, err := g.queries.MarkLost(ctx, g.options.Pool, reasonCordoned, reasonCordonedLost, reasonLost, hearing)
 	if err != nil {
 		return err
 	}
-	silent, err := g.queries.MarkSuspect(ctx, g.options.Pool, hearing, int32(g.slack().Milliseconds()), int32(minSuspectAfter.Milliseconds()))
+	silent, err := g.queries.MarkSuspect(ctx, g.options.Pool, hearing, slack, least)
 	if err != nil {
 		return err
 	}

@@ -127,6 +127,7 @@ type Gateway struct {
 	mu       sync.Mutex
 	sessions map[ids.Host]*session
 	swaps    map[ids.Host][]time.Time // when a live stream was displaced, newest last
+	vigil    time.Time                // until when hosts that have left may come to be missed
 	address  string
 
 	// flushFailed is when writing last failed, in Unix milliseconds, or when this process began.

@@ -115,11 +115,26 @@ func (g *Gateway) exactly(s *session) {
 	}
 }
 
-// exposeLate has written exactly when those hosts were heard whose heartbeats are late: from then on their rows tell of their silence.
-func (g *Gateway) exposeLate(now time.Time) {
+// expectSilence has written exactly when those hosts were heard whose heartbeats are late: from then on their rows tell of their silence. It
+// reports whether there are any, or whether hosts have left that may not have been missed yet.
+func (g *Gateway) expectSilence(now time.Time) bool {
+	late := false
 	for _, s := range g.allSessions() {
 		if now.Sub(s.alive.lastHeard()) > time.Duration(s.interval.Load())*lateNumerator/lateDenominator {
 			g.writeExactly(s)
+			late = true
 		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return late || now.Before(g.vigil)
+}
+
+// left has what is known of a host written that has no stream any more, and looks out for its silence. g.mu is held.
+func (g *Gateway) left(s *session) {
+	g.writeExactly(s)
+	until := time.Now().Add(time.Duration(s.lostAfter.Load())*time.Millisecond + sweepsToWait*sweepInterval)
+	if until.After(g.vigil) {
+		g.vigil = until
 	}
 }

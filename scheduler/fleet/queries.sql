@@ -122,6 +122,14 @@ FROM (SELECT unnest(@hosts::uuid[]) AS id, unnest(@ages_ms::bigint[]) AS age_ms)
 WHERE u.host_id = beat.id AND u.ended_at IS NULL AND h.id = beat.id AND h.state NOT IN ('lost', 'quarantined', 'retired')
   AND l.id = u.lease_id AND n.id = l.node_id AND n.state IN ('running', 'alive');
 
+-- name: AnySilent :one
+-- Whether MarkSuspect or MarkLost would find any host, or one is suspect and not lost yet.
+SELECT EXISTS (
+    SELECT 1 FROM hosts
+    WHERE (connected OR state IN ('verifying', 'idle', 'leased', 'draining')) AND lost_after_ms < @hearing_ms::bigint AND last_seen_at <
+        now() - (least(greatest((lost_after_ms - @slack_ms::integer) / 2, @least_ms::integer), lost_after_ms) + seen_slack_ms) * interval '1 millisecond'
+);
+
 -- name: MarkSuspect :execrows
 -- Silent for one and a half of the intervals that lost_after_ms was made of. A host counts as silent only while the gateway itself has
 -- been able to hear for as long as the host may be silent.

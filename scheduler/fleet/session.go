@@ -278,7 +278,7 @@ func (g *Gateway) unregister(s *session) {
 	g.metrics.streams.Dec()
 	g.streams.Add(-1)
 	if g.sessions[s.host] == s {
-		g.writeExactly(s)
+		g.left(s)
 		delete(g.sessions, s.host)
 		g.tunnels.dropHost(s.host)
 	}

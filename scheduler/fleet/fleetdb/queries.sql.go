@@ -14,6 +14,22 @@ import (
 	"github.com/muster-gpu/muster/internal/money"
 )
 
+const anySilent = `-- name: AnySilent :one
+SELECT EXISTS (
+    SELECT 1 FROM hosts
+    WHERE (connected OR state IN ('verifying', 'idle', 'leased', 'draining')) AND lost_after_ms < $1::bigint AND last_seen_at <
+        now() - (least(greatest((lost_after_ms - $2::integer) / 2, $3::integer), lost_after_ms) + seen_slack_ms) * interval '1 millisecond'
+)
+`
+
+// Whether MarkSuspect or MarkLost would find any host, or one is suspect and not lost yet.
+func (q *Queries) AnySilent(ctx context.Context, db DBTX, hearingMs int64, slackMs int32, leastMs int32) (bool, error) {
+	row := db.QueryRow(ctx, anySilent, hearingMs, slackMs, leastMs)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const assertLeader = `-- name: AssertLeader :exec
 SELECT assert_leader('scheduler', $1)
 `
