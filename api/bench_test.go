@@ -44,6 +44,7 @@ import (
 	"github.com/muster-gpu/muster/settlement/proof/manifests"
 	"github.com/muster-gpu/muster/settlement/reconcile"
 	"github.com/muster-gpu/muster/settlement/signer"
+	"github.com/muster-gpu/muster/settlement/soljournal"
 	"github.com/muster-gpu/muster/settlement/statements"
 	"github.com/muster-gpu/muster/settlement/sweeps"
 )
@@ -159,6 +160,7 @@ func (b *bench) options(log *slog.Logger) Options {
 		Manifests:       manifests.New(pool, manifests.Config{Network: "test", Mint: currency.Mint, Treasury: treasury.String()}),
 		Periods:         closing.New(pool, closing.Options{Currency: currency}),
 		Reconciliations: reconcile.New(pool, book, away, reconcile.Config{Treasury: treasury, CatchUp: incoming.Poll, Interval: time.Hour}, log),
+		SOLJournal:      soljournal.New(pool, away, treasury, log),
 		Statements:      statements.New(pool, book, log), Fees: statements.NewFees(pool),
 		Notifications: b.hub, Faucet: dryFaucet{}, GatewayAddress: "gateway.test:7443", Ready: pool.Ping,
 		Console: fstest.MapFS{

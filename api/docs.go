@@ -40,6 +40,7 @@ func (s *Server) describe(local bool) (docsPage, []byte, error) {
 	s.registerPayouts()
 	s.registerSuspense()
 	s.registerReconciliation()
+	s.registerSOLJournal()
 	s.registerStatements()
 	s.registerProof()
 	spec, err := json.MarshalIndent(s.huma.OpenAPI(), "", "  ")

@@ -138,9 +138,5 @@ func (s *Server) wirePayee(p payouts.Payee) apiv1.Payee {
 }
 
 func (s *Server) optionalMoney(a *money.Amount) *apiv1.Money {
-	if a == nil {
-		return nil
-	}
-	wire := s.money(*a)
-	return &wire
+	return optionalMoneyIn(s.Currency, a)
 }

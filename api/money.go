@@ -14,10 +14,10 @@ import (
 )
 
 // money writes an amount for people and for programs.
-func (s *Server) money(a money.Amount) apiv1.Money {
-	return apiv1.Money{
-		BaseUnits: strconv.FormatInt(int64(a), 10), Text: s.Currency.Format(a), Currency: s.Currency.Symbol, Decimals: s.Currency.Decimals,
-	}
+func (s *Server) money(a money.Amount) apiv1.Money { return moneyIn(s.Currency, a) }
+
+func moneyIn(c money.Currency, a money.Amount) apiv1.Money {
+	return apiv1.Money{BaseUnits: strconv.FormatInt(int64(a), 10), Text: c.Format(a), Currency: c.Symbol, Decimals: c.Decimals}
 }
 
 // moneyIf is nil for nothing, where nothing means that there is none.

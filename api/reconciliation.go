@@ -190,10 +190,15 @@ func (s *Server) wireReconciliation(r reconcile.Reconciliation) apiv1.Reconcilia
 				LedgerClosing: s.money(a.LedgerClosing), Transactions: a.Transactions, Continuous: a.Continuous,
 			}
 		}),
+		Wallets: convert(r.Wallets, func(w reconcile.Wallet) apiv1.ReconciledWallet {
+			return apiv1.ReconciledWallet{
+				Name: w.Name, Address: w.Address, Balance: lamports(w.Lamports), Journal: lamports(w.Journal), Transactions: w.Transactions, Continuous: w.Continuous,
+			}
+		}),
 		Differences: convert(r.Differences, func(d reconcile.Difference) apiv1.Difference {
 			return apiv1.Difference{
-				Class: d.Class, Account: d.TokenAccount, Signature: d.Signature, Ledger: s.optionalMoney(d.Ledger),
-				Chain: s.optionalMoney(d.Chain), At: d.At, Text: d.Text,
+				Class: d.Class, Account: d.TokenAccount, Signature: d.Signature, Ledger: optionalMoneyIn(s.currencyOf(d.Mint), d.Ledger),
+				Chain: optionalMoneyIn(s.currencyOf(d.Mint), d.Chain), At: d.At, Text: d.Text,
 			}
 		}),
 	}
@@ -260,8 +265,8 @@ func (s *Server) itemWriter(ctx context.Context, items ...reconcile.Item) (func(
 	return func(i reconcile.Item) apiv1.DifferenceItem {
 		return apiv1.DifferenceItem{
 			ID: i.ID, Difference: apiv1.Difference{
-				Class: i.Class, Account: i.TokenAccount, Signature: i.Signature, Ledger: s.optionalMoney(i.Ledger), Chain: s.optionalMoney(i.Chain),
-				At: i.At, Text: i.Text,
+				Class: i.Class, Account: i.TokenAccount, Signature: i.Signature, Ledger: optionalMoneyIn(s.currencyOf(i.Mint), i.Ledger),
+				Chain: optionalMoneyIn(s.currencyOf(i.Mint), i.Chain), At: i.At, Text: i.Text,
 			},
 			State: i.State, Present: i.Present, Entry: i.EntryKey, OwnerID: optional(i.Owner), Owner: names[i.Owner], Note: i.Note,
 			Resolution: i.Resolution, Reason: i.Reason, ResolvedBy: names[i.ResolvedBy], FirstSeen: i.FirstSeen, LastSeen: i.LastSeen,

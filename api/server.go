@@ -59,6 +59,7 @@ type Options struct {
 	Payouts         Payouts
 	Manifests       Manifests
 	Reconciliations Reconciliations
+	SOLJournal      SOLJournal
 	Periods         Periods
 	Statements      Statements
 	Fees            Fees
@@ -125,7 +126,7 @@ func (o Options) check() error {
 		"Log": o.Log == nil, "Registry": o.Registry == nil, "Pool": o.Pool == nil, "Seal": o.Seal == nil,
 		"Identity": o.Identity == nil, "Market": o.Market == nil, "Clusters": o.Clusters == nil, "Fleet": o.Fleet == nil,
 		"JoinTokens": o.JoinTokens == nil, "Ray": o.Ray == nil, "Meter": o.Meter == nil, "Deposits": o.Deposits == nil, "Sweeps": o.Sweeps == nil,
-		"Payouts": o.Payouts == nil, "Manifests": o.Manifests == nil, "Reconciliations": o.Reconciliations == nil, "Periods": o.Periods == nil, "Notifications": o.Notifications == nil,
+		"Payouts": o.Payouts == nil, "Manifests": o.Manifests == nil, "Reconciliations": o.Reconciliations == nil, "SOLJournal": o.SOLJournal == nil, "Periods": o.Periods == nil, "Notifications": o.Notifications == nil,
 		"Statements": o.Statements == nil, "Fees": o.Fees == nil, "Ready": o.Ready == nil, "IsDashboard": o.Dashboards != nil && o.IsDashboard == nil,
 	} {
 		if absent {

@@ -16,6 +16,7 @@ type Reconciliation struct {
 	Slot            int64               `json:"slot" doc:"The chain was read up to here"`
 	Matched         int                 `json:"matched" doc:"Transfers found on both sides"`
 	Accounts        []ReconciledAccount `json:"accounts,omitempty" doc:"Absent in lists"`
+	Wallets         []ReconciledWallet  `json:"wallets,omitempty" doc:"SOL of the wallets that pay for transactions; absent in lists"`
 	Differences     []Difference        `json:"differences,omitempty" doc:"Absent in lists"`
 	DifferenceCount int                 `json:"difference_count"`
 	Holdings        *HoldingsSurvey     `json:"holdings,omitempty" doc:"How far it looked for further token accounts; absent in lists"`

@@ -266,7 +266,7 @@ func (p *plane) addChainServices(ctx context.Context) error {
 	}
 	p.solJournal = soljournal.New(p.pool, p.chain, treasury, p.log)
 	p.reconcile = reconcile.New(p.pool, p.ledger, p.chain, reconcile.Config{
-		Treasury: p.treasuryAccount, SOL: p.solJournal, CatchUp: p.deposits.Poll, Interval: p.config.Payouts.Reconcile,
+		Treasury: p.treasuryAccount, SOL: p.solJournal, Wallet: treasury, Tokens: p.chain, CatchUp: p.deposits.Poll, Interval: p.config.Payouts.Reconcile,
 	}, p.log)
 	return nil
 }
@@ -430,7 +430,7 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 		PublicURL: p.config.API.PublicURL, HostNames: p.config.API.Hosts, Network: network, Currency: p.config.Currency(),
 		Identity: people, Market: p.market(),
 		Clusters: clusters, Fleet: fleet.NewRegistry(p.pool, p.config.Currency()), JoinTokens: fleet.NewTokens(p.pool, authority),
-		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Sweeps: p.sweeps, Payouts: p.payouts, Manifests: p.manifests, Reconciliations: p.reconcile,
+		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Sweeps: p.sweeps, Payouts: p.payouts, Manifests: p.manifests, Reconciliations: p.reconcile, SOLJournal: p.solJournal,
 		Periods:    closing.New(p.pool, closing.Options{Currency: p.config.Currency(), SelfApproval: p.config.Payouts.SelfApproval}),
 		Statements: p.statements, Fees: p.fees, Notifications: p.hub,
 		Faucet: faucet, GatewayAddress: p.config.Agents.PublicAddress, Console: p.console(),

@@ -34,6 +34,7 @@ import (
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/soljournal"
 )
 
@@ -75,6 +76,9 @@ func ParseMonth(text string) (Month, error) {
 func (m Month) String() string { return m.Format(monthLayout) }
 
 func (m Month) end() time.Time { return m.AddDate(0, 1, 0) }
+
+// Span is the month as a span of block times.
+func (m Month) Span() chain.Span { return chain.Span{From: m.Time, To: m.end()} }
 
 // Closing is a month that was closed.
 type Closing struct {

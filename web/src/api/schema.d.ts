@@ -856,6 +856,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/finance/sol-journal": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the treasury's wallet had and spent in SOL */
+        get: operations["get-sol-journal"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/finance/sol-journal/file": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The journal of the treasury's SOL as CSV, oldest first */
+        get: operations["get-sol-journal-file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/finance/sol-journal/lines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List fees, rent and top-ups of the treasury's wallet, newest first */
+        get: operations["list-sol-journal-lines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/finance/suspense": {
         parameters: {
             query?: never;
@@ -2648,6 +2699,38 @@ export interface components {
             /** Format: double */
             utilisation_percent: number;
         };
+        HoldingsSurvey: {
+            /**
+             * Format: int64
+             * @description Those whose token accounts this run listed; a full run lists all of them
+             */
+            asked: number;
+            /**
+             * Format: int64
+             * @description Accounts of other tokens that hold something
+             */
+            foreign: number;
+            /**
+             * Format: int64
+             * @description Accounts of other tokens beyond the first 200 of a wallet: counted, not listed
+             */
+            left_out: number;
+            /**
+             * Format: int64
+             * @description Further accounts of the platform's token that hold something
+             */
+            settlement: number;
+            /**
+             * Format: int64
+             * @description Wallets with more accounts than one answer holds: of them only the accounts of the platform's token were read
+             */
+            too_many: number;
+            /**
+             * Format: int64
+             * @description The platform's: the treasury's and every customer's deposit wallet
+             */
+            wallets: number;
+        };
         Host: {
             agent_version?: string;
             ask?: components["schemas"]["Ask"];
@@ -2904,6 +2987,11 @@ export interface components {
         };
         ListReconciliation: {
             items: components["schemas"]["Reconciliation"][];
+            /** @description Give it as cursor for the next page; absent on the last one */
+            next_cursor?: string;
+        };
+        ListSOLLine: {
+            items: components["schemas"]["SOLLine"][];
             /** @description Give it as cursor for the next page; absent on the last one */
             next_cursor?: string;
         };
@@ -3564,6 +3652,19 @@ export interface components {
             /** Format: int64 */
             transactions: number;
         };
+        ReconciledWallet: {
+            address: string;
+            /** @description On the chain */
+            balance: components["schemas"]["Money"];
+            /** @description Each transaction began with what the one before left, and the last left the balance */
+            continuous: boolean;
+            /** @description That the journal's newest transaction left */
+            journal: components["schemas"]["Money"];
+            /** @example treasury */
+            name: string;
+            /** Format: int64 */
+            transactions: number;
+        };
         Reconciliation: {
             /** @description Absent in lists */
             accounts?: components["schemas"]["ReconciledAccount"][];
@@ -3573,6 +3674,8 @@ export interface components {
             differences?: components["schemas"]["Difference"][];
             /** Format: date-time */
             finished_at?: string;
+            /** @description How far it looked for further token accounts; absent in lists */
+            holdings?: components["schemas"]["HoldingsSurvey"];
             id: string;
             /**
              * Format: int64
@@ -3589,6 +3692,8 @@ export interface components {
             started_at: string;
             /** @enum {string} */
             state: "running" | "clean" | "differences" | "failed";
+            /** @description SOL of the wallets that pay for transactions; absent in lists */
+            wallets?: components["schemas"]["ReconciledWallet"][];
         };
         Refund: {
             /** @description The wallet that sent the tokens; they go to its associated token account */
@@ -3712,6 +3817,60 @@ export interface components {
             signature: string;
             /** @description Base64 of the signed bytes */
             signed_message: string;
+        };
+        SOLJournal: {
+            closing: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description Of them; each cost its fee
+             */
+            failed: number;
+            /**
+             * @description Absent: from the first transaction on
+             * @example 2026-11
+             */
+            month?: string;
+            opening: components["schemas"]["Money"];
+            /** @description Kinds that do not occur are absent */
+            totals: components["schemas"]["SOLTotal"][];
+            /**
+             * Format: int64
+             * @description That changed what it has
+             */
+            transactions: number;
+            wallet: string;
+        };
+        SOLLine: {
+            /** @description Where it went to or came from, if that is one account */
+            account?: string;
+            /** @description Negative: the wallet has less for it */
+            amount: components["schemas"]["Money"];
+            /** Format: date-time */
+            at: string;
+            /** @description What the transaction left in the wallet */
+            balance: components["schemas"]["Money"];
+            batch_id?: string;
+            /** @description The transaction failed, and cost its fee */
+            failed?: boolean;
+            /** @enum {string} */
+            kind: "base_fee" | "priority_fee" | "rent_out" | "rent_back" | "top_up" | "sent";
+            /**
+             * @description Absent: none of the platform's own transactions
+             * @enum {string}
+             */
+            purpose?: "batch" | "cancellation" | "sweep";
+            signature: string;
+            /** Format: int64 */
+            slot: number;
+            sweep_id?: string;
+        };
+        SOLTotal: {
+            /** @description Negative: the wallet has less for it */
+            amount: components["schemas"]["Money"];
+            /** @enum {string} */
+            kind: "base_fee" | "priority_fee" | "rent_out" | "rent_back" | "top_up" | "sent";
+            /** Format: int64 */
+            lines: number;
         };
         Statement: {
             /**
@@ -8902,6 +9061,219 @@ export interface operations {
             };
             /** @description Request Entity Too Large */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-sol-journal": {
+        parameters: {
+            query?: {
+                /** @description Absent: from the first transaction on */
+                month?: string;
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SOLJournal"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-sol-journal-file": {
+        parameters: {
+            query?: {
+                /** @description Absent: from the first transaction on */
+                month?: string;
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The table */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-sol-journal-lines": {
+        parameters: {
+            query?: {
+                /** @description next_cursor of the page before */
+                cursor?: string;
+                kind?: "base_fee" | "priority_fee" | "rent_out" | "rent_back" | "top_up" | "sent";
+                /** @description Most items of a page */
+                limit?: number;
+                /** @description Only this transaction's */
+                signature?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListSOLLine"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
