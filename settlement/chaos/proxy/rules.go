@@ -33,6 +33,20 @@ const (
 	WrongNonce   Fault = "wrong nonce"   // a lie: another nonce value
 )
 
+// Faults lists them all.
+func Faults() []Fault {
+	return []Fault{
+		Drop, LoseAnswer, Timeout, CutBody, Malformed, Busy, Gateway, Unhealthy, Behind, Unsupported,
+		Reject, Swallow, Late, Duplicate, Prune, WrongBalance, WrongNonce,
+	}
+}
+
+// Lies reports whether a fault is a false answer, which only a comparison with another provider's can find.
+func (f Fault) Lies() bool { return f == Prune || f == WrongBalance || f == WrongNonce }
+
+// Bound reports whether a fault befalls certain methods only.
+func (f Fault) Bound() bool { return bound[f] != nil }
+
 // Methods of the chain that some faults are bound to.
 const (
 	methodSend        = "sendTransaction"
