@@ -1,8 +1,6 @@
 package ledger
 
 import (
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -120,50 +118,4 @@ func (l Leg) validate() error {
 		return fmt.Errorf("both sides are %s", l.Debit.Kind)
 	}
 	return nil
-}
-
-// hash is the SHA-256 of the entry's canonical JSON: fixed field order, ids in text, amounts in base units.
-func (e Entry) hash(mint string) ([]byte, error) {
-	type side struct {
-		Kind Kind    `json:"kind"`
-		Org  ids.Org `json:"org,omitzero"`
-	}
-	type leg struct {
-		Debit  side         `json:"debit"`
-		Credit side         `json:"credit"`
-		Amount money.Amount `json:"amount"`
-	}
-	legs := make([]leg, len(e.Legs))
-	for i, l := range e.Legs {
-		legs[i] = leg{Debit: side(l.Debit), Credit: side(l.Credit), Amount: l.Amount}
-	}
-	type pend struct {
-		TTL int64 `json:"ttl_ms"`
-	}
-	type settle struct {
-		Pending ids.Entry    `json:"pending"`
-		Amount  money.Amount `json:"amount"`
-		Expire  bool         `json:"expire"`
-	}
-	content := struct {
-		Kind   string  `json:"kind"`
-		Mint   string  `json:"mint"`
-		Legs   []leg   `json:"legs"`
-		Refs   Refs    `json:"refs"`
-		Memo   string  `json:"memo"`
-		Pend   *pend   `json:"pend,omitempty"`
-		Settle *settle `json:"settle,omitempty"`
-	}{Kind: e.Kind, Mint: mint, Legs: legs, Refs: e.Refs, Memo: e.Memo}
-	if e.Pend != nil {
-		content.Pend = &pend{TTL: e.Pend.TTL.Milliseconds()}
-	}
-	if e.Settle != nil {
-		content.Settle = &settle{Pending: e.Settle.Pending, Amount: e.Settle.Amount, Expire: e.Settle.expire}
-	}
-	canonical, err := json.Marshal(content)
-	if err != nil {
-		return nil, fmt.Errorf("hash entry %s: %w", e.Key, err)
-	}
-	sum := sha256.Sum256(canonical)
-	return sum[:], nil
 }

@@ -131,11 +131,7 @@ func (l *Ledger) group(entries []Entry) (*group, error) {
 		if err := e.validate(); err != nil {
 			return nil, err
 		}
-		hash, err := e.hash(l.currency.Mint)
-		if err != nil {
-			return nil, err
-		}
-		drafts[i] = draft{Entry: e, id: ids.New[ids.Entry](), inputHash: hash, legs: e.Legs}
+		drafts[i] = draft{Entry: e, id: ids.New[ids.Entry](), inputHash: e.hash(l.currency.Mint), legs: e.Legs}
 		g.drafts[i] = &drafts[i]
 	}
 	if len(entries) == 1 {

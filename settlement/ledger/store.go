@@ -107,7 +107,7 @@ func (l *Ledger) open(ctx context.Context, tx pgx.Tx, refs []Account) (map[Accou
 	}
 	if len(found) < len(refs) {
 		kinds, orgs := columns(refs)
-		newIDs := make([]pgtype.UUID, len(refs))
+		newIDs := make(uuidArray, len(refs))
 		for i := range refs {
 			newIDs[i] = uuidOf(ids.New[ids.Account]())
 		}
@@ -186,7 +186,7 @@ func (l *Ledger) lockFound(ctx context.Context, tx pgx.Tx, found map[Account]ids
 
 func (b *book) queueLocks(batch *pgx.Batch, found map[Account]ids.Account) {
 	names := make(map[ids.Account]Account, len(found))
-	wanted := make([]pgtype.UUID, 0, len(found))
+	wanted := make(uuidArray, 0, len(found))
 	for ref, id := range found {
 		names[id] = ref
 		wanted = append(wanted, uuidOf(id))
@@ -332,10 +332,10 @@ func (b *book) queueEntries(batch *pgx.Batch) {
 	// In key order, so that two transactions that meet at several keys wait for each other in one direction.
 	entries := slices.SortedFunc(slices.Values(b.writes.entries), func(x, y *draft) int { return strings.Compare(x.Key, y.Key) })
 	n := len(entries)
-	entryIDs, hashes := make([]pgtype.UUID, n), make([][]byte, n)
+	entryIDs, hashes := make(uuidArray, n), make([][]byte, n)
 	keys, kinds, memos, signatures := make([]string, n), make([]string, n), make([]string, n), make([]pgtype.Text, n)
-	bookings, clusters, leases := make([]pgtype.UUID, n), make([]pgtype.UUID, n), make([]pgtype.UUID, n)
-	deposits, batches := make([]pgtype.UUID, n), make([]pgtype.UUID, n)
+	bookings, clusters, leases := make(uuidArray, n), make(uuidArray, n), make(uuidArray, n)
+	deposits, batches := make(uuidArray, n), make(uuidArray, n)
 	for i, d := range entries {
 		entryIDs[i], hashes[i] = uuidOf(d.id), d.inputHash
 		keys[i], kinds[i], memos[i] = d.Key, d.Kind, d.Memo
@@ -357,8 +357,8 @@ func (b *book) queueTransfers(batch *pgx.Batch) {
 	if n == 0 {
 		return
 	}
-	transferIDs, entries := make([]pgtype.UUID, n), make([]pgtype.UUID, n)
-	debits, credits := make([]pgtype.UUID, n), make([]pgtype.UUID, n)
+	transferIDs, entries := make(uuidArray, n), make(uuidArray, n)
+	debits, credits := make(uuidArray, n), make(uuidArray, n)
 	ordinals, amounts := make([]int32, n), make([]int64, n)
 	debitSeqs, creditSeqs, debitBalances, creditBalances := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, t := range b.writes.transfers {
@@ -380,7 +380,7 @@ func (b *book) queuePendings(batch *pgx.Batch) {
 	if n == 0 {
 		return
 	}
-	entries, debits, credits := make([]pgtype.UUID, n), make([]pgtype.UUID, n), make([]pgtype.UUID, n)
+	entries, debits, credits := make(uuidArray, n), make(uuidArray, n), make(uuidArray, n)
 	amounts, expiries := make([]int64, n), make([]pgtype.Timestamptz, n)
 	for i, p := range b.writes.pendings {
 		entries[i], debits[i], credits[i], amounts[i] = uuidOf(p.id), uuidOf(p.debit), uuidOf(p.credit), int64(p.amount)
@@ -402,7 +402,7 @@ func (b *book) queueSettlements(batch *pgx.Batch) {
 	if n == 0 {
 		return
 	}
-	pendings, entries, outcomes, amounts := make([]pgtype.UUID, n), make([]pgtype.UUID, n), make([]string, n), make([]int64, n)
+	pendings, entries, outcomes, amounts := make(uuidArray, n), make(uuidArray, n), make([]string, n), make([]int64, n)
 	for i, s := range b.writes.settlements {
 		pendings[i], entries[i], outcomes[i], amounts[i] = uuidOf(s.pending), uuidOf(s.entry), s.outcome, int64(s.amount)
 	}
@@ -416,7 +416,7 @@ func (b *book) queueSettlements(batch *pgx.Batch) {
 
 // queueReservations numbers those that are wanted in the order in which they are written, which is not that in which they were decided.
 func (b *book) queueReservations(batch *pgx.Batch, wanted func(reservation) bool) {
-	var accounts, pendings []pgtype.UUID
+	var accounts, pendings uuidArray
 	var seqs, changes, reserved []int64
 	for _, r := range b.writes.reservations {
 		if !wanted(r) {
@@ -438,13 +438,25 @@ func (b *book) queueReservations(batch *pgx.Batch, wanted func(reservation) bool
 		accounts, seqs, pendings, changes, reserved)
 }
 
-func columns(refs []Account) (kinds []string, orgs []pgtype.UUID) {
-	kinds, orgs = make([]string, len(refs)), make([]pgtype.UUID, len(refs))
+func columns(refs []Account) (kinds []string, orgs uuidArray) {
+	kinds, orgs = make([]string, len(refs)), make(uuidArray, len(refs))
 	for i, ref := range refs {
 		kinds[i], orgs[i] = string(ref.Kind), uuidOf(ref.Org)
 	}
 	return kinds, orgs
 }
+
+// uuidArray reaches Postgres without a look at its elements' types, as pgx must have at those of a slice. A nil one is NULL.
+type uuidArray []pgtype.UUID
+
+// Dimensions implements pgtype.ArrayGetter.
+func (a uuidArray) Dimensions() []pgtype.ArrayDimension { return pgtype.FlatArray[pgtype.UUID](a).Dimensions() }
+
+// Index implements pgtype.ArrayGetter. A pointer needs no memory of its own.
+func (a uuidArray) Index(i int) any { return &a[i] }
+
+// IndexType implements pgtype.ArrayGetter.
+func (a uuidArray) IndexType() any { return new(pgtype.UUID) }
 
 // uuidOf is the form in which arrays of ids reach Postgres; the zero id is NULL.
 func uuidOf[K ids.Kind](id ids.ID[K]) pgtype.UUID {
@@ -452,7 +464,7 @@ func uuidOf[K ids.Kind](id ids.ID[K]) pgtype.UUID {
 }
 
 // orNull is a column of which no row has a value as NULL: unnest pads it beside the others, and nothing of it is sent or read.
-func orNull[T pgtype.UUID | pgtype.Text](column []T) []T {
+func orNull[A ~[]T, T pgtype.UUID | pgtype.Text](column A) A {
 	var null T
 	if slices.ContainsFunc(column, func(value T) bool { return value != null }) {
 		return column
@@ -460,8 +472,8 @@ func orNull[T pgtype.UUID | pgtype.Text](column []T) []T {
 	return nil
 }
 
-func uuids[K ids.Kind](list []ids.ID[K]) []pgtype.UUID {
-	out := make([]pgtype.UUID, len(list))
+func uuids[K ids.Kind](list []ids.ID[K]) uuidArray {
+	out := make(uuidArray, len(list))
 	for i, id := range list {
 		out[i] = uuidOf(id)
 	}
