@@ -76,6 +76,7 @@ func documents() map[string]any {
 		"POST /v1/finance/batches/" + draftID.String() + "/approve": testBatch(draftID, "approved"),
 		"GET /v1/finance/reconciliations":                           items(testReconciliation(false), testReconciliation(true)),
 		"POST /v1/finance/reconciliations":                          testReconciliation(false), "GET /v1/finance/reconciliations/" + fixed[ids.Reconciliation](2).String(): testReconciliation(true),
+		"GET /v1/finance/sol-journal": testSOLJournal(), "GET /v1/finance/sol-journal/lines": items(testSOLLines()...),
 		"GET /v1/me": apiv1.Me{UserID: fixed[ids.User](1), Name: "Ada, ML engineer", Organisations: []apiv1.Membership{{OrgID: testOrg, Name: "Northwind Labs", Roles: []string{"engineer"}}}},
 	}
 	maps.Copy(all, financeDocuments())
@@ -437,6 +438,40 @@ func testBatch(id ids.Batch, state string) apiv1.Batch {
 	return b
 }
 
+const testTreasury = "CXhAjgLWgsP7HyKYLsFWUUY8LyZQWpEoTH2WzvJVqcVd"
+
+func sol(units, text string) apiv1.Money {
+	return apiv1.Money{BaseUnits: units, Text: text, Currency: "SOL", Decimals: 9}
+}
+
+func testSOLJournal() apiv1.SOLJournal {
+	return apiv1.SOLJournal{
+		Wallet: testTreasury, Month: "2026-11", Opening: sol("0", "0.000000000"), Closing: sol("9979625520", "9.979625520"), Transactions: 4, Failed: 1,
+		Totals: []apiv1.SOLTotal{
+			{Kind: "base_fee", Amount: sol("-15000", "-0.000015000"), Lines: 3}, {Kind: "priority_fee", Amount: sol("-2200", "-0.000002200"), Lines: 2},
+			{Kind: "rent_out", Amount: sol("-20357280", "-0.020357280"), Lines: 10}, {Kind: "top_up", Amount: sol("10000000000", "10.000000000"), Lines: 1},
+		},
+	}
+}
+
+func testSOLLines() []apiv1.SOLLine {
+	batch, sweep := fixed[ids.Batch](2), fixed[ids.Sweep](1)
+	return []apiv1.SOLLine{
+		{
+			At: ago(time.Minute), Slot: 372, Signature: testSignature, Kind: "rent_out", Amount: sol("-2035728", "-0.002035728"), Account: testTreasury,
+			Balance: sol("9979625520", "9.979625520"), Purpose: "batch", BatchID: &batch,
+		},
+		{
+			At: ago(time.Hour), Slot: 300, Signature: testSignature, Kind: "base_fee", Amount: sol("-5000", "-0.000005000"), Failed: true,
+			Balance: sol("9999995000", "9.999995000"), Purpose: "sweep", SweepID: &sweep,
+		},
+		{
+			At: ago(2 * time.Hour), Slot: 12, Signature: testSignature, Kind: "top_up", Amount: sol("10000000000", "10.000000000"),
+			Balance: sol("10000000000", "10.000000000"),
+		},
+	}
+}
+
 func testReconciliation(differs bool) apiv1.Reconciliation {
 	r := apiv1.Reconciliation{
 		ID: fixed[ids.Reconciliation](1), StartedAt: ago(time.Minute), State: "clean", Slot: 372, Matched: 3,
@@ -445,6 +480,9 @@ func testReconciliation(differs bool) apiv1.Reconciliation {
 			ChainClosing: tokens("999999886810", "999999.886810"), LedgerClosing: tokens("999999886810", "999999.886810"), Transactions: 2, Continuous: true,
 		}},
 	}
+	r.Wallets = []apiv1.ReconciledWallet{{
+		Name: "treasury", Address: testTreasury, Balance: sol("9979625520", "9.979625520"), Journal: sol("9979625520", "9.979625520"), Transactions: 4, Continuous: true,
+	}}
 	if differs {
 		r.ID, r.State, r.DifferenceCount, r.Accounts[0].Continuous = fixed[ids.Reconciliation](2), "differences", 1, false
 		r.Differences = []apiv1.Difference{{

@@ -69,7 +69,7 @@ func (a *App) reconcile() *cobra.Command {
 		},
 	}
 	return noun("reconcile", groupFinance, "Compare the ledger with the chain", run, ls, get,
-		a.reconcileDifferences(), a.reconcileResolve(), a.reconcileClose(), a.reconcileExport())
+		a.reconcileDifferences(), a.reconcileResolve(), a.reconcileSOL(), a.reconcileClose(), a.reconcileExport())
 }
 
 func reconciliationKey(r apiv1.Reconciliation) string { return r.ID.String() }
@@ -130,6 +130,7 @@ func (a *App) printReconciliation(r apiv1.Reconciliation, judged bool) error {
 			output.Fact{Label: "Differences", Value: output.Text(strconv.Itoa(r.DifferenceCount))},
 		)
 		accountTable(p, r.Accounts)
+		walletTable(p, r.Wallets)
 		differenceTable(p, r.Differences)
 	})
 	switch {
@@ -149,13 +150,9 @@ func accountTable(p *output.Page, accounts []apiv1.ReconciledAccount) {
 	}
 	rows := make([][]output.Cell, len(accounts))
 	for i, account := range accounts {
-		continuous := output.Cell{Text: "yes", Tone: output.Good}
-		if !account.Continuous {
-			continuous = output.Cell{Text: "NO", Tone: output.Bad}
-		}
 		rows[i] = []output.Cell{
 			output.Text(account.Name), output.Text(output.Money(account.In)), output.Text(output.Money(account.Out)), output.Text(output.Money(account.ChainClosing)),
-			output.Text(output.Money(account.LedgerClosing)), output.Text(strconv.Itoa(account.Transactions)), continuous, output.Text(account.Address),
+			output.Text(output.Money(account.LedgerClosing)), output.Text(strconv.Itoa(account.Transactions)), gapless(account.Continuous), output.Text(account.Address),
 		}
 	}
 	p.Title("Accounts")
@@ -169,6 +166,35 @@ func accountTable(p *output.Page, accounts []apiv1.ReconciledAccount) {
 		{Head: "GAPLESS"},
 		{Head: "ADDRESS", Wide: true},
 	}, rows)
+}
+
+func walletTable(p *output.Page, wallets []apiv1.ReconciledWallet) {
+	if len(wallets) == 0 {
+		return
+	}
+	rows := make([][]output.Cell, len(wallets))
+	for i, w := range wallets {
+		rows[i] = []output.Cell{
+			output.Text(w.Name), output.Text(output.Money(w.Balance)), output.Text(output.Money(w.Journal)), output.Text(strconv.FormatInt(w.Transactions, 10)),
+			gapless(w.Continuous), output.Text(w.Address),
+		}
+	}
+	p.Title("SOL")
+	p.Table([]output.Column{
+		{Head: "WALLET"},
+		{Head: "CHAIN", Right: true},
+		{Head: "JOURNAL", Right: true},
+		{Head: "TRANSACTIONS", Right: true},
+		{Head: "GAPLESS"},
+		{Head: "ADDRESS", Wide: true},
+	}, rows)
+}
+
+func gapless(continuous bool) output.Cell {
+	if continuous {
+		return output.Cell{Text: "yes", Tone: output.Good}
+	}
+	return output.Cell{Text: "NO", Tone: output.Bad}
 }
 
 func differenceTable(p *output.Page, differences []apiv1.Difference) {

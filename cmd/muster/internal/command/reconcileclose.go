@@ -114,14 +114,18 @@ func (a *App) reconcileClose() *cobra.Command {
 func (a *App) reconcileExport() *cobra.Command {
 	file := ""
 	cmd := &cobra.Command{
-		Use: "export MONTH FORMAT", Short: "Write a month for accounting tools: cryptio, quickbooks, xero, or report to print", Args: cobra.ExactArgs(2),
+		Use: "export MONTH FORMAT", Short: "Write a month for accounting tools: cryptio, quickbooks, xero, the treasury's SOL, or report to print", Args: cobra.ExactArgs(2),
 		Example: "muster reconcile export 2026-11 xero --file journal.csv", ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, arguments []string) error {
-			path := "/v1/finance/periods/" + url.PathEscape(arguments[0])
-			if arguments[1] == "report" {
+			month, format := arguments[0], arguments[1]
+			path := "/v1/finance/periods/" + url.PathEscape(month)
+			switch format {
+			case "sol":
+				return a.export(cmd.Context(), solJournalPath+"/file", url.Values{"month": {month}}, file)
+			case "report":
 				path += "/report"
-			} else {
-				path += "/files/" + url.PathEscape(arguments[1])
+			default:
+				path += "/files/" + url.PathEscape(format)
 			}
 			return a.export(cmd.Context(), path, nil, file)
 		},
