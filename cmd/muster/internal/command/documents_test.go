@@ -448,8 +448,10 @@ func testSOLJournal() apiv1.SOLJournal {
 	return apiv1.SOLJournal{
 		Wallet: testTreasury, Month: "2026-11", Opening: sol("0", "0.000000000"), Closing: sol("9979625520", "9.979625520"), Transactions: 4, Failed: 1,
 		Totals: []apiv1.SOLTotal{
-			{Kind: "base_fee", Amount: sol("-15000", "-0.000015000"), Lines: 3}, {Kind: "priority_fee", Amount: sol("-2200", "-0.000002200"), Lines: 2},
-			{Kind: "rent_out", Amount: sol("-20357280", "-0.020357280"), Lines: 10}, {Kind: "top_up", Amount: sol("10000000000", "10.000000000"), Lines: 1},
+			{Kind: "base_fee", Amount: sol("-15000", "-0.000015000"), Lines: 3},
+			{Kind: "priority_fee", Amount: sol("-2200", "-0.000002200"), Lines: 2},
+			{Kind: "rent_out", Amount: sol("-20357280", "-0.020357280"), Lines: 10},
+			{Kind: "top_up", Amount: sol("10000000000", "10.000000000"), Lines: 1},
 		},
 	}
 }
