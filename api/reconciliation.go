@@ -31,6 +31,7 @@ type Reconciliations interface {
 	Items(ctx context.Context, filter reconcile.Filter) ([]reconcile.Item, error)
 	Item(ctx context.Context, id ids.Difference) (reconcile.Item, error)
 	UpdateItem(ctx context.Context, id ids.Difference, update reconcile.Update) (reconcile.Item, error)
+	Holdings(ctx context.Context, filter reconcile.HoldingFilter) ([]reconcile.Holding, error)
 }
 
 // Periods closes months and writes their files; *close.Service is one.
@@ -107,6 +108,7 @@ func (s *Server) registerReconciliation() {
 		id: "get-reconciliation", method: get, path: "/v1/finance/reconciliations/{id}", tag: tagFinance,
 		summary: "Read a reconciliation", codes: missing,
 	}, s.getReconciliation)
+	s.registerHoldings()
 	register(s, endpoint{
 		id: "list-differences", method: get, path: "/v1/finance/differences", tag: tagFinance, summary: "List differences as work items, newest first",
 	}, s.listDifferences)
@@ -183,7 +185,7 @@ func (s *Server) getReconciliation(ctx context.Context, in *reconciliationInput)
 func (s *Server) wireReconciliation(r reconcile.Reconciliation) apiv1.Reconciliation {
 	return apiv1.Reconciliation{
 		ID: r.ID, StartedAt: r.StartedAt, FinishedAt: r.FinishedAt, State: r.State, Reason: r.Reason, Slot: r.Slot, Matched: r.Matched,
-		DifferenceCount: r.DifferenceCount,
+		DifferenceCount: r.DifferenceCount, Holdings: wireSurvey(r.Survey),
 		Accounts: convert(r.Accounts, func(a reconcile.Account) apiv1.ReconciledAccount {
 			return apiv1.ReconciledAccount{
 				Name: a.Name, Address: a.TokenAccount, In: s.money(a.In), Out: s.money(a.Out), ChainClosing: s.money(a.ChainClosing),

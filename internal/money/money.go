@@ -45,18 +45,21 @@ func (c Currency) Parse(text string) (Amount, error) {
 
 // Format writes an amount as decimal text with all the currency's decimals, "2.500000".
 func (c Currency) Format(a Amount) string {
-	sign, magnitude := "", strconv.FormatUint(absolute(a), 10)
+	sign := ""
 	if a < 0 {
 		sign = "-"
 	}
-	if c.Decimals == 0 {
-		return sign + magnitude
+	return sign + Decimal(strconv.FormatUint(absolute(a), 10), c.Decimals)
+}
+
+// Decimal places the point in the digits of a number of base units, which may be greater than an Amount.
+func Decimal(units string, decimals int) string {
+	if decimals == 0 {
+		return units
 	}
-	if pad := c.Decimals + 1 - len(magnitude); pad > 0 {
-		magnitude = strings.Repeat("0", pad) + magnitude
-	}
-	point := len(magnitude) - c.Decimals
-	return sign + magnitude[:point] + "." + magnitude[point:]
+	units = strings.Repeat("0", max(0, decimals+1-len(units))) + units
+	point := len(units) - decimals
+	return units[:point] + "." + units[point:]
 }
 
 // fewestDecimals are written even where they are zeros.

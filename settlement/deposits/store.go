@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"math/big"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/settlement/chain"
 )
 
@@ -71,7 +71,7 @@ func (s *Service) list(ctx context.Context, where string, org ids.Org, before id
 		var decided *time.Time
 		err := row.Scan(&d.ID, &d.Org, &d.Customer, &d.At, &d.Amount, &decimals, &d.Mint, &d.State, &d.Reason, &d.Signature,
 			&d.Sender, &d.Outcome, &d.Note, &d.DecidedBy, &decided, &r.ID, &r.Wallet, &r.State, &r.Attention, &r.Batch)
-		d.Amount = decimalText(d.Amount, decimals)
+		d.Amount = money.Decimal(d.Amount, decimals)
 		if decided != nil {
 			d.DecidedAt = *decided
 		}
@@ -84,15 +84,6 @@ func (s *Service) list(ctx context.Context, where string, org ids.Org, before id
 		return nil, fmt.Errorf("list deposits: %w", err)
 	}
 	return list, nil
-}
-
-// decimalText places the point in a number of base units, which may be greater than a money.Amount.
-func decimalText(units string, decimals int) string {
-	if decimals == 0 {
-		return units
-	}
-	units = strings.Repeat("0", max(0, decimals+1-len(units))) + units
-	return units[:len(units)-decimals] + "." + units[len(units)-decimals:]
 }
 
 // wallets are the wallets whose token accounts we watch, and whose they are; the treasury's is nobody's.

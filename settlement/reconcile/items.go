@@ -78,7 +78,7 @@ type Update struct {
 }
 
 // updateItems brings the items up to what a run saw. An item that a person resolved stays so as long as the difference is the same one:
-// seen in every run, with the same amounts.
+// seen in every run, with the same amounts and, if it is about an account and not a transaction, for the same reasons.
 func (s *Service) updateItems(ctx context.Context, tx pgx.Tx, run ids.Reconciliation, seen []difference) error {
 	whole := len(seen) <= MaxDifferences
 	seen = seen[:min(len(seen), MaxDifferences)]
@@ -109,7 +109,8 @@ func (s *Service) queueItem(batch *pgx.Batch, run ids.Reconciliation, d differen
 	batch.Queue(`
 		WITH before AS (
 			SELECT id, state, state = 'resolved' AND present AND ledger_amount IS NOT DISTINCT FROM $8::bigint
-			                  AND chain_amount IS NOT DISTINCT FROM $9::bigint AS holds
+			                  AND chain_amount IS NOT DISTINCT FROM $9::bigint
+			                  AND (explanation = $7 OR class <> 'chain_only' OR signature <> '') AS holds
 			FROM difference_items WHERE mint = $2 AND class = $3 AND token_account = $4 AND signature = $5 AND entry_key = $6
 		), item AS (
 			INSERT INTO difference_items AS i (id, mint, class, token_account, signature, entry_key, explanation, ledger_amount, chain_amount,

@@ -44,6 +44,8 @@ type Journal interface {
 type Config struct {
 	Treasury chain.Address                   // the treasury's token account
 	SOL      Journal                         // nil: SOL is not looked at
+	Wallet   chain.Address                   // the treasury's
+	Tokens   Tokens                          // nil: token accounts beside the mirrored ones are not looked for
 	CatchUp  func(ctx context.Context) error // records what arrived meanwhile: deposits.Service.Poll
 	Interval time.Duration
 }
@@ -161,6 +163,8 @@ func (o outcome) clean() bool {
 type findings struct {
 	accounts []outcome
 	wallet   *soljournal.State // nil if SOL is not looked at
+	survey   *Survey           // nil if there was none
+	holdings []difference      // of token accounts that the ledger does not mirror
 }
 
 // differences are all that a run has found.
@@ -169,6 +173,7 @@ func (f findings) differences() []difference {
 	for _, o := range f.accounts {
 		all = append(all, o.differences...)
 	}
+	all = append(all, f.holdings...)
 	if f.wallet == nil {
 		return all
 	}
@@ -180,13 +185,29 @@ func (f findings) differences() []difference {
 	return all
 }
 
-func (s *Service) compareAll(ctx context.Context, fully bool) (findings, error) {
-	outcomes, err := s.compareAccounts(ctx, fully)
-	if err != nil || s.config.SOL == nil {
-		return findings{accounts: outcomes}, err
+func (s *Service) compareAll(ctx context.Context, fully bool) (found findings, err error) {
+	var seen survey
+	if s.config.Tokens != nil { // first, so that what is there is in the ledger when that is read
+		if seen, err = s.survey(ctx, fully); err != nil {
+			return found, err
+		}
+	}
+	if found.accounts, err = s.compareAccounts(ctx, fully); err != nil {
+		return found, err
+	}
+	if s.config.Tokens != nil {
+		var how Survey
+		if found.holdings, how, err = s.noteHoldings(ctx, seen); err != nil {
+			return found, err
+		}
+		found.survey = &how
+	}
+	if s.config.SOL == nil {
+		return found, nil
 	}
 	wallet, err := s.config.SOL.Advance(ctx, fully)
-	return findings{accounts: outcomes, wallet: &wallet}, err
+	found.wallet = &wallet
+	return found, err
 }
 
 func (s *Service) compareAccounts(ctx context.Context, fully bool) ([]outcome, error) {

@@ -45,6 +45,7 @@ type bench struct {
 	customer ids.Org
 	wallet   chain.Address // the customer's deposit wallet
 	owner    ids.Org
+	spam     *spam // nil: nobody has sent any
 }
 
 func newBench(tb testing.TB) *bench {
@@ -76,7 +77,8 @@ func newBench(tb testing.TB) *bench {
 
 func (b *bench) service(client reconcile.Chain, catchUp func(context.Context) error) *reconcile.Service {
 	return reconcile.New(b.pool, b.book, client, reconcile.Config{
-		Treasury: b.chain.TreasuryTokenAccount, SOL: soljournal.New(b.pool, b.chain.Client(), b.chain.Treasury, slog.New(slog.DiscardHandler)), CatchUp: catchUp, Interval: time.Hour,
+		Treasury: b.chain.TreasuryTokenAccount, SOL: soljournal.New(b.pool, b.chain.Client(), b.chain.Treasury, slog.New(slog.DiscardHandler)),
+		Wallet: b.chain.Treasury, Tokens: b.tokens(), CatchUp: catchUp, Interval: time.Hour,
 	}, slog.New(slog.DiscardHandler))
 }
 

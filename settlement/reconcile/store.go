@@ -42,6 +42,7 @@ type Reconciliation struct {
 	FinishedAt      *time.Time
 	Accounts        []Account
 	Wallets         []Wallet
+	Survey          *Survey // of token accounts beside the mirrored ones; nil if there was none
 	Differences     []Difference
 }
 
@@ -110,6 +111,8 @@ func (s *Service) fail(ctx context.Context, id ids.Reconciliation, cause error) 
 	switch {
 	case errors.As(cause, &unsound):
 		reason = fmt.Sprintf("the ledger does not agree with itself in %d places; the first: %s", len(unsound.Problems), unsound.Problems[0].Text)
+	case errors.Is(cause, chain.ErrDisagree):
+		reason = "the RPC endpoints disagree: find out which one is wrong, and replace it"
 	case chain.IsAlarm(cause):
 		reason = "the RPC endpoint hides transactions of a newer version: use another endpoint"
 	case errors.Is(cause, chain.ErrUnavailable), errors.Is(cause, chain.ErrBehind):
@@ -143,6 +146,9 @@ func (s *Service) finish(ctx context.Context, id ids.Reconciliation, found findi
 		batch.Queue(`
 			INSERT INTO reconciliation_wallets (reconciliation_id, wallet, name, lamports, journal_lamports, transactions, continuous, slot)
 			VALUES ($1, $2, 'treasury', $3, $4, $5, $6, $7)`, id, w.Wallet, w.Lamports, w.Journal, w.Transactions, w.Continuous, int64(w.Slot))
+	}
+	if found.survey != nil {
+		queueSurvey(batch, id, *found.survey)
 	}
 	differences := found.differences()
 	for _, d := range differences[:min(len(differences), MaxDifferences)] {
@@ -416,6 +422,9 @@ func (s *Service) Get(ctx context.Context, id ids.Reconciliation) (Reconciliatio
 	}
 	if r.Wallets, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Wallet]); err != nil {
 		return Reconciliation{}, fmt.Errorf("read reconciliation: %w", err)
+	}
+	if r.Survey, err = s.readSurvey(ctx, id); err != nil {
+		return Reconciliation{}, err
 	}
 	r.Differences, err = s.differences(ctx, r)
 	return r, err
