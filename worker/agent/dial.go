@@ -22,7 +22,7 @@ const (
 	maxMessageBytes  = 4 << 20 // a desired state with many nodes
 	streamWindow     = 1 << 20
 	connectionWindow = 16 << 20
-	keepaliveTime    = time.Minute // heartbeats that are not acknowledged within keepaliveTimeout break the connection sooner
+	keepaliveTime    = 4 * time.Minute // heartbeats that are not acknowledged within keepaliveTimeout break the connection sooner
 	keepaliveTimeout = 5 * time.Second
 	connectTimeout   = 5 * time.Second
 	reconnectBase    = 200 * time.Millisecond
