@@ -126,6 +126,7 @@ var accessRules = map[string]accessRule{
 	"list-sol-journal-lines": platformFinance,
 	"get-sol-journal-file":   platformFinance,
 	"list-differences":       platformFinance,
+	"list-holdings":          platformFinance,
 	"get-difference":         platformFinance,
 	"update-difference":      platformFinance,
 	"list-periods":           platformFinance,

@@ -619,6 +619,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/finance/holdings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List token accounts of the platform's wallets that the ledger does not mirror, newest first
+         * @description As the newest runs saw them. Those of the platform's token are differences as well; those of other tokens are information and block nothing.
+         */
+        get: operations["list-holdings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/finance/nonces": {
         parameters: {
             query?: never;
@@ -3000,6 +3020,11 @@ export interface components {
             /** @description Give it as cursor for the next page; absent on the last one */
             next_cursor?: string;
         };
+        ListTokenHolding: {
+            items: components["schemas"]["TokenHolding"][];
+            /** @description Give it as cursor for the next page; absent on the last one */
+            next_cursor?: string;
+        };
         ListWalletLine: {
             items: components["schemas"]["WalletLine"][];
             /** @description Give it as cursor for the next page; absent on the last one */
@@ -4024,6 +4049,56 @@ export interface components {
             signature?: string;
             /** @enum {string} */
             state: "planned" | "signed" | "finalized" | "failed" | "frozen";
+        };
+        TokenHolding: {
+            account: string;
+            /**
+             * @description Decimal text, in the token of the account
+             * @example 12.500000
+             */
+            amount: string;
+            /**
+             * Format: date-time
+             * @description When a run last found another amount than the one before it
+             */
+            changed_at?: string;
+            /** @description Who else may close the account */
+            close_authority?: string;
+            /** @description That organisation's name */
+            customer?: string;
+            /** Format: int64 */
+            decimals: number;
+            /** @description Who else may take tokens from the account */
+            delegate?: string;
+            /** @description The arrivals in suspense, newest first, at most 10 */
+            deposits: string[];
+            /** @description The work item about it, while there is one */
+            difference_id?: string;
+            /** Format: date-time */
+            first_seen: string;
+            /** @description The token's issuer lets nothing move */
+            frozen: boolean;
+            id: string;
+            /** @description How much of what arrived there is in suspense: it is one thing seen twice, not more money */
+            in_suspense: string;
+            /**
+             * @description settlement: of the platform's token, so that what it holds is an open difference until it is explained; foreign: another token, which is information and counted nowhere
+             * @enum {string}
+             */
+            kind: "settlement" | "foreign";
+            /** Format: date-time */
+            last_seen: string;
+            mint: string;
+            /** @description Why it is not counted, or what is to be done */
+            note: string;
+            /** @description Whose deposit wallet that is; absent: the treasury's */
+            org_id?: string;
+            /** @description The wallet still had the account when it was last asked */
+            present: boolean;
+            /** @enum {string} */
+            program: "token" | "token_2022";
+            /** @description Of ours, which owns the account */
+            wallet: string;
         };
         Wallet: {
             available: components["schemas"]["Money"];
@@ -7628,6 +7703,80 @@ export interface operations {
             };
             /** @description Request Entity Too Large */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-holdings": {
+        parameters: {
+            query?: {
+                /** @description next_cursor of the page before */
+                cursor?: string;
+                /** @description Of the platform's token, or of others; absent: both */
+                kind?: "settlement" | "foreign";
+                /** @description Most items of a page */
+                limit?: number;
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListTokenHolding"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
