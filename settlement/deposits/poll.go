@@ -163,15 +163,24 @@ func (s *Service) record(ctx context.Context, f fence, w watched, m chain.Moveme
 		if inserted, err = insertDeposit(ctx, tx, a); err != nil || !inserted {
 			return err
 		}
-		if a.Received() > math.MaxInt64 {
-			s.log.WarnContext(ctx, "a foreign token's amount passes what the ledger holds; only its deposit row is kept", "signature", m.Signature)
-			return nil
-		}
-		_, err = s.bookOf(w).Post(ctx, tx, a.entry())
-		return err
+		return s.book(ctx, tx, a)
 	})
 	if err == nil && inserted {
 		s.arrivals.WithLabelValues(a.disposition).Inc()
+	}
+	return err
+}
+
+// book posts an arrival. Of a foreign token there may be more than the ledger counts, since whoever issues it says how much there is: then
+// the deposit's row is all that is kept, and the account's later arrivals are not held up.
+func (s *Service) book(ctx context.Context, tx pgx.Tx, a arrival) error {
+	err := ledger.ErrUncountable
+	if a.Received() <= math.MaxInt64 {
+		_, err = s.bookOf(a.watched).Post(ctx, tx, a.entry())
+	}
+	if errors.Is(err, ledger.ErrUncountable) && a.mint != s.mint {
+		s.log.WarnContext(ctx, "a foreign token's amount passes what the ledger holds; only its deposit row is kept", "signature", a.Signature)
+		return nil
 	}
 	return err
 }

@@ -212,6 +212,10 @@ func (b *book) refuseOverdrafts() error {
 	return nil
 }
 
+// ErrUncountable refuses a posting after which an account would hold more than a money.Amount counts. Nothing of it is written, and the
+// caller's transaction remains usable.
+var ErrUncountable = errors.New("the account would pass what can be counted")
+
 // apply moves an account by one side of a leg.
 func (a *locked) apply(amount money.Amount, debit bool) error {
 	a.seq++
@@ -220,7 +224,7 @@ func (a *locked) apply(amount money.Amount, debit bool) error {
 	}
 	sum, ok := add(a.amount, amount)
 	if !ok {
-		return fmt.Errorf("%s would pass what can be counted", a.Kind)
+		return fmt.Errorf("%s: %w", a.Kind, ErrUncountable)
 	}
 	a.amount = sum
 	return nil
