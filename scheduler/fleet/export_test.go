@@ -55,6 +55,9 @@ func Tier(observed, online time.Duration, delivered int64) int {
 	return tier(observed, online, delivered)
 }
 
+// IsHeartbeat reports whether a message's bytes are those of a heartbeat.
+func IsHeartbeat(message []byte) bool { return isHeartbeat(message) }
+
 // RTTMoved reports whether a round trip is worth writing.
 func RTTMoved(known, measured time.Duration) bool { return rttMoved(known, measured) }
 

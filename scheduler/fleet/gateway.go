@@ -233,6 +233,7 @@ func (g *Gateway) newServer() (*grpc.Server, error) {
 		grpc.Creds(measuredTLS{credentials.NewTLS(config)}),
 		grpc.UnaryInterceptor(authorizer.unary),
 		grpc.StreamInterceptor(authorizer.stream),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 		grpc.MaxSendMsgSize(maxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),

@@ -59,6 +59,8 @@ func (g *Gateway) assess(ctx context.Context, s *session) error {
 	if a.written && !measuresMoved && slices.Equal(gates, a.gates) && quarantine == a.quarantine && a.problem == a.problemWas {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout) // not before: most that is said changes nothing, and timers are not free
+	defer cancel()
 	quarantined := false
 	err := pgx.BeginFunc(ctx, g.options.Pool, func(tx pgx.Tx) error {
 		host, err := g.queries.LockHost(ctx, tx, s.host)

@@ -45,6 +45,8 @@ func (g *Gateway) setPace(ctx context.Context, s *session, stream agentStream) e
 	}
 	patience := int32(g.lostAfter(want).Milliseconds())
 	if want > have {
+		ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+		defer cancel()
 		if err := g.queries.SetLostAfter(ctx, g.options.Pool, patience, s.host); err != nil {
 			g.log.WarnContext(ctx, "heartbeat interval not changed, trying again", "host_id", s.host, "error", err)
 			return nil

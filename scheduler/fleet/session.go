@@ -95,18 +95,18 @@ func (g *Gateway) Connect(stream agentStream) error {
 func (g *Gateway) receive(ctx context.Context, stream agentStream, beating *atomic.Pointer[session]) (<-chan *agentpb.AgentMessage, <-chan error) {
 	messages, failed := make(chan *agentpb.AgentMessage), make(chan error, 1)
 	go func() {
+		var in inbound
 		for {
-			message, err := stream.Recv()
-			if err != nil {
+			if err := stream.RecvMsg(&in); err != nil {
 				failed <- err
 				return
 			}
-			if s := beating.Load(); s != nil && message.GetHeartbeat() != nil {
+			if s := beating.Load(); s != nil && in.isHeartbeat() {
 				g.beat(s)
 				continue
 			}
 			select {
-			case messages <- message:
+			case messages <- in.whole():
 			case <-ctx.Done():
 				return
 			}
@@ -179,12 +179,10 @@ func (g *Gateway) handle(s *session, stream agentStream, message *agentpb.AgentM
 		defer cancel()
 		return g.receiveInventory(ctx, s, body.Inventory)
 	case *agentpb.AgentMessage_Health:
-		ctx, cancel := context.WithTimeout(s.ctx, databaseTimeout)
-		defer cancel()
-		if err := g.receiveHealth(ctx, s, body.Health, time.Now(), roundTrip(stream.Context())); err != nil {
+		if err := g.receiveHealth(s.ctx, s, body.Health, time.Now(), roundTrip(stream.Context())); err != nil {
 			return err
 		}
-		return g.setPace(ctx, s, stream) // the fleet may have grown
+		return g.setPace(s.ctx, s, stream) // the fleet may have grown
 	case *agentpb.AgentMessage_Report:
 		sent := s.sent.Load()
 		if sent > 0 && body.Report.GetAppliedGeneration() >= sent {
