@@ -29,7 +29,7 @@ const (
 	enrolTimeout     = 15 * time.Second
 	renewTimeout     = 10 * time.Second
 	renewRetry       = time.Minute
-	keepaliveTime    = time.Minute // as the real agent's
+	keepaliveTime    = 4 * time.Minute // as the real agent's
 	keepaliveTimeout = 5 * time.Second
 	reconnectBase    = 200 * time.Millisecond
 	reconnectMax     = 5 * time.Second
@@ -68,7 +68,7 @@ type session struct {
 	client   agentpb.AgentClient
 	ctx      context.Context // the stream's lifetime, which events end
 	end      context.CancelFunc
-	interval time.Duration
+	interval time.Duration // as asked
 	beats    int64
 	tunnels  sync.WaitGroup
 }
@@ -267,13 +267,13 @@ func (a *agent) greet(s *session) error {
 	if a.absent || time.Now().Before(a.until) {
 		return errors.New("switched off while connecting")
 	}
-	s.interval = a.fleet.pace(welcome.GetHeartbeatIntervalMs())
+	s.interval = pace(welcome.GetHeartbeatIntervalMs())
 	a.session = s
 	a.fleet.arrived(a)
 	a.sendMeasured()
 	a.sendReport()
 	a.askRecheck()
-	a.fleet.clock.after(time.Duration(a.rng.Int64N(int64(s.interval))), func() { a.beat(s) })
+	a.fleet.clock.after(time.Duration(a.rng.Int64N(int64(a.fleet.interval(s.interval)))), func() { a.beat(s) })
 	a.fleet.clock.after(healthInterval/2+time.Duration(a.rng.Int64N(int64(healthInterval/2))), func() { a.tellHealth(s) })
 	a.scheduleRenewal(s, time.Until(a.identity.renewal())+time.Duration(a.rng.Int64N(int64(renewRetry))))
 	return nil
@@ -302,7 +302,7 @@ func (a *agent) receive(s *session) error {
 			a.apply(s, body.Desired)
 		case *agentpb.ControlMessage_Pace:
 			a.mu.Lock()
-			s.interval = a.fleet.pace(body.Pace.GetHeartbeatIntervalMs())
+			s.interval = pace(body.Pace.GetHeartbeatIntervalMs())
 			a.mu.Unlock()
 		case *agentpb.ControlMessage_OpenTunnel:
 			s.tunnels.Go(func() { refuseTunnel(s.ctx, s.client, body.OpenTunnel.GetTunnelId()) })
@@ -340,7 +340,7 @@ func (a *agent) beat(s *session) {
 		a.sendReport()
 	}
 	a.fleet.heartbeats.Add(1)
-	a.fleet.clock.after(s.interval-wheelTick, func() { a.beat(s) })
+	a.fleet.clock.after(a.fleet.interval(s.interval)-wheelTick, func() { a.beat(s) })
 }
 
 func (a *agent) tellHealth(s *session) {
@@ -350,7 +350,7 @@ func (a *agent) tellHealth(s *session) {
 		return
 	}
 	a.sendHealth()
-	a.fleet.clock.after(healthInterval, func() { a.tellHealth(s) })
+	a.fleet.clock.after(a.fleet.interval(healthInterval), func() { a.tellHealth(s) })
 }
 
 // scheduleRenewal renews in a goroutine of its own, few at a time: the wheel's are for what does not wait.
@@ -404,7 +404,7 @@ func (f *Fleet) dial(certificate func(*tls.CertificateRequestInfo) (*tls.Certifi
 		VerifyConnection:     f.gateway.verify,
 		GetClientCertificate: certificate,
 	}
-	return grpc.NewClient("passthrough:///"+f.options.Address,
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
@@ -414,5 +414,9 @@ func (f *Fleet) dial(certificate func(*tls.CertificateRequestInfo) (*tls.Certifi
 			MinConnectTimeout: dialTimeout,
 			Backoff:           backoff.Config{BaseDelay: reconnectBase, Multiplier: 2, Jitter: 0.5, MaxDelay: reconnectMax},
 		}),
-	)
+	}
+	if f.options.Dial != nil {
+		options = append(options, grpc.WithContextDialer(f.options.Dial))
+	}
+	return grpc.NewClient("passthrough:///"+f.options.Address, options...)
 }

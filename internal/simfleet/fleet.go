@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -45,12 +46,14 @@ type Options struct {
 	Joiner  Joiner
 
 	Seed        uint64
-	Events      []Event       // as Plan makes them; they begin once the hosts that are there from the start have connected
-	Keeper      Keeper        // nil: nobody changes prices, and what is quarantined stays so
-	Store       Store         // default Forget
-	RayVersions []string      // that hosts say they can start
-	Heartbeat   time.Duration // instead of the interval that the control plane asks for; for measuring
-	Log         *slog.Logger
+	Events      []Event  // as Plan makes them; they begin once the hosts that are there from the start have connected
+	Keeper      Keeper   // nil: nobody changes prices, and what is quarantined stays so
+	Store       Store    // default Forget
+	RayVersions []string // that hosts say they can start
+
+	// Dial connects to the gateway; default: from any address. A machine has ports for some 28,000 connections from each of its own.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	Log  *slog.Logger
 }
 
 // Stats count what the fleet does.
@@ -82,6 +85,7 @@ type Fleet struct {
 	life      context.Context // of Run
 	work      sync.WaitGroup
 
+	haste      atomic.Int64 // how many times as often as they should the agents speak
 	heartbeats atomic.Int64
 	mu         sync.Mutex
 	stats      Stats
@@ -104,6 +108,7 @@ func New(options Options) (*Fleet, error) {
 		options: options, log: options.Log, clock: newWheel(), gateway: &gateway{verified: map[[sha256.Size]byte]bool{}},
 		entrance: make(chan struct{}, maxEntering), acting: make(chan struct{}, maxActing), assembled: make(chan struct{}),
 	}
+	f.haste.Store(1)
 	f.clusters = &clusters{clock: f.clock, all: map[string]*rayCluster{}}
 	if err := f.makeAgents(); err != nil {
 		return nil, err
@@ -281,11 +286,16 @@ func (f *Fleet) enter(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// pace is the interval of heartbeats that an agent keeps.
-func (f *Fleet) pace(milliseconds int32) time.Duration {
-	if f.options.Heartbeat > 0 {
-		return f.options.Heartbeat
-	}
+// Hasten has all agents say what they say at intervals so many times as often, each from when it speaks next, so that few stand for many.
+func (f *Fleet) Hasten(times int) { f.haste.Store(int64(times)) }
+
+// interval is what an agent makes of one that it is to keep.
+func (f *Fleet) interval(asked time.Duration) time.Duration {
+	return asked / time.Duration(f.haste.Load())
+}
+
+// pace is the interval that the control plane asks for.
+func pace(milliseconds int32) time.Duration {
 	return min(max(time.Duration(milliseconds)*time.Millisecond, minHeartbeat), maxHeartbeat)
 }
 

@@ -145,6 +145,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 func obey(address, profile string, heartbeats func() int64, end func()) error {
 	defer end()
 	defer pprof.StopCPUProfile()
+	profiles := 0
 	if _, err := fmt.Fprintln(os.Stdout, address); err != nil {
 		return err
 	}
@@ -152,7 +153,8 @@ func obey(address, profile string, heartbeats func() int64, end func()) error {
 	for requests.Scan() {
 		switch requests.Text() {
 		case askProfile:
-			if err := startProfile(profile); err != nil {
+			profiles++
+			if err := startProfile(profile + strconv.Itoa(profiles)); err != nil {
 				return err
 			}
 		case askEnd:

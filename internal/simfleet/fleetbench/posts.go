@@ -93,7 +93,7 @@ func hostIDs(ctx context.Context, pool *pgxpool.Pool) ([]uuid.UUID, error) {
 	return hosts, err
 }
 
-// post sends each host's heartbeat once an interval, evenly spread, until ctx ends.
+// post sends each host's heartbeat once in beatEvery, evenly spread, until ctx ends.
 func post(ctx context.Context, address string, hosts []uuid.UUID) error {
 	client := &http.Client{Timeout: peerTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: peerConnections, MaxConnsPerHost: peerConnections}}
 	defer client.CloseIdleConnections()
@@ -114,7 +114,7 @@ func post(ctx context.Context, address string, hosts []uuid.UUID) error {
 	}
 	began := time.Now()
 	for turn := 0; ctx.Err() == nil; turn++ {
-		at := began.Add(interval * time.Duration(turn) / time.Duration(len(hosts)))
+		at := began.Add(beatEvery * time.Duration(turn) / time.Duration(len(hosts)))
 		if err := sleep(ctx, time.Until(at)); err != nil {
 			break
 		}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,29 +26,39 @@ const (
 	heartbeatName = "muster_fleet_heartbeats_total"
 	progressEvery = 5 * time.Second
 	connectBound  = 20 * time.Minute
+
+	sourceAddresses = 8
 )
 
-// measureStreams connects the agents and measures the gateway. perAgent is what an agent takes of this process's memory.
-func measureStreams(ctx context.Context, s settings, db *database, log *slog.Logger) (result sample, perAgent int64, err error) {
+// streamSamples are the windows of a gateway with its agents.
+type streamSamples struct {
+	plain    sample // as it is
+	times    int    // so many times as often do agents speak in the other, which makes the target's rate
+	full     sample
+	perAgent int64 // of this process's memory
+}
+
+// measureStreams connects the agents and measures the gateway.
+func measureStreams(ctx context.Context, s settings, db *database, log *slog.Logger) (result streamSamples, err error) {
 	gateway, err := startRole(ctx, roleGateway, s)
 	if err != nil {
-		return sample{}, 0, err
+		return result, err
 	}
 	defer func() { err = errors.Join(err, gateway.stop()) }()
 	joiner, err := newJoiner(ctx, s, db)
 	if err != nil {
-		return sample{}, 0, err
+		return result, err
 	}
 	before, err := residentBytes()
 	if err != nil {
-		return sample{}, 0, err
+		return result, err
 	}
 	played, err := simfleet.New(simfleet.Options{
 		Address: gateway.address, Hosts: simfleet.Generate(s.seed, s.agents)[len(simfleet.Regions()):][:s.agents], Joiner: joiner, Seed: s.seed,
-		RayVersions: []string{"2.60.0"}, Heartbeat: interval, Log: log,
+		RayVersions: []string{"2.60.0"}, Dial: dialFromMany(), Log: log,
 	})
 	if err != nil {
-		return sample{}, 0, err
+		return result, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -53,22 +66,60 @@ func measureStreams(ctx context.Context, s settings, db *database, log *slog.Log
 	go func() { done <- played.Run(ctx, func() { close(ready) }) }()
 	defer func() { cancel(); err = errors.Join(err, <-done) }()
 	if err := awaitConnected(ctx, played, ready); err != nil {
-		return sample{}, 0, err
+		return result, err
 	}
 	if err := sleep(ctx, s.settle); err != nil {
-		return sample{}, 0, err
+		return result, err
 	}
 	debug.FreeOSMemory() // what enrolment took and gave back
 	after, err := residentBytes()
 	if err != nil {
-		return sample{}, 0, err
+		return result, err
 	}
+	result.perAgent = (after - before) / int64(s.agents)
+	if result.plain, err = steadyWindow(ctx, s, gateway, db, played); err != nil {
+		return result, err
+	}
+	result.times = max(1, int(math.Round(target/float64(s.agents))))
+	played.Hasten(result.times)
+	if err := sleep(ctx, s.settle); err != nil { // in which each has spoken at its former pace for the last time
+		return result, err
+	}
+	if result.full, err = steadyWindow(ctx, s, gateway, db, played); err != nil {
+		return result, orTooFast(err)
+	}
+	return result, nil
+}
+
+var errBroke = errors.New("streams broke while they were measured")
+
+// orTooFast lets a window of the whole rate be left out that this machine is too slow for, agents included.
+func orTooFast(err error) error {
+	if errors.Is(err, errBroke) {
+		fmt.Fprintln(os.Stderr, "left out:", err)
+		return nil
+	}
+	return err
+}
+
+// steadyWindow measures the gateway, and refuses a window in which streams broke.
+func steadyWindow(ctx context.Context, s settings, gateway *child, db *database, played *simfleet.Fleet) (sample, error) {
 	cuts := played.Stats().Cuts
-	result, err = gateway.window(ctx, s, db)
+	result, err := gateway.window(ctx, s, db)
 	if stats := played.Stats(); err == nil && (stats.Connected < s.agents || stats.Cuts > cuts) {
-		err = fmt.Errorf("streams broke while they were measured: %+v", stats)
+		return sample{}, fmt.Errorf("%w: %+v", errBroke, stats)
 	}
-	return result, (after - before) / int64(s.agents), err
+	return result, err
+}
+
+// dialFromMany connects from one loopback address after another: each has ports for some 28,000 connections.
+func dialFromMany() func(ctx context.Context, address string) (net.Conn, error) {
+	var dialled atomic.Uint32
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		source := net.IPv4(127, 0, 0, byte(1+dialled.Add(1)%sourceAddresses))
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: source}}
+		return dialer.DialContext(ctx, "tcp", address)
+	}
 }
 
 func awaitConnected(ctx context.Context, played *simfleet.Fleet, ready <-chan struct{}) error {
@@ -76,18 +127,20 @@ func awaitConnected(ctx context.Context, played *simfleet.Fleet, ready <-chan st
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
 	for {
-		stats := played.Stats()
 		select {
 		case <-ready:
-			fmt.Fprintf(os.Stderr, "%d agents enrolled and connected in %.0f s\n", stats.Hosts, time.Since(began).Seconds())
-			return nil
+			ready = nil // some may have been cut off since
 		case <-ticker.C:
-			fmt.Fprintf(os.Stderr, "%d of %d agents connected\n", stats.Connected, stats.Hosts)
-			if time.Since(began) > connectBound {
-				return fmt.Errorf("not all agents connected within %s: %+v", connectBound, stats)
-			}
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+		stats := played.Stats()
+		fmt.Fprintf(os.Stderr, "%d of %d agents connected in %.0f s\n", stats.Connected, stats.Hosts, time.Since(began).Seconds())
+		switch {
+		case ready == nil && stats.Connected == stats.Hosts:
+			return nil
+		case time.Since(began) > connectBound:
+			return fmt.Errorf("not all agents connected within %s: %+v", connectBound, stats)
 		}
 	}
 }
@@ -142,7 +195,7 @@ func serveGateway(ctx context.Context, s settings, log *slog.Logger) error {
 	registry, hub := prometheus.NewRegistry(), pgnotify.New(pool, log)
 	gateway, err := fleet.NewGateway(fleet.Options{
 		Pool: pool, Authority: authority, Unsealer: noSecrets{}, Notifications: hub, Address: "127.0.0.1:0", Log: log,
-		Registerer: registry, HeartbeatInterval: interval, AllowSimulated: true,
+		Registerer: registry, IdleInterval: beatEvery, AllowSimulated: true,
 	})
 	if err != nil {
 		return err
