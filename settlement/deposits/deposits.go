@@ -24,6 +24,7 @@ const (
 	// DefaultInterval is how often the chain is asked, woken or not.
 	DefaultInterval = 2 * time.Second
 
+	maxForeign    = 100 // accounts of foreign tokens that are followed of one wallet: anybody can open more
 	discoverEvery = 10 // polls between looking for token accounts that others opened for our wallets
 	pollTimeout   = 2 * time.Minute
 	pollers       = 8
@@ -34,6 +35,8 @@ const (
 type Chain interface {
 	Movements(ctx context.Context, tokenAccount chain.Address, since chain.Cursor) ([]chain.Movement, error)
 	TokenAccounts(ctx context.Context, owner chain.Address) ([]chain.TokenAccount, error)
+	TokenAccountsOf(ctx context.Context, owner, mint chain.Address) ([]chain.TokenAccount, chain.Slot, error)
+	Mints(ctx context.Context, mints ...chain.Address) (map[chain.Address]chain.Mint, error)
 	Mint(ctx context.Context, mint chain.Address) (chain.Mint, error)
 	Wakeups(ctx context.Context, accounts []chain.Address) <-chan struct{}
 }

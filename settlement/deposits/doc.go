@@ -9,6 +9,8 @@
 //	platform's mint, the treasury's token account               -> capital:  chain_treasury / platform_capital
 //	anything else that arrives                                  -> suspense: chain_suspense / suspense, in its own mint
 //
+// Of foreign tokens so many accounts of a wallet are followed, since anybody can open them; package reconcile lists what more there is.
+//
 // If the platform's mint is one of Token-2022 with extensions that do more than describe it, all of it goes to suspense.
 //
 // What is in suspense is nobody's until a person decides (Decide); it is never credited by itself and never forgotten. What is to go

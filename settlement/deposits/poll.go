@@ -50,6 +50,10 @@ func (s *Service) poll(ctx context.Context, f fence, discover bool) ([]chain.Add
 		addresses[i] = account.account
 		group.Go(func() error {
 			problems[i] = s.pollAccount(ctx, f, account)
+			if account.mint != s.mint && errors.Is(problems[i], chain.ErrHistoryTooLong) {
+				s.log.WarnContext(ctx, "an account of a foreign token is too busy to be followed", "token_account", account.account.String())
+				problems[i] = nil
+			}
 			return nil
 		})
 	}
@@ -216,37 +220,70 @@ func (s *Service) discover(ctx context.Context, f fence) error {
 	if err != nil {
 		return err
 	}
-	seen := make(map[chain.Address]bool, len(known))
+	seen, foreign := make(map[chain.Address]bool, len(known)), map[chain.Address]int{}
 	for _, w := range known {
 		seen[w.account] = true
+		if w.mint != s.mint {
+			foreign[w.wallet]++
+		}
 	}
 	var failed error
 	for wallet, org := range wallets {
-		accounts, err := s.chain.TokenAccounts(ctx, wallet)
+		accounts, err := s.accountsOf(ctx, wallet)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("list the token accounts of %s: %w", wallet, err))
 			continue
 		}
-		for _, account := range accounts {
-			if !seen[account.Address] {
-				failed = errors.Join(failed, s.discovered(ctx, f, account, org))
+		found := slices.DeleteFunc(accounts, func(a chain.TokenAccount) bool {
+			if seen[a.Address] || a.Mint == s.mint {
+				return seen[a.Address]
 			}
-		}
+			foreign[wallet]++
+			return foreign[wallet] > maxForeign
+		})
+		failed = errors.Join(failed, s.discovered(ctx, f, found, org))
 	}
 	return failed
 }
 
-func (s *Service) discovered(ctx context.Context, f fence, account chain.TokenAccount, org ids.Org) error {
-	mint, err := s.chain.Mint(ctx, account.Mint)
+// accountsOf lists a wallet's token accounts, and where somebody has opened more than can be read those of the platform's token.
+func (s *Service) accountsOf(ctx context.Context, wallet chain.Address) ([]chain.TokenAccount, error) {
+	accounts, err := s.chain.TokenAccounts(ctx, wallet)
+	if errors.Is(err, chain.ErrTooLong) {
+		accounts, _, err = s.chain.TokenAccountsOf(ctx, wallet, s.mint)
+	}
+	return accounts, err
+}
+
+// discovered begins to watch new accounts of a wallet. One whose mint is no more can hold nothing and is left alone.
+func (s *Service) discovered(ctx context.Context, f fence, accounts []chain.TokenAccount, org ids.Org) error {
+	if len(accounts) == 0 {
+		return nil
+	}
+	mints := make([]chain.Address, len(accounts))
+	for i, account := range accounts {
+		mints[i] = account.Mint
+	}
+	described, err := s.chain.Mints(ctx, mints...)
 	if err != nil {
-		return fmt.Errorf("read the mint of token account %s: %w", account.Address, err)
+		return fmt.Errorf("read the mints of %d token accounts: %w", len(accounts), err)
 	}
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := f.check(ctx, tx); err != nil {
 			return err
 		}
-		return watch(ctx, tx, watched{
-			account: account.Address, wallet: account.Owner, org: org, mint: account.Mint, program: account.Program, decimals: mint.Decimals,
-		})
+		for _, account := range accounts {
+			mint, exists := described[account.Mint]
+			if !exists {
+				continue
+			}
+			err := watch(ctx, tx, watched{
+				account: account.Address, wallet: account.Owner, org: org, mint: account.Mint, program: account.Program, decimals: mint.Decimals,
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
