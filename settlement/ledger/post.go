@@ -15,7 +15,7 @@ import (
 )
 
 // MaxEntries bounds one PostAll.
-const MaxEntries = 1000
+const MaxEntries = 2000
 
 // Ledger posts and reads the accounts of one currency. It keeps nothing but the ids of accounts, which never change, and is safe for
 // concurrent use.

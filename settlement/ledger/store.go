@@ -450,7 +450,9 @@ func columns(refs []Account) (kinds []string, orgs uuidArray) {
 type uuidArray []pgtype.UUID
 
 // Dimensions implements pgtype.ArrayGetter.
-func (a uuidArray) Dimensions() []pgtype.ArrayDimension { return pgtype.FlatArray[pgtype.UUID](a).Dimensions() }
+func (a uuidArray) Dimensions() []pgtype.ArrayDimension {
+	return pgtype.FlatArray[pgtype.UUID](a).Dimensions()
+}
 
 // Index implements pgtype.ArrayGetter. A pointer needs no memory of its own.
 func (a uuidArray) Index(i int) any { return &a[i] }
