@@ -138,9 +138,8 @@ BENCHMARKS = {
         runs=1,
         expected=("ledger_hot_per_s", "ledger_uniform_per_s", "ledger_post_p99_ms"),
         notes="PostgreSQL waits for the disk (`fsync`, `synchronous_commit` and `full_page_writes` are on). Every transfer is a call with a key\n"
-        "and an answer of its own, and a row; callers that come together share a transaction. A transaction gives its accounts to the next one\n"
-        "before the disk has it, and its callers are answered when the disk does. In `ledger_hot_per_s` one side of each is the same account,\n"
-        "in `ledger_uniform_per_s` both are any of 100,000; `ledger_post_p99_ms` is a caller's wait at half the uniform rate. The peer\n"
+        "and an answer of its own, and a row; callers that come together share a transaction. In `ledger_hot_per_s` one side of each is the same\n"
+        "account, in `ledger_uniform_per_s` both are any of 100,000; `ledger_post_p99_ms` is a caller's wait at half the uniform rate. The peer\n"
         "makes one transfer a call and transaction on 16 connections, as its own benchmark does; `peer_batched_per_s` is what its function for an\n"
         "array of transfers does with 1,000 a transaction. It reads no idempotency key. Both take turns on one server, in rounds; a ratio is the\n"
         "median of the rounds', of which `ratio_min` and `ratio_max` are the outermost. The peer is the commit that\n"

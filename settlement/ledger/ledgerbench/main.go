@@ -57,7 +57,7 @@ func main() {
 	flag.IntVar(&s.accounts, "accounts", 100_000, "accounts")
 	flag.IntVar(&s.rounds, "rounds", 5, "turns of each")
 	flag.DurationVar(&s.turn, "turn", 5*time.Second, "how long a turn is")
-	flag.IntVar(&s.callers, "callers", 4000, "calls in flight")
+	flag.IntVar(&s.callers, "callers", 6000, "calls in flight")
 	flag.IntVar(&s.streams, "streams", 2, "transactions in flight")
 	flag.StringVar(&s.only, "only", "", "measure only this: hot, uniform or wait")
 	flag.StringVar(&s.profile, "profile", "", "write a CPU profile here")
