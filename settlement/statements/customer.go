@@ -131,6 +131,7 @@ func (c *Customer) heldRest() money.Amount {
 // move adds a transfer to the lines that it belongs to. What moves between the two parts of the balance is on both accounts; the available
 // one tells.
 func (c *Customer) move(t transfer) {
+	t.Name = t.cluster
 	switch {
 	case t.account == ledger.CustomerAvailable && t.other == ledger.CustomerHeld:
 		t.Amount = -t.Amount

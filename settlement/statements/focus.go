@@ -19,6 +19,7 @@ const FocusVersion = "1.4"
 const (
 	focusService   = "Ray clusters"
 	focusCategory  = "Compute"
+	focusResource  = "Ray cluster"
 	focusIssuer    = "Muster"
 	focusUnit      = "GPU-Hours"
 	focusUsage     = "Usage"
@@ -151,13 +152,13 @@ func (s *Service) focusUsageRow(h Head, d usageDay) map[string]string {
 		"ConsumedQuantity": Hours(d.MS), "ConsumedUnit": focusUnit, "PricingQuantity": Hours(d.MS), "PricingUnit": focusUnit,
 		"PricingCategory": focusStandard, "ContractedUnitPrice": price, "ListUnitPrice": price,
 		"HostProviderName": Cell(d.Owner), "RegionId": Cell(d.Region), "RegionName": Cell(d.Region),
-		"ResourceId": d.Cluster.String(), "ResourceName": Cell(d.Name), "ResourceType": "Ray cluster",
 		"SkuId": Cell(sku), "SkuMeter": "GPU time", "SkuPriceId": Cell(sku + "@" + price), "Tags": string(tags),
 		"x_BilledBaseUnits": strconv.FormatInt(int64(d.Charged), 10), "x_ClusterId": d.Cluster.String(),
 		"x_GpuMilliseconds": strconv.FormatInt(d.MS, 10), "x_HostId": d.Host.String(), "x_LeaseId": d.Lease.String(),
 	} {
 		row[column] = value
 	}
+	nameResource(row, d.Cluster, d.Name)
 	return row
 }
 
@@ -168,10 +169,18 @@ func (s *Service) focusCreditRow(h Head, m Movement) map[string]string {
 	for column, value := range map[string]string{
 		"ChargeCategory": focusCredit, "ChargeFrequency": focusOneTime, "ChargeDescription": Cell(m.Text),
 		"ChargePeriodStart": stamp(from), "ChargePeriodEnd": stamp(from.Add(day)),
-		"ResourceId": idText(m.Cluster), "x_ClusterId": idText(m.Cluster), "x_TransferId": m.ID.String(),
+		"x_ClusterId": idText(m.Cluster), "x_TransferId": m.ID.String(),
 		"x_BilledBaseUnits": strconv.FormatInt(int64(-m.Amount), 10),
 	} {
 		row[column] = value
 	}
+	if !m.Cluster.IsZero() {
+		nameResource(row, m.Cluster, m.Name)
+	}
 	return row
+}
+
+// nameResource says which cluster a row is about.
+func nameResource(row map[string]string, cluster ids.Cluster, name string) {
+	row["ResourceId"], row["ResourceName"], row["ResourceType"] = cluster.String(), Cell(name), focusResource
 }

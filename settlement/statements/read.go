@@ -57,6 +57,7 @@ type transfer struct {
 	account, other ledger.Kind
 	entry          string // the entry's kind
 	memo           string
+	cluster        string // its name, which only the customer is told
 }
 
 // readTransfers lists what moved on one account of an organisation in a period, oldest first, but for charges: a posting a second,
@@ -73,7 +74,7 @@ func (s *Service) readTransfers(ctx context.Context, tx pgx.Tx, h Head, kind led
 			SELECT t.id, t.entry_id, t.posted_at, t.credit_seq, a.kind, t.debit_account, t.amount
 			FROM mine a JOIN ledger_transfers t ON t.credit_account = a.id AND t.credit_seq > a.first AND t.credit_seq <= a.last
 		)
-		SELECT s.id, s.posted_at, s.account, o.kind, s.change, e.kind, e.memo, c.id, e.batch_id, coalesce(e.signature, '')
+		SELECT s.id, s.posted_at, s.account, o.kind, s.change, e.kind, e.memo, c.id, coalesce(c.name, ''), e.batch_id, coalesce(e.signature, '')
 		FROM sides s
 		JOIN ledger_accounts o ON o.id = s.other
 			AND NOT (s.account = 'customer_held' AND o.kind IN ('owner_payable', 'platform_fees') AND s.change < 0)
@@ -87,7 +88,7 @@ func (s *Service) readTransfers(ctx context.Context, tx pgx.Tx, h Head, kind led
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (transfer, error) {
 		var t transfer
-		err := row.Scan(&t.ID, &t.At, &t.account, &t.other, &t.Amount, &t.entry, &t.memo, &t.Cluster, &t.Batch, &t.Signature)
+		err := row.Scan(&t.ID, &t.At, &t.account, &t.other, &t.Amount, &t.entry, &t.memo, &t.Cluster, &t.cluster, &t.Batch, &t.Signature)
 		t.At, t.Kind = t.At.UTC(), t.entry
 		return t, err
 	})

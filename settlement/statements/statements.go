@@ -68,6 +68,7 @@ type Movement struct {
 	Text      string
 	Amount    money.Amount // signed
 	Cluster   ids.Cluster
+	Name      string // of the cluster, on a customer's statement
 	Batch     ids.Batch
 	Signature string
 }
