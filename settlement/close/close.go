@@ -105,6 +105,7 @@ type Figures struct {
 	Credits  money.Amount   `json:"credits,string"` // equal to the debits
 	Accounts []AccountTotal `json:"accounts"`
 	Chain    []ChainTotal   `json:"chain"`
+	Holdings *HoldingTotals `json:"holdings,omitempty"` // nil in months that were closed before they were looked at
 }
 
 // AccountTotal is a ledger account's part of a month. Balances are in the account's own sense.
@@ -203,6 +204,9 @@ func (s *Service) snapshot(ctx context.Context, tx pgx.Tx, month Month, run ids.
 	}
 	if f.Chain, err = pgx.CollectRows(rows, pgx.RowToStructByPos[ChainTotal]); err != nil {
 		return nil, fmt.Errorf("read the chain's figures: %w", err)
+	}
+	if f.Holdings, err = s.holdings(ctx, tx); err != nil {
+		return nil, err
 	}
 	return json.Marshal(f)
 }
@@ -332,7 +336,7 @@ func (s *Service) Check(ctx context.Context, c Closing) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	now.Chain = c.Figures.Chain // was of the moment
+	now.Chain, now.Holdings = c.Figures.Chain, c.Figures.Holdings // were of the moment
 	again, err := json.Marshal(now)
 	if err != nil {
 		return false, fmt.Errorf("write the figures of %s: %w", c.Month, err)

@@ -35,6 +35,7 @@ type reportData struct {
 	Intact                                              bool
 	Accounts                                            []reportAccount
 	Chain                                               []reportChain
+	Holdings                                            *reportHoldings
 }
 
 // Report writes a closed month as a page to print. Names are those of the people, intact is what Check said.
@@ -56,6 +57,7 @@ func (s *Service) Report(w io.Writer, c Closing, names map[ids.User]string, inta
 			Name: a.Name, TokenAccount: a.TokenAccount, Balance: format(a.Balance), Transactions: a.Transactions, Slot: a.Slot,
 		})
 	}
+	data.Holdings = newReportHoldings(c.Figures.Holdings)
 	if err := reportPage.Execute(w, data); err != nil {
 		return fmt.Errorf("write the report of %s: %w", c.Month, err)
 	}
