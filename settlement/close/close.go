@@ -105,6 +105,7 @@ type Figures struct {
 	Credits  money.Amount   `json:"credits,string"` // equal to the debits
 	Accounts []AccountTotal `json:"accounts"`
 	Chain    []ChainTotal   `json:"chain"`
+	SOL      []SOLTotal     `json:"sol,omitempty"`      // nil in months that were closed before there was a journal of it
 	Holdings *HoldingTotals `json:"holdings,omitempty"` // nil in months that were closed before they were looked at
 }
 
@@ -245,7 +246,8 @@ func (s *Service) figures(ctx context.Context, tx pgx.Tx, month Month) (Figures,
 	if err != nil {
 		return f, fmt.Errorf("count the entries of %s: %w", month, err)
 	}
-	return f, nil
+	f.SOL, err = s.sol(ctx, tx, month)
+	return f, err
 }
 
 // Reopen asks for a closed month to be opened again or, when somebody else has asked, agrees and opens it. It reports whether it is open.
@@ -337,6 +339,9 @@ func (s *Service) Check(ctx context.Context, c Closing) (bool, error) {
 		return false, err
 	}
 	now.Chain, now.Holdings = c.Figures.Chain, c.Figures.Holdings // were of the moment
+	if c.Figures.SOL == nil {
+		now.SOL = nil
+	}
 	again, err := json.Marshal(now)
 	if err != nil {
 		return false, fmt.Errorf("write the figures of %s: %w", c.Month, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/muster-gpu/muster/internal/audit"
 	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/soljournal"
 	"github.com/muster-gpu/muster/settlement/statements"
 )
 
@@ -32,7 +33,6 @@ const (
 	quickBooksDate = "01/02/2006"
 	xeroDate       = "02/01/2006"
 	xeroTaxRate    = "Tax Exempt"
-	lamportDigits  = 9
 )
 
 // chart names the ledger's kinds of account as a chart of accounts does.
@@ -49,9 +49,12 @@ var chart = map[string]struct{ name, code string }{
 	"platform_fees":      {"Platform fees", "4010"},
 }
 
-// chartOf is a kind's place in the chart; one that is not in it goes under its own name.
+// chartOf is a kind's place in the chart, the ledger's or that of SOL; one that is in neither goes under its own name.
 func chartOf(kind string) (name, code string) {
 	if place, known := chart[kind]; known {
+		return place.name, place.code
+	}
+	if place, known := solChart[kind]; known {
 		return place.name, place.code
 	}
 	return kind, kind
@@ -75,7 +78,8 @@ func (t table) end(err error) error {
 }
 
 // Cryptio writes a month's movements of tokens over the platform's border in Cryptio's columns: a row for each ledger entry that changed
-// what the platform holds on the chain. A transaction's fee is on its first row.
+// what the platform holds on the chain, and one for each line of the SOL journal that is not a fee. A transaction's fee is on its first
+// row; that of a transaction without any has a row of its own.
 func (s *Service) Cryptio(ctx context.Context, w io.Writer, month Month) error {
 	rows, err := s.pool.Query(ctx, `
 		WITH moved AS (
@@ -87,10 +91,26 @@ func (s *Service) Cryptio(ctx context.Context, w io.Writer, month Month) error {
 			LEFT JOIN organisations o ON o.id IN (d.org_id, c.org_id)
 			WHERE t.mint = $1 AND t.posted_at >= $2 AND t.posted_at < $3
 			  AND ledger_is_asset(d.kind) <> ledger_is_asset(c.kind)
-			GROUP BY e.id)
-		SELECT m.posted_at, m.signature, m.kind, m.memo, m.amount, m.parties,
-		       CASE WHEN m.signature <> '' AND row_number() OVER (PARTITION BY m.signature ORDER BY m.id) = 1 THEN b.fee_lamports END
-		FROM moved m LEFT JOIN payout_transactions b ON b.signature = m.signature WHERE m.amount <> 0 ORDER BY m.posted_at, m.id`,
+			GROUP BY e.id
+		), sol AS (
+			SELECT t.at, t.signature, l.kind, l.ordinal, l.other, l.lamports, l.kind IN ('base_fee', 'priority_fee') AS fee
+			FROM sol_lines l JOIN sol_transactions t ON t.wallet = l.wallet AND t.seq = l.seq
+		), fees AS (
+			SELECT signature, min(at) AS at, -sum(lamports)::bigint AS lamports FROM sol WHERE fee GROUP BY signature
+		), tokens AS (
+			SELECT m.posted_at AS at, m.signature, m.kind, m.memo, m.amount, m.parties, CASE WHEN m.signature <> ''
+			       AND row_number() OVER (PARTITION BY m.signature ORDER BY m.id) = 1 THEN coalesce(f.lamports, b.fee_lamports) END AS fee, false AS sol
+			FROM moved m LEFT JOIN fees f ON f.signature = m.signature LEFT JOIN payout_transactions b ON b.signature = m.signature WHERE m.amount <> 0
+		)
+		SELECT * FROM tokens
+		UNION ALL
+		SELECT at, signature, kind, '', lamports, other, NULL, true FROM sol WHERE NOT fee AND at >= $2 AND at < $3
+		UNION ALL
+		SELECT f.at, f.signature, 'network_fee', '', 0, '', f.lamports, true FROM fees f WHERE f.at >= $2 AND f.at < $3
+			AND NOT EXISTS (SELECT 1 FROM ledger_entries e JOIN ledger_transfers t ON t.entry_id = e.id
+				JOIN ledger_accounts d ON d.id = t.debit_account JOIN ledger_accounts c ON c.id = t.credit_account
+				WHERE e.signature = f.signature AND t.mint = $1 AND ledger_is_asset(d.kind) <> ledger_is_asset(c.kind))
+		ORDER BY at, signature, sol, kind`,
 		s.options.Currency.Mint, month.Time, month.end())
 	if err != nil {
 		return fmt.Errorf("read the movements of %s: %w", month, err)
@@ -101,7 +121,7 @@ func (s *Service) Cryptio(ctx context.Context, w io.Writer, month Month) error {
 		return err
 	}
 	var m movement
-	_, err = pgx.ForEachRow(rows, []any{&m.at, &m.signature, &m.kind, &m.memo, &m.amount, &m.parties, &m.fee}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&m.at, &m.signature, &m.kind, &m.memo, &m.amount, &m.parties, &m.fee, &m.sol}, func() error {
 		return t.Write(m.cryptio(s.options.Currency))
 	})
 	return t.end(err)
@@ -113,18 +133,22 @@ type movement struct {
 	signature, kind, memo, parties string
 	amount                         money.Amount
 	fee                            *int64 // lamports
+	sol                            bool   // the amount is SOL
 }
 
 func (m movement) cryptio(currency money.Currency) []string {
 	row := make([]string, len(cryptioColumns))
 	row[0], row[1], row[2] = m.at.UTC().Format(cryptioTime), "deposit", statements.Cell(m.signature)
+	if m.sol {
+		currency = soljournal.Currency
+	}
 	asset, volume := 3, m.amount
-	if m.amount < 0 {
+	if m.amount < 0 || (m.amount == 0 && m.fee != nil) {
 		row[1], asset, volume = "withdraw", 7, -m.amount
 	}
 	row[asset], row[asset+1] = statements.Cell(currency.Symbol), currency.Format(volume)
 	if m.fee != nil {
-		row[11], row[12] = "SOL", money.Currency{Decimals: lamportDigits}.Format(money.Amount(*m.fee))
+		row[11], row[12] = soljournal.Currency.Symbol, soljournal.Currency.Format(money.Amount(*m.fee))
 	}
 	row[15], row[16] = statements.Cell(m.parties), statements.Cell(describe(m.kind, m.memo))
 	return row

@@ -36,6 +36,7 @@ type reportData struct {
 	Accounts                                            []reportAccount
 	Chain                                               []reportChain
 	Holdings                                            *reportHoldings
+	SOL                                                 []reportSOL
 }
 
 // Report writes a closed month as a page to print. Names are those of the people, intact is what Check said.
@@ -57,7 +58,7 @@ func (s *Service) Report(w io.Writer, c Closing, names map[ids.User]string, inta
 			Name: a.Name, TokenAccount: a.TokenAccount, Balance: format(a.Balance), Transactions: a.Transactions, Slot: a.Slot,
 		})
 	}
-	data.Holdings = newReportHoldings(c.Figures.Holdings)
+	data.Holdings, data.SOL = newReportHoldings(c.Figures.Holdings), newReportSOL(c.Figures.SOL)
 	if err := reportPage.Execute(w, data); err != nil {
 		return fmt.Errorf("write the report of %s: %w", c.Month, err)
 	}
