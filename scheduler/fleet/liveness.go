@@ -66,7 +66,7 @@ func (g *Gateway) beat(s *session) {
 	l.heard = time.Now()
 	if l.busy || tightened || l.due || l.slack == 0 || l.heard.Sub(l.written) >= g.options.IdleWriteInterval {
 		b := g.sign(s)
-		b.confirms = s.reported.Load()
+		b.confirms = l.busy && s.reported.Load() // without nodes there is nothing to confirm
 		g.pending.beat(s.host, b)
 	}
 }

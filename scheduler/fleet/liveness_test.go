@@ -59,7 +59,7 @@ func TestSilenceOfASeldomWrittenHostIsFoundOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := setup(t, seldom)
+			b := setup(t, seldom, func(o *fleet.Options) { o.LostAfter = 10 * time.Second })
 			ctx, cut := context.WithCancel(t.Context())
 			defer cut()
 			m, s := b.settled(ctx, "GPU-0")
