@@ -14,6 +14,14 @@
 //	duplicate         the ledger has recorded one transaction twice
 //	unresolved_nonce  a signed batch of payouts whose end is not known; its transaction is not counted as chain_only
 //
+// # Other token accounts
+//
+// A survey lists what else our wallets have, before the walks (Tokens; survey, noteHoldings). What an account of the platform's token holds
+// is chain_only, whether it is in suspense or not, and what the ledger has in suspense for it and it does not hold is ledger_only: arrivals
+// later than the survey's slot are left out of that. Other tokens are stored and never a difference. A mirrored account that somebody else
+// has a say in is chain_only. A run by the clock does not ask all wallets; what is known of the others stays as it was last seen, so
+// that their differences do not come and go.
+//
 // # Two moving sides
 //
 // Both sides go on while they are compared. The chain is read first; deposits are caught up then, and the ledger is read last.
