@@ -115,9 +115,9 @@ func (g *Gateway) exactly(s *session) {
 	}
 }
 
-// expectSilence has written exactly when those hosts were heard whose heartbeats are late: from then on their rows tell of their silence. It
-// reports whether there are any, or whether hosts have left that may not have been missed yet.
-func (g *Gateway) expectSilence(now time.Time) bool {
+// exposeLate has written exactly when those hosts were heard whose heartbeats are late: from then on their rows tell of their silence. It
+// reports whether there are any.
+func (g *Gateway) exposeLate(now time.Time) bool {
 	late := false
 	for _, s := range g.allSessions() {
 		if now.Sub(s.alive.lastHeard()) > time.Duration(s.interval.Load())*lateNumerator/lateDenominator {
@@ -125,9 +125,14 @@ func (g *Gateway) expectSilence(now time.Time) bool {
 			late = true
 		}
 	}
+	return late
+}
+
+// watches reports whether hosts have left that may not have been missed yet.
+func (g *Gateway) watches(now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return late || now.Before(g.vigil)
+	return now.Before(g.vigil)
 }
 
 // left has what is known of a host written that has no stream any more, and looks out for its silence. g.mu is held.
