@@ -13,7 +13,8 @@
 //	top_up        +     SOL from elsewhere
 //	sent          -     SOL to elsewhere
 //
-// A failed transaction costs its fee and moves nothing else. Amounts are lamports, 10^-9 SOL.
+// A failed transaction costs its fee and moves nothing else. Amounts are lamports, 10^-9 SOL. A transaction is of its block's time, but no
+// earlier than the one before it, so that a month is one piece of the journal.
 //
 // # Differences
 //

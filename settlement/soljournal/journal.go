@@ -253,7 +253,8 @@ func (w *walk) flush(ctx context.Context) error {
 		}
 		batch.Queue(`
 			INSERT INTO sol_transactions (wallet, seq, signature, slot, at, failed, before, after, previous_seq)
-			VALUES ($1, $2, $3, $4, coalesce($5, now()), $6, $7, $8, $9)`,
+			VALUES ($1, $2, $3, $4, -- no earlier than the one before, so that a span's transactions are in one piece
+				greatest(coalesce($5, now()), (SELECT p.at FROM sol_transactions p WHERE p.wallet = $1 AND p.seq = $9)), $6, $7, $8, $9)`,
 			wallet, r.seq, r.Signature.String(), int64(r.Slot), at, r.Err != "", int64(r.Pre), int64(r.Post), previous)
 		for i, l := range r.lines {
 			batch.Queue(`INSERT INTO sol_lines (wallet, seq, ordinal, kind, lamports, other) VALUES ($1, $2, $3, $4, $5, $6)`,
