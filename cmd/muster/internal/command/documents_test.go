@@ -74,6 +74,7 @@ func documents() map[string]any {
 		"GET /v1/finance/batches": items(testBatch(draftID, "draft"), testBatch(finalID, "finalized")), "POST /v1/finance/batches": items(testBatch(draftID, "draft")),
 		"GET /v1/finance/batches/" + draftID.String(): testBatch(draftID, "draft"), "GET /v1/finance/batches/" + finalID.String(): testBatch(finalID, "finalized"),
 		"POST /v1/finance/batches/" + draftID.String() + "/approve": testBatch(draftID, "approved"),
+		"GET /v1/finance/holdings":                                  items(testHolding("settlement"), testHolding("foreign")),
 		"GET /v1/finance/reconciliations":                           items(testReconciliation(false), testReconciliation(true)),
 		"POST /v1/finance/reconciliations":                          testReconciliation(false), "GET /v1/finance/reconciliations/" + fixed[ids.Reconciliation](2).String(): testReconciliation(true),
 		"GET /v1/finance/sol-journal": testSOLJournal(), "GET /v1/finance/sol-journal/lines": items(testSOLLines()...),
@@ -486,6 +487,7 @@ func testReconciliation(differs bool) apiv1.Reconciliation {
 		Name: "treasury", Address: testTreasury, Balance: sol("9979625520", "9.979625520"), Journal: sol("9979625520", "9.979625520"), Transactions: 4, Continuous: true,
 	}}
 	if differs {
+		r.Holdings = &apiv1.HoldingsSurvey{Wallets: 620, Asked: 502, Settlement: 1, Foreign: 204, LeftOut: 2_800, TooMany: 1}
 		r.ID, r.State, r.DifferenceCount, r.Accounts[0].Continuous = fixed[ids.Reconciliation](2), "differences", 1, false
 		r.Differences = []apiv1.Difference{{
 			Class: "chain_only", Account: r.Accounts[0].Address, Signature: testSignature, Chain: pointer(tokens("5000000", "5.000000")), At: ago(time.Hour),
@@ -493,4 +495,19 @@ func testReconciliation(differs bool) apiv1.Reconciliation {
 		}}
 	}
 	return r
+}
+
+func testHolding(kind string) apiv1.TokenHolding {
+	h := apiv1.TokenHolding{
+		ID: fixed[ids.Holding](1), Kind: kind, Account: "Hd7wGkzXoQfC8tW1i1DrJ3aMhU1x7tJmKqPzQm3yVn2B", Wallet: "DQwn1rL4ckHfvMj1ifB6KbpkEWGtTAXvSrh5h5jWki35",
+		Mint: "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU", Program: "token", Decimals: 6, Amount: "3.000000", InSuspense: "3.000000",
+		Deposits: []ids.Deposit{fixed[ids.Deposit](3)}, Present: true, FirstSeen: ago(48 * time.Hour), LastSeen: ago(time.Minute),
+		Note: "Nothing pays out of this account or sweeps it: move what it holds, or explain it in the difference about it.",
+	}
+	if kind == "foreign" {
+		h.ID, h.Mint, h.Program, h.Amount, h.InSuspense, h.Deposits = fixed[ids.Holding](2), "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB", "token_2022", "0.010", "0.000", nil
+		h.Customer, h.ChangedAt = "Ada Robotics", pointer(ago(time.Hour))
+		h.Note = "Not counted: another token, which no balance counts. Anybody can send any token to any wallet."
+	}
+	return h
 }

@@ -163,6 +163,8 @@ func TestOutput(t *testing.T) {
 		"suspense-sweeps-wide":  "suspense sweeps -o wide",
 		"reconcile-run":         "reconcile run",
 		"reconcile-ls":          "reconcile ls",
+		"reconcile-holdings":    "reconcile holdings",
+		"reconcile-holdings-w":  "reconcile holdings --kind foreign -o wide",
 		"reconcile-get":         "reconcile get " + fixed[ids.Reconciliation](2).String(),
 		"reconcile-sol":         "reconcile sol --month 2026-11",
 		"reconcile-sol-lines":   "reconcile sol --lines",

@@ -69,7 +69,7 @@ func (a *App) reconcile() *cobra.Command {
 		},
 	}
 	return noun("reconcile", groupFinance, "Compare the ledger with the chain", run, ls, get,
-		a.reconcileDifferences(), a.reconcileResolve(), a.reconcileSOL(), a.reconcileClose(), a.reconcileExport())
+		a.reconcileDifferences(), a.reconcileResolve(), a.reconcileHoldings(), a.reconcileSOL(), a.reconcileClose(), a.reconcileExport())
 }
 
 func reconciliationKey(r apiv1.Reconciliation) string { return r.ID.String() }
@@ -131,6 +131,7 @@ func (a *App) printReconciliation(r apiv1.Reconciliation, judged bool) error {
 		)
 		accountTable(p, r.Accounts)
 		walletTable(p, r.Wallets)
+		surveyTable(p, r.Holdings)
 		differenceTable(p, r.Differences)
 	})
 	switch {
