@@ -3,7 +3,6 @@ package chain_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -21,7 +20,7 @@ func TestAnswersFromBeforeTheSlotAskedForAreNotTaken(t *testing.T) {
 			value += ",null"
 		}
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"result":{"context":{"slot":%d},"value":[%s]}}`, at, value))
+			_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":1,"result":{"context":{"slot":%d},"value":[%s]}}`, at, value)
 		}))
 		t.Cleanup(server.Close)
 		return server.URL

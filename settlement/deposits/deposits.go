@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -25,7 +24,7 @@ const (
 	DefaultInterval = 2 * time.Second
 
 	maxForeign    = 100 // accounts of foreign tokens that are followed of one wallet: anybody can open more
-	discoverEvery = 10 // polls between looking for token accounts that others opened for our wallets
+	discoverEvery = 10  // polls between looking for token accounts that others opened for our wallets
 	pollTimeout   = 2 * time.Minute
 	pollers       = 8
 	namesPerMint  = 4 // characters of a foreign mint's address that stand for its symbol
@@ -146,7 +145,7 @@ func (s *Service) Run(ctx context.Context, term int64) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case termPassed(err):
+		case leader.TermPassed(err):
 			s.log.WarnContext(ctx, "stop watching deposits: another process leads", "term", term)
 			return nil
 		case err != nil:
@@ -175,13 +174,5 @@ func (f fence) check(ctx context.Context, tx pgx.Tx) error {
 	if f.term == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, `SELECT assert_leader($1, $2)`, leader.RoleSettlement, f.term); err != nil {
-		return fmt.Errorf("check leadership: %w", err)
-	}
-	return nil
-}
-
-func termPassed(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.ConstraintName == "leadership_term"
+	return leader.Assert(ctx, tx, leader.RoleSettlement, f.term)
 }

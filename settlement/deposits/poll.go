@@ -111,6 +111,20 @@ func (s *Service) pollAccount(ctx context.Context, f fence, w watched) error {
 	return s.moveCursor(ctx, f, w, last)
 }
 
+// asFound is the account as a movement found it. Who kept the right to close an account before giving it to us can open it again, for
+// another token.
+func (s *Service) asFound(ctx context.Context, w watched, m chain.Movement) (watched, error) {
+	if m.Mint == w.mint {
+		return w, nil
+	}
+	described, err := s.chain.Mints(ctx, m.Mint)
+	if err != nil {
+		return w, fmt.Errorf("read the mint %s: %w", m.Mint, err)
+	}
+	w.mint, w.program, w.decimals = m.Mint, m.Program, described[m.Mint].Decimals // a mint that is gone has none
+	return w, nil
+}
+
 // arrival is a movement with what is to become of it.
 type arrival struct {
 	watched
@@ -158,8 +172,12 @@ func (s *Service) judge(w watched, m chain.Movement) arrival {
 
 // record writes an arrival's row and entry, unless another process has.
 func (s *Service) record(ctx context.Context, f fence, w watched, m chain.Movement) error {
+	w, err := s.asFound(ctx, w, m)
+	if err != nil {
+		return err
+	}
 	a, inserted := s.judge(w, m), false
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := f.check(ctx, tx); err != nil {
 			return err
 		}

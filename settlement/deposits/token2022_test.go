@@ -165,3 +165,71 @@ func TestAStrangersTokenCannotHoldAnAccountUp(t *testing.T) {
 	}
 	b.wantSound()
 }
+
+// TestAnAccountThatIsOpenedAgainForAnotherToken has a stranger give a customer's wallet an account, keep the right to close it, and open it
+// anew for the platform's token.
+func TestAnAccountThatIsOpenedAgainForAnotherToken(t *testing.T) {
+	t.Parallel()
+	const ( // instructions of the token program, and a kind of authority
+		initializeAccount = 18
+		setAuthority      = 6
+		closeAccount      = 9
+		toClose           = 3
+		toOwn             = 2
+		size, lamports    = 165, 10_000_000
+	)
+	b := newBench(t)
+	org, wallet := b.customer("Customer")
+	stranger, err := b.chain.Engineer.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	strange, err := b.chain.CreateToken(t.Context(), chain.TokenProgram, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	account, err := solana.NewRandomPrivateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	by, at := solana.Meta(stranger.PublicKey()).SIGNER(), solana.Meta(account.PublicKey()).WRITE()
+	token := func(data []byte, accounts ...*solana.AccountMeta) solana.Instruction {
+		return solana.NewInstruction(chain.TokenProgram, accounts, data)
+	}
+	authority := func(kind byte, to chain.Address) solana.Instruction {
+		return token(append([]byte{setAuthority, kind, 1}, to[:]...), at, by)
+	}
+	open := func(mint, owner chain.Address) []solana.Instruction {
+		create := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(make([]byte, 4), lamports), size)
+		return []solana.Instruction{
+			solana.NewInstruction(solana.SystemProgramID, solana.AccountMetaSlice{
+				solana.Meta(stranger.PublicKey()).WRITE().SIGNER(), solana.Meta(account.PublicKey()).WRITE().SIGNER(),
+			}, append(create, chain.TokenProgram[:]...)),
+			token(append([]byte{initializeAccount}, owner[:]...), at, solana.Meta(mint)),
+		}
+	}
+	execute := func(instructions ...solana.Instruction) {
+		if _, failure := b.chain.Execute(t, []solana.PrivateKey{stranger, account}, instructions...); failure != "" {
+			t.Fatal(failure)
+		}
+	}
+	execute(append(open(strange, stranger.PublicKey()), authority(toClose, stranger.PublicKey()), authority(toOwn, wallet))...)
+	b.poll() // from here on it is watched, for the strange token
+	if _, failure := b.chain.Execute(t, []solana.PrivateKey{stranger}, token([]byte{closeAccount}, at, solana.Meta(stranger.PublicKey()).WRITE(), by)); failure != "" {
+		t.Fatal(failure)
+	}
+	execute(open(b.chain.Mint, wallet)...)
+	b.send(stranger.PublicKey(), coin)
+	b.chain.TransferToAccount(t, account.PublicKey(), coin)
+	b.poll()
+	b.wantBalance(ledger.Platform(ledger.Suspense), coin)
+	list, err := b.Suspense(t.Context(), ids.Deposit{}, 1)
+	if err != nil || len(list) != 1 || list[0].Amount != "1.000000" || !strings.Contains(list[0].Reason, "another token account") {
+		t.Fatalf("in suspense is %+v, %v", list, err)
+	}
+	if _, err := b.Decide(t.Context(), list[0].ID, deposits.Decision{Outcome: deposits.OutcomeCredited, Note: "It is the customer's.", By: b.person()}); err != nil {
+		t.Error(err)
+	}
+	b.wantBalance(ledger.Of(ledger.CustomerAvailable, org), coin)
+	b.wantSound()
+}

@@ -52,7 +52,7 @@ func (m *Meter) Run(ctx context.Context, term int64) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case termPassed(err):
+		case leader.TermPassed(err):
 			m.log.WarnContext(ctx, "stop charging: another process leads", "term", term)
 			return nil
 		case err != nil:
@@ -85,7 +85,7 @@ func (m *Meter) pass(ctx context.Context, term *int64) error {
 		}
 		last = clusters[len(clusters)-1]
 		if err := m.settle(ctx, term, clusters); err != nil {
-			if termPassed(err) || ctx.Err() != nil {
+			if leader.TermPassed(err) || ctx.Err() != nil {
 				return err
 			}
 			failed = errors.Join(failed, m.settleEach(ctx, term, clusters))
@@ -128,8 +128,8 @@ func (m *Meter) settle(ctx context.Context, term *int64, clusterIDs []ids.Cluste
 			return fmt.Errorf("wait for another pass: %w", err)
 		}
 		if term != nil {
-			if _, err := tx.Exec(ctx, `SELECT assert_leader($1, $2)`, leader.RoleSettlement, *term); err != nil {
-				return fmt.Errorf("check leadership: %w", err)
+			if err := leader.Assert(ctx, tx, leader.RoleSettlement, *term); err != nil {
+				return err
 			}
 		}
 		clusters, err := readMetered(ctx, tx, clusterIDs)

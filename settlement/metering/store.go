@@ -1,10 +1,7 @@
 package metering
 
 import (
-	"errors"
-
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/muster-gpu/muster/internal/ids"
 )
@@ -19,10 +16,4 @@ func pgUUIDs[K ids.Kind](list []ids.ID[K]) []string {
 		texts[i] = pgUUID(id)
 	}
 	return texts
-}
-
-// termPassed reports whether another process leads now.
-func termPassed(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.ConstraintName == "leadership_term"
 }

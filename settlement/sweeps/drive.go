@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/leader"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/settlement/chain"
 	"github.com/muster-gpu/muster/settlement/ledger"
@@ -125,7 +126,7 @@ func (s *Service) driveOne(ctx context.Context, term int64, w *work) error {
 	if err == nil && w.state == StateSigned {
 		err = s.resolve(ctx, term, w)
 	}
-	if err != nil && ctx.Err() == nil && !killed(err) && !termPassed(err) && !errors.Is(err, errMoved) {
+	if err != nil && ctx.Err() == nil && !killed(err) && !leader.TermPassed(err) && !errors.Is(err, errMoved) {
 		attention := inWords(err)
 		_, storeErr := s.pool.Exec(ctx, `UPDATE deposit_sweeps SET attention = $2 WHERE id = $1 AND state IN ('planned', 'signed')`, w.id, attention)
 		err = errors.Join(err, storeErr)
@@ -302,8 +303,6 @@ func (s *Service) end(ctx context.Context, term int64, w *work, state, reason st
 }
 
 func shorten(text string) string {
-	if len(text) > maxReason {
-		return text[:maxReason]
-	}
-	return text
+	runes := []rune(text)
+	return string(runes[:min(len(runes), maxReason)])
 }

@@ -154,7 +154,7 @@ func (s *Service) planOne(ctx context.Context, term int64, treasury *txn.Treasur
 		return err
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT assert_leader($1, $2)`, leader.RoleSettlement, term); err != nil {
+		if err := leader.Assert(ctx, tx, leader.RoleSettlement, term); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, `

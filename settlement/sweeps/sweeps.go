@@ -9,7 +9,6 @@ import (
 
 	"github.com/gagliardetto/solana-go"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/muster-gpu/muster/internal/ids"
@@ -127,7 +126,7 @@ func (s *Service) Run(ctx context.Context, term int64) error {
 			return err
 		case ctx.Err() != nil:
 			return nil
-		case termPassed(err):
+		case leader.TermPassed(err):
 			s.log.WarnContext(ctx, "stop sweeping deposits: another process leads", "term", term)
 			return nil
 		case err != nil:
@@ -147,7 +146,7 @@ var errMoved = errors.New("the sweep has moved on")
 // step moves a sweep on from the state that it was loaded in, in one transaction with what else it writes.
 func (s *Service) step(ctx context.Context, term int64, w *work, write func(tx pgx.Tx) error) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT assert_leader($1, $2)`, leader.RoleSettlement, term); err != nil {
+		if err := leader.Assert(ctx, tx, leader.RoleSettlement, term); err != nil {
 			return err
 		}
 		var state string
@@ -163,9 +162,4 @@ func (s *Service) step(ctx context.Context, term int64, w *work, write func(tx p
 		return fmt.Errorf("move it on: %w", err)
 	}
 	return nil
-}
-
-func termPassed(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.ConstraintName == "leadership_term"
 }

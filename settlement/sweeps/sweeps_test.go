@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/leader"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/internal/testkit"
 	"github.com/muster-gpu/muster/settlement/chain"
@@ -292,7 +293,7 @@ func TestAPassedTermPlansNothing(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	s := b.service(b.local.Client())
-	if err := s.plan(t.Context(), term-1); !termPassed(err) {
+	if err := s.plan(t.Context(), term-1); !leader.TermPassed(err) {
 		t.Errorf("planned under a passed term: %v", err)
 	}
 	if n := b.count(`SELECT count(*) FROM deposit_sweeps`); n != 0 {
