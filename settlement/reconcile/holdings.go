@@ -40,7 +40,6 @@ type Tokens interface {
 type wallet struct {
 	address  chain.Address
 	mirrored chain.Address
-	name     string
 	urgent   bool // it has tokens that are to be explained
 }
 

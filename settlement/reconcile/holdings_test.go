@@ -377,7 +377,7 @@ func TestProvidersThatDisagreeAboutAccountsFailTheRun(t *testing.T) {
 	b := newBench(t)
 	account := b.furtherAccount("disputed")
 	b.send(account, token)
-	two, err := chain.New(chain.Config{URLs: []string{localchaintest.URL(), b.liar(account)}, Timeout: 5 * time.Second})
+	two, err := chain.New(chain.Config{URLs: []string{localchaintest.URL(), b.liar()}, Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,8 +393,8 @@ func TestProvidersThatDisagreeAboutAccountsFailTheRun(t *testing.T) {
 	}
 }
 
-// liar is a provider that gives an account a unit more in each list of token accounts.
-func (b *bench) liar(account chain.Address) string {
+// liar is a provider that gives an account of one token a unit more.
+func (b *bench) liar() string {
 	b.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer, err := passOn(r)
