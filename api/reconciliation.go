@@ -44,7 +44,9 @@ type Periods interface {
 	Cryptio(ctx context.Context, w io.Writer, month closing.Month) error
 	QuickBooks(ctx context.Context, w io.Writer, month closing.Month) error
 	Xero(ctx context.Context, w io.Writer, month closing.Month) error
-	Audit(ctx context.Context, w io.Writer) error
+	QuickBooksSOL(ctx context.Context, w io.Writer, month closing.Month) error
+	XeroSOL(ctx context.Context, w io.Writer, month closing.Month) error
+	Audit(ctx context.Context, w io.Writer, filter audit.Filter) error
 	Report(w io.Writer, c closing.Closing, names map[ids.User]string, intact bool) error
 }
 
@@ -72,7 +74,7 @@ type (
 	}
 	periodInput struct {
 		OrgParam
-		Month string `path:"month" maxLength:"7" example:"2026-11"`
+		MonthParam
 	}
 	periodMutation struct {
 		OrgParam
@@ -81,20 +83,35 @@ type (
 		Body  apiv1.PeriodReopen `json:"body"`
 	}
 	periodFileInput struct {
-		periodInput
-		Format string `path:"format" enum:"cryptio,quickbooks,xero" doc:"Whose columns"`
+		OrgParam
+		MonthParam
+		Format string `path:"format" enum:"cryptio,quickbooks,xero,quickbooks-sol,xero-sol" doc:"Whose columns; -sol: the journal of the treasury's SOL"`
+	}
+	auditFileInput struct {
+		OrgParam
+		AuditParams
 	}
 	auditInput struct {
 		OrgParam
-		Before  int64     `query:"before" minimum:"0" doc:"Lines before this one; 0 or absent: the newest"`
-		Limit   int       `query:"limit" minimum:"1" maximum:"200" default:"50"`
-		Person  string    `query:"person" maxLength:"100" doc:"Part of the name of who did it"`
-		Action  string    `query:"action" maxLength:"100" example:"batch.approve"`
-		Subject string    `query:"subject" maxLength:"100" doc:"The id of what it was done to"`
-		From    time.Time `query:"from" doc:"Only what was done at this time or later"`
-		To      time.Time `query:"to" doc:"Only what was done before this time"`
+		AuditParams
+		Before int64 `query:"before" minimum:"0" doc:"Lines before this one; 0 or absent: the newest"`
+		Limit  int   `query:"limit" minimum:"1" maximum:"200" default:"50"`
 	}
 )
+
+// MonthParam names a month in the path.
+type MonthParam struct {
+	Month string `path:"month" maxLength:"7" example:"2026-11"`
+}
+
+// AuditParams say which lines of the audit log are wanted.
+type AuditParams struct {
+	Person  string    `query:"person" maxLength:"100" doc:"Part of the name of who did it"`
+	Action  string    `query:"action" maxLength:"100" example:"batch.approve"`
+	Subject string    `query:"subject" maxLength:"100" doc:"The id of what it was done to"`
+	From    time.Time `query:"from" doc:"Only what was done at this time or later"`
+	To      time.Time `query:"to" doc:"Only what was done before this time"`
+}
 
 func (s *Server) registerReconciliation() {
 	missing := []int{notFound}
@@ -145,7 +162,8 @@ func (s *Server) registerReconciliation() {
 	}, s.getPeriodFile)
 	register(s, endpoint{id: "list-audit-log", method: get, path: "/v1/finance/audit-log", tag: tagFinance, summary: "Who did what in finance, newest first"}, s.listAuditLog)
 	register(s, endpoint{
-		id: "get-audit-file", method: get, path: "/v1/finance/audit-log/file", tag: tagFinance, summary: "The whole audit log as CSV, its chain of hashes checked",
+		id: "get-audit-file", method: get, path: "/v1/finance/audit-log/file", tag: tagFinance, summary: "The audit log as CSV, oldest first",
+		doc:     "Its whole chain of hashes is checked first, also the lines that a filter leaves out. A filtered file says so in its name and in a row before the columns' names.",
 		success: map[string]*huma.Response{"200": {Description: "The table", Content: csvContent()}},
 	}, s.getAuditFile)
 }
@@ -315,7 +333,14 @@ func (s *Server) period(ctx context.Context, month closing.Month) (*output[apiv1
 	if err != nil {
 		return nil, err
 	}
-	return answer(s.wirePeriodClosing(c, names, &intact)), nil
+	wire := s.wirePeriodClosing(c, names, &intact)
+	wire.Accounts = convert(c.Figures.Chart(), func(t closing.ChartTotal) apiv1.PeriodAccount {
+		return apiv1.PeriodAccount{
+			Code: t.Code, Name: t.Name, Organisations: t.Organisations, Opening: s.money(t.Opening), Debits: s.money(t.Debits), Credits: s.money(t.Credits),
+			Closing: s.money(t.Closed),
+		}
+	})
+	return answer(wire), nil
 }
 
 // checkedClosing is a closing with its people's names, and whether the ledger still says the same.
@@ -383,7 +408,7 @@ func (s *Server) getPeriodFile(ctx context.Context, in *periodFileInput) (*docum
 		return nil, err
 	}
 	write := map[string]func(context.Context, io.Writer, closing.Month) error{
-		"cryptio": s.Periods.Cryptio, "quickbooks": s.Periods.QuickBooks, "xero": s.Periods.Xero,
+		"cryptio": s.Periods.Cryptio, "quickbooks": s.Periods.QuickBooks, "xero": s.Periods.Xero, "quickbooks-sol": s.Periods.QuickBooksSOL, "xero-sol": s.Periods.XeroSOL,
 	}[in.Format]
 	var data bytes.Buffer
 	if err := write(ctx, &data, month); err != nil {
@@ -392,9 +417,12 @@ func (s *Server) getPeriodFile(ctx context.Context, in *periodFileInput) (*docum
 	return file(csvType, "muster_"+in.Format+"_"+month.String()+".csv", data.Bytes()), nil
 }
 
+func (in AuditParams) filter() audit.Filter {
+	return audit.Filter{Person: strings.TrimSpace(in.Person), Action: in.Action, Subject: strings.TrimSpace(in.Subject), From: in.From, Until: in.To}
+}
+
 func (s *Server) listAuditLog(ctx context.Context, in *auditInput) (*output[apiv1.List[apiv1.AuditLine]], error) {
-	filter := audit.Filter{Person: strings.TrimSpace(in.Person), Action: in.Action, Subject: strings.TrimSpace(in.Subject), From: in.From, Until: in.To}
-	lines, err := audit.Find(ctx, s.Pool, filter, in.Before, in.Limit)
+	lines, err := audit.Find(ctx, s.Pool, in.filter(), in.Before, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -417,16 +445,20 @@ func (s *Server) listAuditLog(ctx context.Context, in *auditInput) (*output[apiv
 	return out, nil
 }
 
-func (s *Server) getAuditFile(ctx context.Context, _ *orgInput) (*documentOutput, error) {
+func (s *Server) getAuditFile(ctx context.Context, in *auditFileInput) (*documentOutput, error) {
 	var data bytes.Buffer
-	err := s.Periods.Audit(ctx, &data)
+	err := s.Periods.Audit(ctx, &data, in.filter())
 	if audit.IsBroken(err) {
 		return nil, errs.New(errs.Conflict, "%s: do not rely on it", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return file(csvType, "muster_audit_log.csv", data.Bytes()), nil
+	name := "muster_audit_log.csv"
+	if in.filter() != (audit.Filter{}) {
+		name = "muster_audit_log_filtered.csv"
+	}
+	return file(csvType, name, data.Bytes()), nil
 }
 
 // file answers with a file to keep.

@@ -27,15 +27,21 @@ type SOLJournal interface {
 type (
 	solJournalInput struct {
 		OrgParam
-		Month string `query:"month" maxLength:"7" example:"2026-11" doc:"Absent: from the first transaction on"`
+		MonthQuery
 	}
 	solLinesInput struct {
-		solJournalInput
+		OrgParam
+		MonthQuery
 		PageParams
 		Kind      string `query:"kind" enum:"base_fee,priority_fee,rent_out,rent_back,top_up,sent"`
 		Signature string `query:"signature" maxLength:"88" doc:"Only this transaction's"`
 	}
 )
+
+// MonthQuery names a month of the journal, or none for all time.
+type MonthQuery struct {
+	Month string `query:"month" maxLength:"7" example:"2026-11" doc:"Absent: from the first transaction on"`
+}
 
 func (s *Server) registerSOLJournal() {
 	register(s, endpoint{
@@ -52,7 +58,7 @@ func (s *Server) registerSOLJournal() {
 }
 
 // span is the month that was asked for, or all time.
-func (in solJournalInput) span() (chain.Span, error) {
+func (in MonthQuery) span() (chain.Span, error) {
 	if in.Month == "" {
 		return chain.Span{}, nil
 	}

@@ -83,6 +83,12 @@ func TestFinanceRefundsTokensInSuspense(t *testing.T) {
 			t.Errorf("the audit log of %q has %d lines, want %d: %+v", query, len(log.Items), want, log.Items)
 		}
 	}
+	for query, want := range map[string]string{"": `"muster_audit_log.csv"`, "?action=none": `"muster_audit_log_filtered.csv"`} {
+		export := b.do(request{method: get, path: "/v1/finance/audit-log/file" + query, cookie: finance.cookie}).is(http.StatusOK)
+		if name := export.Header.Get("Content-Disposition"); !strings.HasSuffix(name, want) || strings.Contains(string(export.body), known.String()) != (query == "") {
+			t.Errorf("the audit log of %q is in the file %s: %s", query, name, export.body)
+		}
+	}
 	var withdrawals apiv1.List[apiv1.Withdrawal]
 	b.do(request{method: get, path: "/v1/wallet/withdrawals", cookie: stranger.cookie}).is(http.StatusOK).decode(&withdrawals)
 	if len(withdrawals.Items) != 1 || withdrawals.Items[0].Purpose != "refund" || withdrawals.Items[0].ID != decided.Refund.ID {

@@ -95,6 +95,19 @@ type ClosedPeriod struct {
 	ReopenAskedBy    string             `json:"reopen_asked_by,omitempty"`
 	ReopenedBy       string             `json:"reopened_by,omitempty"`
 	ReopenedAt       *time.Time         `json:"reopened_at,omitempty"`
+
+	Accounts []PeriodAccount `json:"accounts,omitempty" doc:"The frozen figures by the chart of accounts; absent in lists. The report has them by organisation"`
+}
+
+// PeriodAccount is one account of the chart of accounts in a closed month, over all organisations. Balances are in the account's own sense.
+type PeriodAccount struct {
+	Code          string `json:"code" example:"2010"`
+	Name          string `json:"name" example:"Customer balances"`
+	Organisations int    `json:"organisations" doc:"That have such an account; 0: the platform's own"`
+	Opening       Money  `json:"opening"`
+	Debits        Money  `json:"debits"`
+	Credits       Money  `json:"credits"`
+	Closing       Money  `json:"closing"`
 }
 
 // PeriodClose names a month to close.

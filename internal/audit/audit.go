@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -113,6 +114,32 @@ type Filter struct {
 	From, Until time.Time
 }
 
+// String says in words which lines a filter lets through; nothing for all of them.
+func (f Filter) String() string {
+	var words []string
+	for _, part := range []struct{ name, value string }{{"person", f.Person}, {"action", f.Action}, {"subject", f.Subject}} {
+		if part.value != "" {
+			words = append(words, fmt.Sprintf("%s %q", part.name, part.value))
+		}
+	}
+	if !f.From.IsZero() {
+		words = append(words, "from "+f.From.UTC().Format(time.RFC3339)+" on")
+	}
+	if !f.Until.IsZero() {
+		words = append(words, "before "+f.Until.UTC().Format(time.RFC3339))
+	}
+	return strings.Join(words, ", ")
+}
+
+// letsThrough is the condition on a line, with the filter's arguments from $1 to $5.
+const letsThrough = `($1 = '' OR action = $1) AND ($2 = '' OR subject = $2)
+	AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)
+	AND ($5 = '' OR user_id IN (SELECT id FROM users WHERE strpos(lower(coalesce(nullif(name, ''), wallet_address)), lower($5)) > 0))`
+
+func (f Filter) arguments(more ...any) []any {
+	return append([]any{f.Action, f.Subject, orNull(f.From), orNull(f.Until), f.Person}, more...)
+}
+
 // List is a page of the log, newest first: the lines before a place, or from the end when it is zero.
 func List(ctx context.Context, db Querier, before int64, limit int) ([]Line, error) {
 	return Find(ctx, db, Filter{}, before, limit)
@@ -125,10 +152,7 @@ func Find(ctx context.Context, db Querier, f Filter, before int64, limit int) ([
 	}
 	rows, err := db.Query(ctx, `
 		SELECT `+columns+` FROM audit_log
-		WHERE ($1 = 0 OR seq < $1) AND ($3 = '' OR action = $3) AND ($4 = '' OR subject = $4)
-			AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6)
-			AND ($7 = '' OR user_id IN (SELECT id FROM users WHERE strpos(lower(coalesce(nullif(name, ''), wallet_address)), lower($7)) > 0))
-		ORDER BY seq DESC LIMIT $2`, before, limit, f.Action, f.Subject, orNull(f.From), orNull(f.Until), f.Person)
+		WHERE `+letsThrough+` AND ($6 = 0 OR seq < $6) ORDER BY seq DESC LIMIT $7`, f.arguments(before, limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
@@ -144,6 +168,28 @@ func orNull(at time.Time) *time.Time {
 		return nil
 	}
 	return &at
+}
+
+// Each visits the lines that a filter lets through, oldest first. It checks none of them: Walk does.
+func Each(ctx context.Context, db Querier, f Filter, visit func(Line) error) error {
+	rows, err := db.Query(ctx, `SELECT `+columns+` FROM audit_log WHERE `+letsThrough+` ORDER BY seq`, f.arguments()...)
+	if err != nil {
+		return fmt.Errorf("read the audit log: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		line, err := scan(rows)
+		if err != nil {
+			return fmt.Errorf("read the audit log: %w", err)
+		}
+		if err := visit(line); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read the audit log: %w", err)
+	}
+	return nil
 }
 
 // BrokenError says where the log does not fit together.

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -238,6 +239,25 @@ func TestFilesAreAsAccountingToolsReadThem(t *testing.T) {
 	}
 }
 
+// TestChartAddsOrganisationsUp: each account of the chart once, by its code, and what was frozen of it in sum.
+func TestChartAddsOrganisationsUp(t *testing.T) {
+	t.Parallel()
+	chart := closing.Figures{Accounts: []closing.AccountTotal{
+		{Kind: "customer_available", Org: "a", Opening: 1, Debits: 2, Credits: 5, Closing: 4},
+		{Kind: "customer_available", Org: "b", Opening: 10, Credits: 1, Closing: 11},
+		{Kind: "chain_treasury", Opening: 3, Debits: 4, Closing: 7},
+		{Kind: "unheard_of", Closing: 1},
+	}}.Chart()
+	want := []closing.ChartTotal{
+		{Name: "Tokens in the treasury", Code: "1010", Opening: 3, Debits: 4, Closed: 7},
+		{Name: "Customer balances", Code: "2010", Organisations: 2, Opening: 11, Debits: 2, Credits: 6, Closed: 15},
+		{Name: "unheard_of", Code: "unheard_of", Closed: 1},
+	}
+	if !slices.Equal(chart, want) {
+		t.Errorf("the chart is %+v", chart)
+	}
+}
+
 func TestReportEscapesAndSays(t *testing.T) {
 	t.Parallel()
 	b := newBooks(t)
@@ -254,5 +274,49 @@ func TestReportEscapesAndSays(t *testing.T) {
 		if !strings.Contains(page.String(), want) {
 			t.Errorf("the page lacks %q", want)
 		}
+	}
+}
+
+// TestFilteredAuditLogChecksAllOfIt: a filter chooses rows, and hides no altered one.
+func TestFilteredAuditLogChecksAllOfIt(t *testing.T) {
+	t.Parallel()
+	b := newBooks(t)
+	for _, event := range []audit.Event{{By: b.one, Action: "run.start", Subject: "run"}, {By: b.other, Action: "batch.approve", Subject: "=1"}} {
+		if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error { return audit.Record(t.Context(), tx, event) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	export := func(filter audit.Filter) ([][]string, error) {
+		var file bytes.Buffer
+		if err := b.Audit(t.Context(), &file, filter); err != nil {
+			return nil, err
+		}
+		return csv.NewReader(&file).ReadAll()
+	}
+	whole, err := export(audit.Filter{})
+	if err != nil || len(whole) != 3 || whole[0][0] != "seq" || whole[2][4] != "'=1" {
+		t.Fatalf("the whole log is %q, %v", whole, err)
+	}
+	some, err := export(audit.Filter{Person: "one", From: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)})
+	if err != nil || len(some) != 3 || some[1][0] != "seq" || some[2][3] != "run.start" {
+		t.Fatalf("the filtered log is %q, %v", some, err)
+	}
+	for _, want := range []string{`person "one", from 2026-01-01T00:00:00Z on`, "All 2 lines", whole[2][7]} {
+		if !strings.Contains(some[0][0], want) {
+			t.Errorf("the first row %q lacks %q", some[0][0], want)
+		}
+	}
+	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `SET LOCAL session_replication_role = replica`); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), `UPDATE audit_log SET subject = 'another' WHERE seq = 2`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := export(audit.Filter{Person: "one"}); !audit.IsBroken(err) {
+		t.Errorf("a filter that leaves out the altered line gave %q, %v", rows, err)
 	}
 }

@@ -5,12 +5,10 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/muster-gpu/muster/internal/audit"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/settlement/soljournal"
 	"github.com/muster-gpu/muster/settlement/statements"
@@ -25,7 +23,6 @@ var (
 	}
 	quickBooksColumns = []string{"JournalNo", "JournalDate", "AccountName", "Debits", "Credits", "Description", "Name"}
 	xeroColumns       = []string{"Narration", "Date", "Description", "AccountCode", "TaxRate", "Amount"}
-	auditColumns      = []string{"seq", "at", "by", "action", "subject", "details", "previous", "hash"}
 )
 
 const (
@@ -226,22 +223,4 @@ func (p posting) xero(currency money.Currency) []string {
 	return []string{
 		p.entry, p.at.UTC().Format(xeroDate), statements.Cell(describe(p.kind, p.memo)), code, xeroTaxRate, currency.Format(amount),
 	}
-}
-
-// Audit writes the whole audit log, each line checked. An altered log is an error that names the line.
-func (s *Service) Audit(ctx context.Context, w io.Writer) error {
-	t, err := newTable(w, auditColumns)
-	if err != nil {
-		return err
-	}
-	return t.end(audit.Walk(ctx, s.pool, func(l audit.Line) error {
-		by := ""
-		if !l.By.IsZero() {
-			by = l.By.String()
-		}
-		return t.Write([]string{
-			strconv.FormatInt(l.Seq, 10), l.At.UTC().Format(time.RFC3339Nano), by, l.Action, statements.Cell(l.Subject), statements.Cell(l.Details),
-			fmt.Sprintf("%x", l.Previous), fmt.Sprintf("%x", l.Hash),
-		})
-	}))
 }

@@ -69,7 +69,7 @@ func (a *App) reconcile() *cobra.Command {
 		},
 	}
 	return noun("reconcile", groupFinance, "Compare the ledger with the chain", run, ls, get,
-		a.reconcileDifferences(), a.reconcileResolve(), a.reconcileHoldings(), a.reconcileSOL(), a.reconcileClose(), a.reconcileExport())
+		a.reconcileDifferences(), a.reconcileResolve(), a.reconcileHoldings(), a.reconcileSOL(), a.reconcileClose(), a.reconcileExport(), a.reconcileAudit())
 }
 
 func reconciliationKey(r apiv1.Reconciliation) string { return r.ID.String() }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,6 +109,21 @@ func TestAStatementIsWrittenToAFile(t *testing.T) {
 	sh.run("statement", "export", "--file", file).has(t, exitFailed, "exists")
 	asked := append(s.made("GET /v1/statements"), s.made("GET /v1/statements/focus")...)
 	if len(asked) != 2 || asked[0].query != "format=csv&from=2026-11-01&to=2026-12-01" && asked[0].query != "format=csv&from=2026-11-01&org="+testOrg.String()+"&to=2026-12-01" {
+		t.Errorf("asked %+v", asked)
+	}
+}
+
+func TestTheAuditLogIsWrittenAsFiltered(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.on("GET /v1/finance/audit-log/file", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("seq,at\n")) }))
+	sh := newShell(t, s.URL)
+	if r := sh.run("reconcile", "audit", "--person", "Ada", "--from", "2026-11-01", "--to", "2026-11-30"); r.out != "seq,at\n" || r.code != exitOK {
+		t.Errorf("it wrote %q, %q and left with %d", r.out, r.err, r.code)
+	}
+	sh.run("reconcile", "audit", "--to", "yesterday").has(t, exitUsage, "is not a day")
+	asked := s.made("GET /v1/finance/audit-log/file")
+	if len(asked) != 1 || !strings.Contains(asked[0].query, "from=2026-11-01T00%3A00%3A00Z") || !strings.Contains(asked[0].query, "person=Ada&to=2026-12-01T00%3A00%3A00Z") {
 		t.Errorf("asked %+v", asked)
 	}
 }
