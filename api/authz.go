@@ -115,6 +115,7 @@ var accessRules = map[string]accessRule{
 	"list-payout-runs":       platformFinance,
 	"start-payout-run":       platformFinance,
 	"get-payout-run":         platformFinance,
+	"list-run-payees":        platformFinance,
 	"approve-payout-run":     platformFinance,
 	"get-payout-schedule":    platformFinance,
 	"set-payout-schedule":    platformFinance,

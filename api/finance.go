@@ -23,12 +23,19 @@ func (s *Server) getPayable(ctx context.Context, _ *orgInput) (*output[apiv1.Pay
 	}), nil
 }
 
-func (s *Server) listBatches(ctx context.Context, in *orgListInput) (*output[apiv1.List[apiv1.Batch]], error) {
+type batchesInput struct {
+	OrgParam
+	PageParams
+	Run   ids.PayoutRun `query:"run" doc:"Only this run's"`
+	State string        `query:"state" enum:"draft,approved,signed,sent,cancelling,finalized,failed,frozen,cancelled"`
+}
+
+func (s *Server) listBatches(ctx context.Context, in *batchesInput) (*output[apiv1.List[apiv1.Batch]], error) {
 	from, err := readCursor(ids.Batch{}, in.Cursor)
 	if err != nil {
 		return nil, err
 	}
-	batches, err := s.Payouts.Batches(ctx, payouts.Page[ids.Batch]{Before: from, Limit: in.Limit})
+	batches, err := s.Payouts.Batches(ctx, payouts.BatchFilter{Run: in.Run, State: in.State}, payouts.Page[ids.Batch]{Before: from, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}

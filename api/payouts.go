@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	apiv1 "github.com/muster-gpu/muster/api/v1"
@@ -22,13 +24,14 @@ type Payouts interface {
 	Cancel(ctx context.Context, id ids.Batch, by ids.User, reason string) error
 	Resolve(ctx context.Context, id ids.Batch, by ids.User, evidence payouts.Evidence) error
 	Batch(ctx context.Context, id ids.Batch) (payouts.Batch, error)
-	Batches(ctx context.Context, page payouts.Page[ids.Batch]) ([]payouts.Batch, error)
-	BatchesOfRun(ctx context.Context, run ids.PayoutRun) ([]payouts.Batch, error)
+	Batches(ctx context.Context, filter payouts.BatchFilter, page payouts.Page[ids.Batch]) ([]payouts.Batch, error)
 	OwnerPayouts(ctx context.Context, org ids.Org, page payouts.Page[ids.Payout]) ([]payouts.Payout, error)
 
 	StartRun(ctx context.Context, by ids.User) (ids.PayoutRun, error)
 	ApproveRun(ctx context.Context, id ids.PayoutRun, by ids.User) (approved, waiting int, err error)
 	PayoutRun(ctx context.Context, id ids.PayoutRun) (payouts.PayoutRun, error)
+	RunSummary(ctx context.Context, id ids.PayoutRun) (payouts.PayoutRun, error)
+	RunPayees(ctx context.Context, id ids.PayoutRun, filter payouts.RunPayeeFilter) ([]payouts.RunPayee, error)
 	PayoutRuns(ctx context.Context, page payouts.Page[ids.PayoutRun]) ([]payouts.PayoutRun, error)
 	Schedule(ctx context.Context) (payouts.Schedule, error)
 	SetSchedule(ctx context.Context, by ids.User, schedule payouts.Schedule) error
@@ -53,7 +56,15 @@ type (
 	}
 	runInput struct {
 		OrgParam
-		ID ids.PayoutRun `path:"id"`
+		ID    ids.PayoutRun `path:"id"`
+		Brief bool          `query:"brief" doc:"Without payees and batches, which have lists of their own"`
+	}
+	runPayeesInput struct {
+		OrgParam
+		PageParams
+		ID    ids.PayoutRun `path:"id"`
+		State string        `query:"state" enum:"left_out,drafted,draft,approved,signed,sent,cancelling,finalized,failed,frozen,cancelled" doc:"left_out: in no batch; drafted: in one; else those whose batch is in this state"`
+		Query string        `query:"q" maxLength:"100" doc:"Part of a payee's name, or the beginning of a wallet address, token account or signature"`
 	}
 	runMutation struct {
 		OrgParam
@@ -85,6 +96,9 @@ func (s *Server) registerPayouts() {
 		id: "get-payout-run", method: get, path: "/v1/finance/runs/{id}", tag: tagFinance,
 		summary: "Read a run with what became of each payee", codes: missing,
 	}, s.getRun)
+	register(s, endpoint{
+		id: "list-run-payees", method: get, path: "/v1/finance/runs/{id}/payees", tag: tagFinance, summary: "List a run's payees, the largest amounts first",
+	}, s.listRunPayees)
 	register(s, endpoint{
 		id: "approve-payout-run", method: post, path: "/v1/finance/runs/{id}/approve", tag: tagFinance,
 		summary: "Approve all drafts that a run has made so far", codes: missing,
@@ -155,7 +169,50 @@ func (s *Server) startRun(ctx context.Context, _ *orgMutation) (*output[apiv1.Pa
 }
 
 func (s *Server) getRun(ctx context.Context, in *runInput) (*output[apiv1.PayoutRun], error) {
-	return s.run(ctx, in.ID)
+	if !in.Brief {
+		return s.run(ctx, in.ID)
+	}
+	run, err := s.Payouts.RunSummary(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return s.wireRunFor(ctx, run)
+}
+
+func (s *Server) listRunPayees(ctx context.Context, in *runPayeesInput) (*output[apiv1.List[apiv1.RunPayee]], error) {
+	after, err := readRunPlace(in.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	payees, err := s.Payouts.RunPayees(ctx, in.ID, payouts.RunPayeeFilter{State: in.State, Text: strings.TrimSpace(in.Query), After: after, Limit: in.Limit})
+	if err != nil {
+		return nil, err
+	}
+	out := whole(payees, s.wireRunPayee)
+	if len(payees) == in.Limit {
+		out.Body.NextCursor = cursorOfRunPlace(payees[len(payees)-1].Place())
+	}
+	return out, nil
+}
+
+func cursorOfRunPlace(p payouts.RunPlace) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %x %s", p.Amount, p.ID, p.Purpose))
+}
+
+// readRunPlace reads a cursor; the empty one is the beginning.
+func readRunPlace(cursor string) (p payouts.RunPlace, err error) {
+	if cursor == "" {
+		return p, nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	var id []byte
+	if err == nil {
+		_, err = fmt.Sscanf(string(text), "%d %x %s", &p.Amount, &id, &p.Purpose)
+	}
+	if err != nil || p.Amount <= 0 || copy(p.ID[:], id) != len(p.ID) {
+		return p, errs.InvalidField("query.cursor", "this is not a cursor of this list: give next_cursor of the page before")
+	}
+	return p, nil
 }
 
 func (s *Server) run(ctx context.Context, id ids.PayoutRun) (*output[apiv1.PayoutRun], error) {
@@ -163,11 +220,7 @@ func (s *Server) run(ctx context.Context, id ids.PayoutRun) (*output[apiv1.Payou
 	if err != nil {
 		return nil, err
 	}
-	batches, err := s.Payouts.BatchesOfRun(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	names, err := s.Identity.Names(ctx, []ids.User{run.RequestedBy})
+	batches, err := s.Payouts.Batches(ctx, payouts.BatchFilter{Run: id}, payouts.Page[ids.Batch]{})
 	if err != nil {
 		return nil, err
 	}
@@ -175,12 +228,27 @@ func (s *Server) run(ctx context.Context, id ids.PayoutRun) (*output[apiv1.Payou
 	if err != nil {
 		return nil, err
 	}
-	wire := s.wireRun(run, names)
-	wire.Batches = convert(batches, wireBatch)
-	if slices.ContainsFunc(run.Progress, func(p payouts.RunProgress) bool { return p.State == stateDraft }) {
-		wire.ApproveObstacle, err = s.Payouts.WhyNotApproveRun(ctx, id, callerOf(ctx).User)
+	out, err := s.wireRunFor(ctx, run)
+	if err != nil {
+		return nil, err
 	}
-	return answer(wire), err
+	out.Body.Batches = convert(batches, wireBatch)
+	return out, nil
+}
+
+// wireRunFor is a run as its caller may act on it.
+func (s *Server) wireRunFor(ctx context.Context, run payouts.PayoutRun) (*output[apiv1.PayoutRun], error) {
+	names, err := s.Identity.Names(ctx, []ids.User{run.RequestedBy})
+	if err != nil {
+		return nil, err
+	}
+	wire := s.wireRun(run, names)
+	if slices.ContainsFunc(run.Progress, func(p payouts.RunProgress) bool { return p.State == stateDraft }) {
+		if wire.ApproveObstacle, err = s.Payouts.WhyNotApproveRun(ctx, run.ID, callerOf(ctx).User); err != nil {
+			return nil, err
+		}
+	}
+	return answer(wire), nil
 }
 
 func (s *Server) approveRun(ctx context.Context, in *runMutation) (*output[apiv1.RunApproval], error) {
@@ -349,15 +417,18 @@ func (s *Server) wireRun(r payouts.PayoutRun, names map[ids.User]string) apiv1.P
 	return apiv1.PayoutRun{
 		ID: r.ID, Kind: r.Kind, State: r.State, Reason: r.Reason, ScheduledFor: r.ScheduledFor, RequestedBy: names[r.RequestedBy],
 		StartedAt: r.StartedAt, FinishedAt: r.FinishedAt, Rounds: r.Rounds, BatchCount: r.BatchCount, PayeeCount: r.PayeeCount,
-		LeftOutCount: r.LeftOutCount, Total: s.money(r.Total), Payees: convert(r.Payees, func(p payouts.RunPayee) apiv1.RunPayee {
-			return apiv1.RunPayee{
-				OrgID: p.Org, Name: p.Name, Purpose: p.Purpose, Amount: s.money(p.Amount), BatchID: optional(p.Batch), Reason: p.Reason,
-			}
-		}),
+		LeftOutCount: r.LeftOutCount, Total: s.money(r.Total), Payees: convert(r.Payees, s.wireRunPayee),
 		Progress: convert(r.Progress, func(p payouts.RunProgress) apiv1.RunProgress {
 			return apiv1.RunProgress{
 				State: p.State, BatchCount: p.Batches, PayeeCount: p.Payees, Total: s.money(p.Total), FeeLamports: p.FeeLamports, RentLamports: p.RentLamports,
 			}
 		}),
+	}
+}
+
+func (s *Server) wireRunPayee(p payouts.RunPayee) apiv1.RunPayee {
+	return apiv1.RunPayee{
+		OrgID: p.Org, Name: p.Name, Purpose: p.Purpose, Amount: s.money(p.Amount), BatchID: optional(p.Batch), Reason: p.Reason, State: p.State,
+		Address: p.Wallet, TokenAccount: p.TokenAccount, Signature: p.Signature,
 	}
 }

@@ -22,8 +22,8 @@ type PayoutRun struct {
 	LeftOutCount int           `json:"left_out_count"`
 	Total        Money         `json:"total"`
 	Progress     []RunProgress `json:"progress,omitempty" doc:"Its batches by their state; absent in lists"`
-	Payees       []RunPayee    `json:"payees,omitempty" doc:"Those left out first; at most 1000; absent in lists"`
-	Batches      []Batch       `json:"batches,omitempty" doc:"Newest first, at most 200; absent in lists"`
+	Payees       []RunPayee    `json:"payees,omitempty" doc:"Those left out first; at most 1000; absent in lists and brief answers"`
+	Batches      []Batch       `json:"batches,omitempty" doc:"Newest first, at most 200; absent in lists and brief answers"`
 
 	ApproveObstacle string `json:"approve_obstacle,omitempty" doc:"Of a run with drafts: why the caller cannot approve them; absent in lists"`
 }
@@ -46,6 +46,11 @@ type RunPayee struct {
 	Amount  Money      `json:"amount"`
 	BatchID *ids.Batch `json:"batch_id,omitempty"`
 	Reason  string     `json:"reason,omitempty"`
+
+	State        string `json:"state" enum:"left_out,draft,approved,signed,sent,cancelling,finalized,failed,frozen,cancelled" doc:"The batch's; left_out: in none"`
+	Address      string `json:"address,omitempty" doc:"The wallet that is paid"`
+	TokenAccount string `json:"token_account,omitempty"`
+	Signature    string `json:"signature,omitempty" doc:"Of the transaction, once signed"`
 }
 
 // RunApproval is the outcome of approving a run's drafts together.

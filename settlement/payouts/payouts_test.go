@@ -60,7 +60,7 @@ func TestPaysTwoOwnersOnceAndShowsIt(t *testing.T) {
 	if len(paid) != 1 || paid[0].Signature != batch.Signature || paid[0].State != stateFinalized || paid[0].Amount != token {
 		t.Errorf("the owner's payouts: %+v", paid)
 	}
-	list, err := s.Batches(t.Context(), Page[ids.Batch]{})
+	list, err := s.Batches(t.Context(), BatchFilter{}, Page[ids.Batch]{})
 	check(t, err)
 	if len(list) != 1 || list[0].ID != batches[0] {
 		t.Errorf("batches: %+v", list)

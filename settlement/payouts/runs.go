@@ -52,9 +52,8 @@ type PayoutRun struct {
 	LeftOutCount int
 	Total        money.Amount
 
-	// In PayoutRun's answer only.
-	Progress []RunProgress
-	Payees   []RunPayee // those left out first
+	Progress []RunProgress // in PayoutRun's and RunSummary's answers only
+	Payees   []RunPayee    // in PayoutRun's answer only
 }
 
 // RunProgress is how many batches of a run are in a state.
@@ -65,16 +64,6 @@ type RunProgress struct {
 	Total        money.Amount
 	FeeLamports  int64 // of those that are final
 	RentLamports int64 // for token accounts that they made
-}
-
-// RunPayee is what became of a payee in a run.
-type RunPayee struct {
-	Org     ids.Org
-	Name    string
-	Purpose string
-	Amount  money.Amount
-	Batch   ids.Batch // zero: left out
-	Reason  string
 }
 
 // Draft makes batches of everything that is payable now, as far as there are free nonces; the rest follows as they come free. It goes
@@ -260,8 +249,24 @@ func (s *Service) PayoutRuns(ctx context.Context, page Page[ids.PayoutRun]) ([]P
 	return runs, nil
 }
 
-// PayoutRun shows one run with what became of each payee.
+// PayoutRun shows one run with what became of each payee, those left out first: the first maxRunPayees of them.
 func (s *Service) PayoutRun(ctx context.Context, id ids.PayoutRun) (PayoutRun, error) {
+	run, err := s.RunSummary(ctx, id)
+	if err != nil {
+		return run, err
+	}
+	rows, err := s.pool.Query(ctx, selectRunPayees+` ORDER BY r.batch_id IS NOT NULL, r.amount DESC, r.org_id LIMIT $2`, id, maxRunPayees)
+	if err != nil {
+		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
+	}
+	if run.Payees, err = pgx.CollectRows(rows, scanRunPayee); err != nil {
+		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
+	}
+	return run, nil
+}
+
+// RunSummary shows one run with its progress, without its payees.
+func (s *Service) RunSummary(ctx context.Context, id ids.PayoutRun) (PayoutRun, error) {
 	rows, err := s.pool.Query(ctx, selectRun+` WHERE id = $1`, id)
 	if err != nil {
 		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
@@ -271,20 +276,6 @@ func (s *Service) PayoutRun(ctx context.Context, id ids.PayoutRun) (PayoutRun, e
 		return PayoutRun{}, errs.New(errs.NotFound, "there is no payout run %s", id)
 	}
 	if err != nil {
-		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
-	}
-	rows, err = s.pool.Query(ctx, `
-		SELECT r.org_id, o.name, r.purpose, r.amount, r.batch_id, r.reason
-		FROM (
-			SELECT org_id, purpose, amount, NULL::uuid AS batch_id, reason FROM payout_run_payees WHERE run_id = $1 AND batch_id IS NULL
-			UNION ALL
-			SELECT p.payee_org_id, p.purpose, p.amount, p.batch_id, '' FROM payouts p JOIN payout_batches b ON b.id = p.batch_id WHERE b.run_id = $1
-		) r JOIN organisations o ON o.id = r.org_id
-		ORDER BY r.batch_id IS NOT NULL, r.amount DESC, r.org_id LIMIT $2`, id, maxRunPayees)
-	if err != nil {
-		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
-	}
-	if run.Payees, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RunPayee]); err != nil {
 		return PayoutRun{}, fmt.Errorf("read payout run: %w", err)
 	}
 	rows, err = s.pool.Query(ctx, `

@@ -54,9 +54,68 @@ func TestARunGoesOnAsNoncesComeFree(t *testing.T) {
 
 func (b *bench) allFinal(t *testing.T, s *Service, run ids.PayoutRun) bool {
 	t.Helper()
-	batches, err := s.BatchesOfRun(t.Context(), run)
+	batches, err := s.Batches(t.Context(), BatchFilter{Run: run}, Page[ids.Batch]{})
 	check(t, err)
 	return !slices.ContainsFunc(batches, func(b Batch) bool { return b.State != stateFinalized })
+}
+
+// TestARunsPayeesArePagedAndFound: pages of one have each payee once, the largest amount first, and a filter finds what it names.
+func TestARunsPayeesArePagedAndFound(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	s := b.service(b.pool, b.cluster)
+	owners := b.owners(t, 4, true)
+	exec(t, b.pool, `UPDATE organisations SET payout_address = 'nonsense' WHERE id = $1`, owners[3].id)
+	exec(t, b.pool, `UPDATE organisations SET name = 'Findable & Sons' WHERE id = $1`, owners[1].id)
+	id, err := s.StartRun(t.Context(), b.drafter)
+	check(t, err)
+	var all []RunPayee
+	for place := (RunPlace{}); ; place = all[len(all)-1].Place() {
+		page, err := s.RunPayees(t.Context(), id, RunPayeeFilter{After: place, Limit: 1})
+		check(t, err)
+		if len(page) == 0 {
+			break
+		}
+		all = append(all, page...)
+	}
+	seen := map[ids.Org]bool{}
+	for i, p := range all {
+		seen[p.Org] = true
+		if i > 0 && p.Amount > all[i-1].Amount {
+			t.Errorf("%d comes after %d", p.Amount, all[i-1].Amount)
+		}
+	}
+	if len(all) != len(owners) || len(seen) != len(owners) {
+		t.Fatalf("pages of one have %d payees, %d organisations, want %d", len(all), len(seen), len(owners))
+	}
+	wallet := all[slices.IndexFunc(all, func(p RunPayee) bool { return p.Org == owners[2].id })].Wallet
+	for name, c := range map[string]struct {
+		filter RunPayeeFilter
+		want   []ids.Org
+	}{
+		"left out":                {RunPayeeFilter{State: PayeesLeftOut}, []ids.Org{owners[3].id}},
+		"of drafts, by name":      {RunPayeeFilter{State: stateDraft, Text: "findable &"}, []ids.Org{owners[1].id}},
+		"in a batch, by address":  {RunPayeeFilter{State: PayeesDrafted, Text: wallet[:12]}, []ids.Org{owners[2].id}},
+		"in a state that is none": {RunPayeeFilter{State: stateFinalized}, nil},
+		"no pattern":              {RunPayeeFilter{Text: "%"}, nil},
+	} {
+		found, err := s.RunPayees(t.Context(), id, c.filter)
+		check(t, err)
+		var got []ids.Org
+		for _, p := range found {
+			got = append(got, p.Org)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: found %v, want %v", name, got, c.want)
+		}
+	}
+	drafts, err := s.Batches(t.Context(), BatchFilter{Run: id, State: stateDraft}, Page[ids.Batch]{})
+	check(t, err)
+	none, err := s.Batches(t.Context(), BatchFilter{Run: id, State: stateFinalized}, Page[ids.Batch]{})
+	check(t, err)
+	if len(drafts) != 1 || len(none) != 0 {
+		t.Errorf("the run has %d drafts and %d final batches", len(drafts), len(none))
+	}
 }
 
 func TestARunSaysWhatBecameOfEachPayee(t *testing.T) {
@@ -275,7 +334,7 @@ func TestADraftWhoseManifestCannotBeSealedLeavesNothing(t *testing.T) {
 	if _, err := s.Draft(t.Context(), b.drafter); err == nil {
 		t.Fatal("drafted without a manifest")
 	}
-	list, err := s.Batches(t.Context(), Page[ids.Batch]{})
+	list, err := s.Batches(t.Context(), BatchFilter{}, Page[ids.Batch]{})
 	check(t, err)
 	if due := b.books(t, b.pool, ledger.OwnerPayable, owners[0].id); len(list) != 0 || due != token {
 		t.Errorf("%d batches, %d due", len(list), due)

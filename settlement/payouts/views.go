@@ -211,28 +211,26 @@ const selectBatch = `
 	       coalesce(b.memo, ''), b.approvals_needed, b.nonce_changed_at
 	FROM payout_batches b LEFT JOIN payout_transactions t ON t.batch_id = b.id`
 
-// Batches lists batches, newest first, without their payouts.
-func (s *Service) Batches(ctx context.Context, page Page[ids.Batch]) ([]Batch, error) {
-	rows, err := s.pool.Query(ctx, selectBatch+` WHERE $1::uuid IS NULL OR b.id < $1 ORDER BY b.id DESC LIMIT $2`, page.Before, page.limit())
-	if err != nil {
-		return nil, fmt.Errorf("list batches: %w", err)
-	}
-	batches, err := pgx.CollectRows(rows, scanBatch)
-	if err != nil {
-		return nil, fmt.Errorf("list batches: %w", err)
-	}
-	return batches, nil
+// BatchFilter says which batches are wanted; what is zero says nothing.
+type BatchFilter struct {
+	Run   ids.PayoutRun
+	State string
 }
 
-// BatchesOfRun lists the newest MaxPage batches of a run, without their payouts.
-func (s *Service) BatchesOfRun(ctx context.Context, run ids.PayoutRun) ([]Batch, error) {
-	rows, err := s.pool.Query(ctx, selectBatch+` WHERE b.run_id = $1 ORDER BY b.id DESC LIMIT $2`, run, MaxPage)
+// Batches lists batches, newest first, without their payouts.
+func (s *Service) Batches(ctx context.Context, filter BatchFilter, page Page[ids.Batch]) ([]Batch, error) {
+	where := ` WHERE ($1::uuid IS NULL OR b.id < $1) AND ($3 = '' OR b.state = $3)`
+	arguments := []any{page.Before, page.limit(), filter.State}
+	if !filter.Run.IsZero() { // apart, so that the run's index serves
+		where, arguments = where+` AND b.run_id = $4`, append(arguments, filter.Run)
+	}
+	rows, err := s.pool.Query(ctx, selectBatch+where+` ORDER BY b.id DESC LIMIT $2`, arguments...)
 	if err != nil {
-		return nil, fmt.Errorf("list a run's batches: %w", err)
+		return nil, fmt.Errorf("list batches: %w", err)
 	}
 	batches, err := pgx.CollectRows(rows, scanBatch)
 	if err != nil {
-		return nil, fmt.Errorf("list a run's batches: %w", err)
+		return nil, fmt.Errorf("list batches: %w", err)
 	}
 	return batches, nil
 }

@@ -461,7 +461,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The whole audit log as CSV, its chain of hashes checked */
+        /**
+         * The audit log as CSV, oldest first
+         * @description Its whole chain of hashes is checked first, also the lines that a filter leaves out. A filtered file says so in its name and in a row before the columns' names.
+         */
         get: operations["get-audit-file"];
         put?: never;
         post?: never;
@@ -870,6 +873,23 @@ export interface paths {
         put?: never;
         /** Approve all drafts that a run has made so far */
         post: operations["approve-payout-run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/finance/runs/{id}/payees": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a run's payees, the largest amounts first */
+        get: operations["list-run-payees"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2176,6 +2196,8 @@ export interface components {
             summary: string;
         };
         ClosedPeriod: {
+            /** @description The frozen figures by the chart of accounts; absent in lists. The report has them by organisation */
+            accounts?: components["schemas"]["PeriodAccount"][];
             /** Format: date-time */
             closed_at: string;
             closed_by: string;
@@ -3010,6 +3032,11 @@ export interface components {
             /** @description Give it as cursor for the next page; absent on the last one */
             next_cursor?: string;
         };
+        ListRunPayee: {
+            items: components["schemas"]["RunPayee"][];
+            /** @description Give it as cursor for the next page; absent on the last one */
+            next_cursor?: string;
+        };
         ListSOLLine: {
             items: components["schemas"]["SOLLine"][];
             /** @description Give it as cursor for the next page; absent on the last one */
@@ -3413,7 +3440,7 @@ export interface components {
             approve_obstacle?: string;
             /** Format: int64 */
             batch_count: number;
-            /** @description Newest first, at most 200; absent in lists */
+            /** @description Newest first, at most 200; absent in lists and brief answers */
             batches?: components["schemas"]["Batch"][];
             /** Format: date-time */
             finished_at?: string;
@@ -3424,7 +3451,7 @@ export interface components {
             left_out_count: number;
             /** Format: int64 */
             payee_count: number;
-            /** @description Those left out first; at most 1000; absent in lists */
+            /** @description Those left out first; at most 1000; absent in lists and brief answers */
             payees?: components["schemas"]["RunPayee"][];
             /** @description Its batches by their state; absent in lists */
             progress?: components["schemas"]["RunProgress"][];
@@ -3496,6 +3523,21 @@ export interface components {
             threshold?: string;
             /** @description 0 is Sunday */
             weekdays?: number[];
+        };
+        PeriodAccount: {
+            closing: components["schemas"]["Money"];
+            /** @example 2010 */
+            code: string;
+            credits: components["schemas"]["Money"];
+            debits: components["schemas"]["Money"];
+            /** @example Customer balances */
+            name: string;
+            opening: components["schemas"]["Money"];
+            /**
+             * Format: int64
+             * @description That have such an account; 0: the platform's own
+             */
+            organisations: number;
         };
         PeriodClose: {
             /** @example 2026-11 */
@@ -3747,6 +3789,8 @@ export interface components {
             waiting: number;
         };
         RunPayee: {
+            /** @description The wallet that is paid */
+            address?: string;
             amount: components["schemas"]["Money"];
             batch_id?: string;
             name: string;
@@ -3754,6 +3798,14 @@ export interface components {
             /** @enum {string} */
             purpose: "earnings" | "withdrawal" | "refund";
             reason?: string;
+            /** @description Of the transaction, once signed */
+            signature?: string;
+            /**
+             * @description The batch's; left_out: in none
+             * @enum {string}
+             */
+            state: "left_out" | "draft" | "approved" | "signed" | "sent" | "cancelling" | "finalized" | "failed" | "frozen" | "cancelled";
+            token_account?: string;
         };
         RunProgress: {
             /** Format: int64 */
@@ -6644,8 +6696,17 @@ export interface operations {
     "get-audit-file": {
         parameters: {
             query?: {
+                action?: string;
+                /** @description Only what was done at this time or later */
+                from?: string;
                 /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
                 org?: string;
+                /** @description Part of the name of who did it */
+                person?: string;
+                /** @description The id of what it was done to */
+                subject?: string;
+                /** @description Only what was done before this time */
+                to?: string;
             };
             header?: never;
             path?: never;
@@ -6718,6 +6779,9 @@ export interface operations {
                 limit?: number;
                 /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
                 org?: string;
+                /** @description Only this run's */
+                run?: string;
+                state?: "draft" | "approved" | "signed" | "sent" | "cancelling" | "finalized" | "failed" | "frozen" | "cancelled";
             };
             header?: never;
             path?: never;
@@ -8370,11 +8434,15 @@ export interface operations {
     };
     "get-period-file": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+            };
             header?: never;
             path: {
-                /** @description Whose columns */
-                format: "cryptio" | "quickbooks" | "xero";
+                /** @description Whose columns; -sol: the journal of the treasury's SOL */
+                format: "cryptio" | "quickbooks" | "xero" | "quickbooks-sol" | "xero-sol";
+                month: string;
             };
             cookie?: never;
         };
@@ -9061,6 +9129,8 @@ export interface operations {
     "get-payout-run": {
         parameters: {
             query?: {
+                /** @description Without payees and batches, which have lists of their own */
+                brief?: boolean;
                 /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
                 org?: string;
             };
@@ -9246,6 +9316,84 @@ export interface operations {
             };
         };
     };
+    "list-run-payees": {
+        parameters: {
+            query?: {
+                /** @description next_cursor of the page before */
+                cursor?: string;
+                /** @description Most items of a page */
+                limit?: number;
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
+                /** @description Part of a payee's name, or the beginning of a wallet address, token account or signature */
+                q?: string;
+                /** @description left_out: in no batch; drafted: in one; else those whose batch is in this state */
+                state?: "left_out" | "drafted" | "draft" | "approved" | "signed" | "sent" | "cancelling" | "finalized" | "failed" | "frozen" | "cancelled";
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListRunPayee"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-sol-journal": {
         parameters: {
             query?: {
@@ -9394,6 +9542,10 @@ export interface operations {
                 kind?: "base_fee" | "priority_fee" | "rent_out" | "rent_back" | "top_up" | "sent";
                 /** @description Most items of a page */
                 limit?: number;
+                /** @description Absent: from the first transaction on */
+                month?: string;
+                /** @description The organisation to act for; may be left out by a caller who has exactly one, and with an API key */
+                org?: string;
                 /** @description Only this transaction's */
                 signature?: string;
             };
