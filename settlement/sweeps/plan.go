@@ -41,6 +41,10 @@ type source struct {
 func (s *Service) plan(ctx context.Context, term int64) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
+	room, err := s.room(ctx)
+	if err != nil || room <= 0 {
+		return err
+	}
 	sources, err := s.sources(ctx)
 	if err != nil || len(sources) == 0 {
 		return err
@@ -57,6 +61,9 @@ func (s *Service) plan(ctx context.Context, term int64) error {
 	}
 	var failed error
 	for _, from := range sources {
+		if room == 0 {
+			break
+		}
 		from.amount = min(from.amount, money.Amount(min(keys.MaxBaseUnitsPerSweep, math.MaxInt64)))
 		nonce, found, err := s.freeNonce(ctx, keys)
 		if err != nil {
@@ -71,9 +78,21 @@ func (s *Service) plan(ctx context.Context, term int64) error {
 		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("plan a sweep of %s: %w", from.account, err))
+			continue
 		}
+		room--
 	}
 	return failed
+}
+
+// room is how many more sweeps may live.
+func (s *Service) room(ctx context.Context) (int, error) {
+	var live int
+	err := s.pool.QueryRow(ctx, `SELECT count(*) FROM deposit_sweeps WHERE state IN ('planned', 'signed')`).Scan(&live)
+	if err != nil {
+		return 0, fmt.Errorf("count live sweeps: %w", err)
+	}
+	return MaxLive - live, nil
 }
 
 // sources are the deposit accounts with most in them, by the ledger, that have no live sweep and none that has just failed.
@@ -85,8 +104,7 @@ func (s *Service) sources(ctx context.Context) ([]source, error) {
 		  AND NOT EXISTS (SELECT 1 FROM deposit_sweeps s WHERE s.token_account = d.token_account
 		      AND (s.state IN ('planned', 'signed', 'frozen') OR (s.state = 'failed' AND s.ended_at > now() - $5::interval)))
 		ORDER BY a.balance DESC, a.org_id
-		LIMIT greatest(0, $4 - (SELECT count(*) FROM deposit_sweeps WHERE state IN ('planned', 'signed')))`,
-		ledger.ChainDeposits, s.ledger.Currency().Mint, s.options.Minimum, MaxLive, retryAfter)
+		LIMIT $4`, ledger.ChainDeposits, s.ledger.Currency().Mint, s.options.Minimum, maxSources, retryAfter)
 	if err != nil {
 		return nil, fmt.Errorf("look for deposits to sweep: %w", err)
 	}

@@ -25,7 +25,8 @@ const (
 	DefaultPlanEvery   = 15 * time.Second
 	DefaultRebroadcast = 3 * time.Second
 	DefaultFreezeAfter = time.Minute
-	MaxLive            = 4 // sweeps at once, so that payouts find nonces
+	MaxLive            = 4  // sweeps at once, so that payouts find nonces
+	maxSources         = 32 // looked at in one pass, so that accounts that cannot be swept do not keep the others from it
 	stepTimeout        = 30 * time.Second
 	retryAfter         = time.Hour // of an account whose sweep failed or was refused
 	historyDepth       = 1_000

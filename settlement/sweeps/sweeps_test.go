@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gagliardetto/solana-go"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/muster-gpu/muster/internal/ids"
@@ -350,5 +351,32 @@ func TestALedgerAheadOfTheChainIsNotSwept(t *testing.T) {
 	}
 	if n := b.count(`SELECT count(*) FROM deposit_sweeps`); n != 0 {
 		t.Errorf("%d sweeps were planned", n)
+	}
+}
+
+// TestAccountsThatCannotBeSweptDoNotHoldUpTheOthers has more of them, with more in them by the ledger, than sweeps may live.
+func TestAccountsThatCannotBeSweptDoNotHoldUpTheOthers(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for range MaxLive + 1 {
+		key, err := solana.NewRandomPrivateKey()
+		b.check(err)
+		account, err := b.local.CreateTokenAccount(t.Context(), key.PublicKey())
+		b.check(err)
+		org := ids.New[ids.Org]()
+		b.exec(`INSERT INTO organisations (id, name) VALUES ($1, 'Ahead of the chain')`, org)
+		b.exec(`INSERT INTO deposit_addresses (org_id, wallet, token_account) VALUES ($1, $2, $3)`, org, key.PublicKey().String(), account.String())
+		b.check(pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+			_, err := b.book.Post(t.Context(), tx, ledger.Entry{Key: "invented:" + org.String(), Kind: "test", Legs: []ledger.Leg{{
+				Debit: ledger.Of(ledger.ChainDeposits, org), Credit: ledger.Of(ledger.CustomerAvailable, org), Amount: 2 * deposit,
+			}}})
+			return err
+		}))
+	}
+	if err := b.service(b.local.Client()).plan(t.Context(), term); err == nil {
+		t.Error("nothing was said of those that cannot be swept")
+	}
+	if n := b.count(`SELECT count(*) FROM deposit_sweeps`); n != 1 {
+		t.Errorf("%d sweeps were planned, want the customer's", n)
 	}
 }
