@@ -350,7 +350,7 @@ func storePayouts(ctx context.Context, tx pgx.Tx, drafts []draft) error {
 		)
 		INSERT INTO payouts (id, batch_id, payee_org_id, wallet, token_account, creates_account, amount, sequence, purpose, withdrawal_id)
 		SELECT n.id, n.batch_id, n.org_id, n.wallet, n.token_account, n.creates, n.amount,
-		       coalesce((SELECT max(p.sequence) FROM payouts p WHERE p.payee_org_id = n.org_id AND p.signed), 0) + 1, n.purpose, n.withdrawal_id
+		       coalesce((SELECT max(p.sequence) FROM payouts p WHERE p.payee_org_id = n.org_id AND p.numbered), 0) + 1, n.purpose, n.withdrawal_id
 		FROM n`, batches, payouts, orgs, wallets, accounts, creates, amounts, purposes, withdrawals)
 	if err != nil || taken == 0 {
 		return err

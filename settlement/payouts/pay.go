@@ -222,7 +222,6 @@ func insertSigned(ctx context.Context, tx pgx.Tx, batches []*work) error {
 	queries.Queue(`
 		INSERT INTO payout_transactions (signature, batch_id, nonce_account, nonce_value, wire)
 		SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bytea[])`, signatures, wanted, accounts, values, wires)
-	queries.Queue(`UPDATE payouts SET signed = true WHERE batch_id = ANY ($1)`, wanted)
 	queries.Queue(`UPDATE payout_batches SET state = 'signed', attention = '', due_at = clock_timestamp() WHERE id = ANY ($1)`, wanted)
 	return tx.SendBatch(ctx, queries).Close()
 }

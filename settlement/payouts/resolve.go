@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/muster-gpu/muster/internal/audit"
 	"github.com/muster-gpu/muster/internal/errs"
@@ -212,19 +211,11 @@ func (s *Service) storeResolution(ctx context.Context, tx pgx.Tx, b *work, by id
 	return s.returnMoney(ctx, tx, b.id, "")
 }
 
-// resolvePaid books a payment. Its payouts' numbers are used up, as they are in the signer's journal.
+// resolvePaid books a payment. Its payouts keep their numbers, which are used up in the signer's journal too.
 func (s *Service) resolvePaid(ctx context.Context, tx pgx.Tx, b *work, evidence Evidence) error {
 	_, err := tx.Exec(ctx, `
 		UPDATE payout_batches SET state = 'finalized', finalized_at = now(), state_reason = $2, attention = '', paid_by = $3 WHERE id = $1`,
 		b.id, shorten("resolved as paid: "+evidence.Note), evidence.Signature)
-	if err != nil {
-		return fmt.Errorf("store resolution: %w", err)
-	}
-	_, err = tx.Exec(ctx, `UPDATE payouts SET signed = true WHERE batch_id = $1 AND NOT signed`, b.id)
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == uniqueViolation {
-		return errs.New(errs.Conflict, "a later payout of one of the payees has the same number: the signer's journal must be compared first")
-	}
 	if err != nil {
 		return fmt.Errorf("store resolution: %w", err)
 	}

@@ -377,7 +377,10 @@ func (s *Service) bookPaid(ctx context.Context, tx pgx.Tx, paid []payment) error
 	if err != nil {
 		return fmt.Errorf("end withdrawals: %w", err)
 	}
-	return endPayouts(ctx, tx, batches...)
+	if _, err := tx.Exec(ctx, `UPDATE payouts SET live = false WHERE batch_id = ANY ($1)`, batches); err != nil {
+		return fmt.Errorf("end payouts: %w", err)
+	}
+	return nil
 }
 
 // returnMoney makes the payees of a batch that paid nothing payable again. Withdrawals wait for the next run, their money stays in flight.
@@ -411,11 +414,9 @@ func (s *Service) returnMoney(ctx context.Context, tx pgx.Tx, id ids.Batch, sign
 			return err
 		}
 	}
-	return endPayouts(ctx, tx, uuidOf(id))
-}
-
-func endPayouts(ctx context.Context, tx pgx.Tx, batches ...pgtype.UUID) error {
-	_, err := tx.Exec(ctx, `UPDATE payouts SET live = false WHERE batch_id = ANY ($1)`, batches)
+	// A payee's number is used up by a signature, whether that was ever sent or not. Without one the next payout may have it.
+	_, err = tx.Exec(ctx, `
+		UPDATE payouts SET live = false, numbered = EXISTS (SELECT 1 FROM payout_transactions t WHERE t.batch_id = $1) WHERE batch_id = $1`, id)
 	if err != nil {
 		return fmt.Errorf("end payouts: %w", err)
 	}

@@ -138,7 +138,7 @@ func (b *bench) store(amount money.Amount, sealed bool) *batch {
 		}
 		if _, err := tx.Exec(b.Context(), `
 			INSERT INTO payouts (id, batch_id, payee_org_id, wallet, token_account, creates_account, amount, sequence)
-			VALUES ($1, $2, $3, $4, $5, false, $6, 1 + (SELECT count(*) FROM payouts WHERE payee_org_id = $3 AND signed))`,
+			VALUES ($1, $2, $3, $4, $5, false, $6, 1 + (SELECT count(*) FROM payouts WHERE payee_org_id = $3 AND numbered))`,
 			d.payout, d.id, b.owner, treasury, usdc.Mint, amount); err != nil {
 			return err
 		}
@@ -159,7 +159,6 @@ func (d *batch) signed() {
 	d.Helper()
 	d.exec(`UPDATE payout_batches SET state = 'approved', approved_by = $2, approved_at = now() WHERE id = $1`, d.id, d.user)
 	d.exec(`UPDATE payout_batches SET state = 'signed', message = '\x00', signing_started_at = now() WHERE id = $1`, d.id)
-	d.exec(`UPDATE payouts SET signed = true WHERE batch_id = $1`, d.id)
 	d.exec(`INSERT INTO payout_transactions (signature, batch_id, nonce_account, nonce_value, wire, block_time)
 		SELECT repeat('S', 40) || right(id::text, 30), id, nonce_account, nonce_value, '\x00', $2 FROM payout_batches WHERE id = $1`, d.id, base)
 	d.exec(`UPDATE payout_batches SET state = 'sent' WHERE id = $1`, d.id)
