@@ -114,7 +114,9 @@ func (a *App) reconcileClose() *cobra.Command {
 func (a *App) reconcileExport() *cobra.Command {
 	file := ""
 	cmd := &cobra.Command{
-		Use: "export MONTH FORMAT", Short: "Write a month for accounting tools: cryptio, quickbooks, xero, the treasury's SOL, or report to print", Args: cobra.ExactArgs(2),
+		Use: "export MONTH FORMAT", Short: "Write a month for accounting tools, or as a report to print", Args: cobra.ExactArgs(2),
+		Long: "Writes a month in the columns of cryptio, quickbooks or xero, the journal of the treasury's SOL as quickbooks-sol, xero-sol or, with each\n" +
+			"transaction, sol, or a closed month as a report to print.",
 		Example: "muster reconcile export 2026-11 xero --file journal.csv", ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			month, format := arguments[0], arguments[1]
