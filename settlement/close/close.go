@@ -24,6 +24,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -325,7 +326,8 @@ func (s *Service) Closing(ctx context.Context, month Month) (Closing, error) {
 	return closing, nil
 }
 
-// Check reports whether a closing's stored figures have the hash that was stored with them, and are still what the ledger says of the month.
+// Check reports whether a closing's stored figures have the hash that was stored with them, and are still what the ledger and
+// the SOL journal say of the month.
 func (s *Service) Check(ctx context.Context, c Closing) (bool, error) {
 	if sum := sha256.Sum256([]byte(c.snapshot)); !bytes.Equal(sum[:], c.SHA256) {
 		return false, nil
@@ -339,9 +341,10 @@ func (s *Service) Check(ctx context.Context, c Closing) (bool, error) {
 		return false, err
 	}
 	now.Chain, now.Holdings = c.Figures.Chain, c.Figures.Holdings // were of the moment
-	if c.Figures.SOL == nil {
-		now.SOL = nil
-	}
+	// A wallet that became the treasury's later may have been used in the month; months closed before there was a journal have none.
+	now.SOL = slices.DeleteFunc(now.SOL, func(t SOLTotal) bool {
+		return !slices.ContainsFunc(c.Figures.SOL, func(frozen SOLTotal) bool { return frozen.Wallet == t.Wallet })
+	})
 	again, err := json.Marshal(now)
 	if err != nil {
 		return false, fmt.Errorf("write the figures of %s: %w", c.Month, err)
