@@ -260,6 +260,7 @@ func crashPayouts(t *testing.T, step string, seed uint64) (payees, double, lost 
 	w.run(w.worker(w.newPool(nil), nil), w.term)
 	stuck := w.settle()
 	w.clear()
+	w.wantSOLExplained()
 	double, lost = w.audit()
 	if stuck == 0 && double == 0 && lost == 0 {
 		w.wantPaid()
@@ -316,6 +317,7 @@ func crashCancellation(t *testing.T, step string, seed uint64) (payees, double, 
 		w.draft()
 		stuck = w.settle()
 		w.wantPaid()
+		w.wantSOLExplained()
 	}
 	return len(w.payees), double, lost + stuck
 }

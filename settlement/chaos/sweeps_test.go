@@ -71,6 +71,7 @@ func crashSweeps(t *testing.T, step string, seed uint64) (moved, double, lost in
 	stop()
 	w.clear()
 	w.poll(w.watcher(w.pool, w.keys)) // once more, in fair weather: what was swept is no arrival
+	w.wantSOLExplained()
 	double, lost = w.audit()
 	moreDouble, moreLost := w.auditSwept(customers)
 	return len(w.payees) + len(customers), double + moreDouble, lost + moreLost + stuck

@@ -93,6 +93,7 @@ func crashWithdrawals(t *testing.T, d *death, step string, seed uint64) (payees,
 	if stuck == 0 && double == 0 && lost == 0 {
 		w.wantPaid()
 		w.wantWithdrawn(2)
+		w.wantSOLExplained()
 	}
 	return len(w.payees), double, lost + stuck
 }
