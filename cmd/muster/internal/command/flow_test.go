@@ -196,6 +196,9 @@ func TestADepositElsewhereShowsAQRCodeOnATerminal(t *testing.T) {
 	s.on("GET /v1/network", testNetwork("mainnet"))
 	sh := newShell(t, s.URL)
 	sh.run("wallet", "deposit", "--amount", "25.5").has(t, exitOK, "amount=25.5")
+	for _, amount := range []string{"-1", "1e3", "1,000", ".5", "0.0000001"} { // no wallet takes such links
+		sh.run("wallet", "deposit", "--amount", amount).has(t, exitFailed, "--amount")
+	}
 	if len(s.made("POST /v1/local/faucet")) > 0 {
 		t.Error("the faucet was asked on mainnet")
 	}

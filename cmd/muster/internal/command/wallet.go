@@ -14,6 +14,8 @@ import (
 	"github.com/muster-gpu/muster/api/client"
 	apiv1 "github.com/muster-gpu/muster/api/v1"
 	"github.com/muster-gpu/muster/cmd/muster/internal/output"
+	"github.com/muster-gpu/muster/internal/errs"
+	"github.com/muster-gpu/muster/internal/money"
 )
 
 const (
@@ -180,7 +182,7 @@ func (a *App) deposit(ctx context.Context, api *client.Client, flags depositFlag
 	if err != nil {
 		return err
 	}
-	if wallet.SolanaPayURL, err = withAmount(wallet.SolanaPayURL, flags.amount); err != nil {
+	if wallet.SolanaPayURL, err = withAmount(wallet.SolanaPayURL, flags.amount, network); err != nil {
 		return err
 	}
 	if !flags.wait {
@@ -192,10 +194,13 @@ func (a *App) deposit(ctx context.Context, api *client.Client, flags depositFlag
 	return a.waitForDeposit(ctx, api, known, flags.timeout)
 }
 
-// withAmount adds the amount to a Solana Pay link.
-func withAmount(link, amount string) (string, error) {
+// withAmount adds the amount to a Solana Pay link. A wallet would refuse one that the token cannot have.
+func withAmount(link, amount string, network apiv1.Network) (string, error) {
 	if amount == "" {
 		return link, nil
+	}
+	if _, err := (money.Currency{Symbol: network.Symbol, Decimals: network.Decimals}).Parse(amount); err != nil {
+		return "", errs.New(errs.Invalid, "--amount: %v", err)
 	}
 	parsed, err := url.Parse(link)
 	if err != nil {
