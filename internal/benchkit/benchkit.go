@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/muster-gpu/muster/internal/pguuid"
 	"github.com/muster-gpu/muster/migrations"
 )
 
@@ -75,6 +76,7 @@ func OpenPool(ctx context.Context, address string, connections int32) (*pgxpool.
 		return nil, err
 	}
 	config.MaxConns = connections
+	config.AfterConnect = pguuid.Register // as in the control plane
 	return pgxpool.NewWithConfig(ctx, config)
 }
 

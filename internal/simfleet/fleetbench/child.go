@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/muster-gpu/muster/internal/benchkit"
 )
 
 const (
@@ -95,7 +97,7 @@ func (c *child) ask(request string) (usage, error) {
 func (c *child) stop() error { return errors.Join(c.in.Close(), c.cmd.Wait()) }
 
 // window measures a child and PostgreSQL for a while.
-func (c *child) window(ctx context.Context, s settings, db *database) (sample, error) {
+func (c *child) window(ctx context.Context, s settings, db *benchkit.Database) (sample, error) {
 	if s.profile != "" {
 		if _, err := c.ask(askProfile); err != nil {
 			return sample{}, err
@@ -106,7 +108,7 @@ func (c *child) window(ctx context.Context, s settings, db *database) (sample, e
 	if err != nil {
 		return sample{}, err
 	}
-	postgres, err := db.cpu()
+	postgres, err := db.CPU(ctx)
 	if err != nil {
 		return sample{}, err
 	}
@@ -117,7 +119,7 @@ func (c *child) window(ctx context.Context, s settings, db *database) (sample, e
 	if err != nil {
 		return sample{}, err
 	}
-	now, err := db.cpu()
+	now, err := db.CPU(ctx)
 	return sample{
 		heartbeats: after.Heartbeats - before.Heartbeats, wall: time.Since(began), serverRSS: after.RSS, postgres: now - postgres,
 		server: time.Duration(after.Microseconds-before.Microseconds) * time.Microsecond,

@@ -29,10 +29,12 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/muster-gpu/muster/internal/benchkit"
 )
 
 const (
-	urlVariable = "MUSTER_BENCH_DATABASE_URL"
+	connections = 4                // of each process
 	target      = 100_000          // agents that figures are for
 	beatEvery   = 10 * time.Second // each of them
 	peerName    = "json-http"
@@ -105,9 +107,6 @@ func (s sample) microseconds(cpu time.Duration) float64 {
 }
 
 func measure(ctx context.Context, s settings, log *slog.Logger) (err error) {
-	if os.Getenv(urlVariable) == "" {
-		return errors.New(urlVariable + " is not set: run it under ./internal/embeddedpg/benchpg")
-	}
 	if s.agents == 0 {
 		most, err := mostAgents()
 		if err != nil {
@@ -117,16 +116,16 @@ func measure(ctx context.Context, s settings, log *slog.Logger) (err error) {
 	} else {
 		s.limitedBy = "flag"
 	}
-	db, err := createDatabase(ctx, os.Getenv(urlVariable))
+	db, err := benchkit.NewDatabase(ctx, "fleetbench", connections)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.drop()) }()
+	defer func() { err = errors.Join(err, db.Drop()) }()
 	if s.dir, err = os.MkdirTemp("", "muster-fleetbench-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
-	s.databaseURL = db.url
+	s.databaseURL = db.URL
 	streams, err := measureStreams(ctx, s, db, log)
 	if err != nil {
 		return fmt.Errorf("streams: %w", err)

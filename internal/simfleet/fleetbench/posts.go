@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/muster-gpu/muster/internal/benchkit"
 )
 
 const (
@@ -66,8 +68,8 @@ func body(host uuid.UUID, sequence int64) ([]byte, error) {
 }
 
 // measurePosts posts heartbeats of the same hosts at the same rate to the peer.
-func measurePosts(ctx context.Context, s settings, db *database) (result sample, err error) {
-	hosts, err := hostIDs(ctx, db.pool)
+func measurePosts(ctx context.Context, s settings, db *benchkit.Database) (result sample, err error) {
+	hosts, err := hostIDs(ctx, db.Pool)
 	if err != nil {
 		return sample{}, err
 	}
@@ -194,7 +196,7 @@ func (c *collector) flush(ctx context.Context) error {
 
 // servePeer is the role of the peer's process.
 func servePeer(ctx context.Context, s settings, log *slog.Logger) error {
-	pool, err := openPool(ctx, s.databaseURL)
+	pool, err := benchkit.OpenPool(ctx, s.databaseURL, connections)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/muster-gpu/muster/internal/benchkit"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/pgnotify"
 	"github.com/muster-gpu/muster/internal/simfleet"
@@ -39,7 +40,7 @@ type streamSamples struct {
 }
 
 // measureStreams connects the agents and measures the gateway.
-func measureStreams(ctx context.Context, s settings, db *database, log *slog.Logger) (result streamSamples, err error) {
+func measureStreams(ctx context.Context, s settings, db *benchkit.Database, log *slog.Logger) (result streamSamples, err error) {
 	gateway, err := startRole(ctx, roleGateway, s)
 	if err != nil {
 		return result, err
@@ -103,7 +104,7 @@ func orTooFast(err error) error {
 }
 
 // steadyWindow measures the gateway, and refuses a window in which streams broke.
-func steadyWindow(ctx context.Context, s settings, gateway *child, db *database, played *simfleet.Fleet) (sample, error) {
+func steadyWindow(ctx context.Context, s settings, gateway *child, db *benchkit.Database, played *simfleet.Fleet) (sample, error) {
 	cuts := played.Stats().Cuts
 	result, err := gateway.window(ctx, s, db)
 	if stats := played.Stats(); err == nil && (stats.Connected < s.agents || stats.Cuts > cuts) {
@@ -151,15 +152,15 @@ type joiner struct {
 	orgs   []ids.Org
 }
 
-func newJoiner(ctx context.Context, s settings, db *database) (*joiner, error) {
+func newJoiner(ctx context.Context, s settings, db *benchkit.Database) (*joiner, error) {
 	authority, err := fleet.OpenAuthority(filepath.Join(s.dir, authorityDir))
 	if err != nil {
 		return nil, err
 	}
-	j := &joiner{tokens: fleet.NewTokens(db.pool, authority)}
+	j := &joiner{tokens: fleet.NewTokens(db.Pool, authority)}
 	for _, name := range simfleet.Owners {
 		org := ids.New[ids.Org]()
-		if _, err := db.pool.Exec(ctx, `INSERT INTO organisations (id, name) VALUES ($1, $2)`, org, name); err != nil {
+		if _, err := db.Pool.Exec(ctx, `INSERT INTO organisations (id, name) VALUES ($1, $2)`, org, name); err != nil {
 			return nil, err
 		}
 		j.orgs = append(j.orgs, org)
@@ -183,7 +184,7 @@ func (noSecrets) Unseal([]byte) (string, error) {
 
 // serveGateway is the role of the process that is measured: the gateway, wired as the control plane does.
 func serveGateway(ctx context.Context, s settings, log *slog.Logger) error {
-	pool, err := openPool(ctx, s.databaseURL)
+	pool, err := benchkit.OpenPool(ctx, s.databaseURL, connections)
 	if err != nil {
 		return err
 	}
