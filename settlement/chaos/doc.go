@@ -5,6 +5,9 @@
 // real. After each run the ledger must sum to zero, each payee must hold on the chain exactly what the ledger says was paid, and the
 // treasury what it was paid out of. Nobody mends anything by hand, but for the alarms that a scenario stages.
 //
+// In those the faults come mixed, as the seed will have it. Beside them each fault alone befalls all flows of money at once, and scenarios
+// stage what is rare: a stolen nonce, a signer that is down, clocks that jump, two processes that both believe that they lead.
+//
 // A control, which sends before it stores, goes through the same crashes and faults, and pays twice: so the tests can fail.
 //
 //	go test ./settlement/chaos                      a few seeds; part of the ordinary tests
