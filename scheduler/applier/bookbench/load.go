@@ -13,10 +13,14 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/muster-gpu/muster/internal/benchkit"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/pgnotify"
 	"github.com/muster-gpu/muster/scheduler/applier"
 )
+
+// smallGangs are the sizes of gangs that are measured besides.
+var smallGangs = []int{1, 2}
 
 const (
 	alonePart  = 10  // of the backlog that the peer gets
@@ -45,13 +49,13 @@ func (w *world) measureThroughput(ctx context.Context) error {
 	if err := fleet.Sync(ctx, nil); err != nil {
 		return err
 	}
-	many, err := w.profiled(func() (float64, error) { return w.backlog(ctx, together, w.bookings) })
+	many, err := w.profiled(func() (worked, error) { return w.backlog(ctx, together, w.bookings) })
 	if err != nil {
 		return err
 	}
-	figure("bookings_per_s value=%.5g unit=1/s peer=one-transaction-a-booking peer_value=%.5g ratio=%.4g hosts=%d nodes=%d leases=%d",
-		many, one, many/one, w.hosts, gangNodes, gangNodes)
-	rate := many * steadyPart
+	figure("bookings_per_s value=%.5g unit=1/s peer=one-transaction-a-booking peer_value=%.5g ratio=%.4g hosts=%d nodes=%d leases=%d %s",
+		many.rate, one.rate, many.rate/one.rate, w.hosts, w.nodes, w.nodes, many.cpu())
+	rate := many.rate * steadyPart
 	var latencies []time.Duration
 	err = beside(ctx, func(ctx context.Context) (err error) {
 		latencies, err = w.steady(ctx, hub, rate)
@@ -66,45 +70,89 @@ func (w *world) measureThroughput(ctx context.Context) error {
 	return nil
 }
 
+// measureGangs works off backlogs of smaller gangs, which cost fewer rows.
+func (w *world) measureGangs(ctx context.Context) error {
+	a, _, err := w.scheduler(ctx, w.pool, pgnotify.New(w.pool, w.log))
+	if err != nil {
+		return err
+	}
+	defer func(nodes int) { w.nodes = nodes }(w.nodes)
+	for _, w.nodes = range smallGangs {
+		done, err := w.backlog(ctx, a, w.bookings)
+		if err != nil {
+			return err
+		}
+		figure("bookings_per_s_of_%d value=%.5g unit=1/s hosts=%d nodes=%d leases=%d %s", w.nodes, done.rate, w.hosts, w.nodes, w.nodes, done.cpu())
+	}
+	return nil
+}
+
+// worked is what working off a backlog took.
+type worked struct {
+	rate          float64       // bookings a second
+	own, postgres time.Duration // CPU time a booking
+}
+
+func (d worked) cpu() string {
+	return fmt.Sprintf("cpu_ms=%.3g postgres_cpu_ms=%.3g", milliseconds(d.own), milliseconds(d.postgres))
+}
+
+// cpu is what this process and the server's have had until now.
+func (w *world) cpu(ctx context.Context) (own, postgres time.Duration, err error) {
+	if own, err = benchkit.CPU(os.Getpid()); err != nil {
+		return 0, 0, err
+	}
+	postgres, err = w.database.CPU(ctx)
+	return own, postgres, err
+}
+
 // profiled writes a CPU profile if one is wanted.
-func (w *world) profiled(do func() (float64, error)) (float64, error) {
+func (w *world) profiled(do func() (worked, error)) (worked, error) {
 	if w.profile == "" {
 		return do()
 	}
 	file, err := os.Create(w.profile)
 	if err != nil {
-		return 0, err
+		return worked{}, err
 	}
 	defer func() { _ = file.Close() }()
 	if err := pprof.StartCPUProfile(file); err != nil {
-		return 0, err
+		return worked{}, err
 	}
 	defer pprof.StopCPUProfile()
 	return do()
 }
 
-// backlog stores requested bookings and says how many a second the applier decides.
-func (w *world) backlog(ctx context.Context, a *applier.Applier, count int) (float64, error) {
+// backlog stores requested bookings and has the applier decide them.
+func (w *world) backlog(ctx context.Context, a *applier.Applier, count int) (done worked, err error) {
 	if _, err := w.quote(ctx, count, true, w.customers...); err != nil {
-		return 0, err
+		return done, err
 	}
 	if _, err := w.pool.Exec(ctx, `VACUUM ANALYZE bookings`); err != nil {
-		return 0, err
+		return done, err
+	}
+	own, postgres, err := w.cpu(ctx)
+	if err != nil {
+		return done, err
 	}
 	start := time.Now()
 	for decided := 0; decided < count; {
 		n, err := a.Apply(ctx, term)
 		if err != nil {
-			return 0, err
+			return done, err
 		}
 		if n == 0 {
-			return 0, fmt.Errorf("%d of %d bookings were decided", decided, count)
+			return done, fmt.Errorf("%d of %d bookings were decided", decided, count)
 		}
 		decided += n
 	}
-	rate := float64(count) / time.Since(start).Seconds()
-	note("%d bookings at %.0f a second", count, rate)
-	return rate, nil
+	done.rate = float64(count) / time.Since(start).Seconds()
+	if done.own, done.postgres, err = w.cpu(ctx); err != nil {
+		return done, err
+	}
+	done.own, done.postgres = (done.own-own)/time.Duration(count), (done.postgres-postgres)/time.Duration(count)
+	note("%d bookings of %d nodes at %.0f a second, %s", count, w.nodes, done.rate, done.cpu())
+	return done, nil
 }
 
 // steady requests bookings at a rate and returns how long each took until its decision was announced.

@@ -24,7 +24,6 @@ import (
 )
 
 const (
-	gangNodes   = 8
 	gpusPerHost = 8
 	heads       = 600 // each has room for the heads of 220 clusters
 	customers   = 200
@@ -148,7 +147,7 @@ func (w *world) quote(ctx context.Context, count int, requested bool, buyers ...
 	bookings, rows := make([]ids.Booking, count), make([][]any, count)
 	now := time.Now()
 	for i := range bookings {
-		lines := make([]market.Line, gangNodes)
+		lines := make([]market.Line, w.nodes)
 		for n := range lines {
 			lines[n] = market.Line{HostID: w.fleet[w.nextHost%len(w.fleet)], Owner: w.owner, Region: "eu", Price: price, Hourly: price}
 			w.nextHost++
@@ -163,8 +162,8 @@ func (w *world) quote(ctx context.Context, count int, requested bool, buyers ...
 			at = &now
 		}
 		rows[i] = []any{
-			uuid.UUID(bookings[i]), uuid.UUID(buyers[i%len(buyers)]), uuid.UUID(w.user), model, gangNodes, 1, booked.Milliseconds(), 250, plan,
-			int64(gangNodes * price), now.Add(time.Hour), at,
+			uuid.UUID(bookings[i]), uuid.UUID(buyers[i%len(buyers)]), uuid.UUID(w.user), model, w.nodes, 1, booked.Milliseconds(), 250, plan,
+			int64(w.nodes) * int64(price), now.Add(time.Hour), at,
 		}
 	}
 	_, err := w.pool.CopyFrom(ctx, pgx.Identifier{"bookings"}, []string{
