@@ -4,6 +4,7 @@ import type { QueryClient } from "@tanstack/react-query";
 import { createRootRouteWithContext, createRoute, createRouter, Outlet, redirect, type ErrorComponentProps } from "@tanstack/react-router";
 import { bookingSearch } from "./booking/search";
 import { booksSearch } from "./books/search";
+import { solSearch } from "./sol/search";
 import { clusterSearch, clustersSearch } from "./clusters/search";
 import { Failure } from "./design/Loaded";
 import { SkeletonRows } from "./design/parts";
@@ -88,12 +89,14 @@ const payoutRun = createRoute({ getParentRoute: () => org, path: "finance/payout
 const reconcile = createRoute({ getParentRoute: () => org, path: "finance/reconcile" }).lazy(() => import("./reconcile/route").then((page) => page.reconcileRoute));
 const reconciliation = createRoute({ getParentRoute: () => org, path: "finance/reconcile/$id" }).lazy(() => import("./reconcile/route").then((page) => page.reconciliationRoute));
 const deposits = createRoute({ getParentRoute: () => org, path: "finance/deposits" }).lazy(() => import("./suspense/route").then((page) => page.suspenseRoute));
+const month = createRoute({ getParentRoute: () => org, path: "finance/books/$month" }).lazy(() => import("./books/route").then((page) => page.monthRoute));
+const sol = createRoute({ getParentRoute: () => org, path: "finance/sol", validateSearch: solSearch }).lazy(() => import("./sol/route").then((page) => page.solRoute));
 const books = createRoute({ getParentRoute: () => org, path: "finance/books", validateSearch: booksSearch }).lazy(() => import("./books/route").then((page) => page.booksRoute));
 
 const tree = root.addChildren([
   home,
   welcome,
-  org.addChildren([orgHome, book, market, clusters, cluster, wallet, keys, hosts, newHost, host, earnings, statements, payouts, batch, payoutRun, reconcile, reconciliation, deposits, books]),
+  org.addChildren([orgHome, book, market, clusters, cluster, wallet, keys, hosts, newHost, host, earnings, statements, payouts, batch, payoutRun, reconcile, reconciliation, deposits, books, month, sol]),
 ]);
 
 function PageFailure({ error, reset }: ErrorComponentProps) {

@@ -17,8 +17,8 @@ export function AuditLog({ org }: { org: string }) {
       title="Audit log"
       flush
       aside={
-        <a className="button" data-size="small" href={auditFile(org)} download>
-          All of it as CSV
+        <a className="button" data-size="small" href={auditFile(org, search)} download>
+          {filtered ? "These as CSV" : "All of it as CSV"}
         </a>
       }
     >

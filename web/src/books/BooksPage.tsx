@@ -1,4 +1,4 @@
-import { useParams } from "@tanstack/react-router";
+import { Link, useParams } from "@tanstack/react-router";
 import { AuditLog } from "./AuditLog";
 import { CloseMonth } from "./CloseMonth";
 import { Months } from "./Months";
@@ -15,7 +15,11 @@ export function BooksPage() {
       <p className="muted">Closing a month freezes its figures: nothing can be posted into it any more, and its hash shows that it still says the same.</p>
       <Months org={org} />
       <p className="muted">
-        The report is a page to print or to save as PDF, with the month&apos;s accounts and what they rest on. Cryptio takes every movement of tokens with its transaction; QuickBooks and Xero take the month&apos;s journal.
+        The report is a page to print or to save as PDF, with the month&apos;s accounts and what they rest on. Cryptio takes every movement of tokens with its transaction; QuickBooks and Xero take the month&apos;s journal. What was paid in SOL is in the{" "}
+        <Link to="/o/$org/finance/sol" params={{ org }}>
+          SOL journal
+        </Link>
+        .
       </p>
       <AuditLog org={org} />
     </div>

@@ -3,24 +3,55 @@ import { Link } from "@tanstack/react-router";
 import type { ClosedPeriod } from "../api/types";
 import { Loaded, SafePanel } from "../design/Loaded";
 import { Empty, MoneyText, ShortId, Skeleton, TableScroll, Time, Toned } from "../design/parts";
-import { periodFile, periodQuery, periodsQuery } from "./queries";
+import { Files } from "./Files";
+import { Intact } from "./Intact";
+import { openMonths, periodQuery, periodsQuery } from "./queries";
 import { Reopen } from "./Reopen";
-
-const FILES = [
-  ["report", "Report"],
-  ["cryptio", "Cryptio"],
-  ["quickbooks", "QuickBooks"],
-  ["xero", "Xero"],
-] as const;
 
 export function Months({ org }: { org: string }) {
   const periods = useQuery(periodsQuery(org));
   return (
-    <SafePanel title="Closed months" flush>
-      <Loaded query={periods} skeleton={<Skeleton height={40} />}>
-        {({ items }) => (items.length === 0 ? <Empty>No month is closed yet.</Empty> : <Table org={org} periods={items} />)}
-      </Loaded>
-    </SafePanel>
+    <>
+      <SafePanel title="Closed months" flush>
+        <Loaded query={periods} skeleton={<Skeleton height={40} />}>
+          {({ items }) => (items.length === 0 ? <Empty>No month is closed yet.</Empty> : <Table org={org} periods={items} />)}
+        </Loaded>
+      </SafePanel>
+      {periods.data !== undefined && (
+        <SafePanel title="Open months" aside={<Toned tone="warn">Not final</Toned>} flush>
+          <OpenMonths org={org} months={openMonths(periods.data.items, new Date())} />
+        </SafePanel>
+      )}
+    </>
+  );
+}
+
+/** The files of months that can still change, as far as the months have come. */
+function OpenMonths({ org, months }: { org: string; months: string[] }) {
+  if (months.length === 0) return <Empty>Every month so far is closed.</Empty>;
+  return (
+    <TableScroll label="Open months">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Month</th>
+            <th scope="col">Files, as of now</th>
+          </tr>
+        </thead>
+        <tbody>
+          {months.map((month) => (
+            <tr key={month}>
+              <th scope="row" className="nowrap">
+                {month}
+              </th>
+              <td className="wide">
+                <Files org={org} month={month} final={false} />
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </TableScroll>
   );
 }
 
@@ -44,7 +75,13 @@ function Table({ org, periods }: { org: string; periods: ClosedPeriod[] }) {
           {periods.map((period) => (
             <tr key={`${period.month} ${period.closed_at}`}>
               <th scope="row" className="nowrap">
-                {period.month}
+                {period.state === "closed" ? (
+                  <Link to="/o/$org/finance/books/$month" params={{ org, month: period.month }} className="row-link">
+                    {period.month}
+                  </Link>
+                ) : (
+                  period.month
+                )}
               </th>
               <td className="wide">
                 {period.state === "closed" ? (
@@ -73,15 +110,7 @@ function Table({ org, periods }: { org: string; periods: ClosedPeriod[] }) {
                 <ShortId id={period.sha256} what="SHA-256 of the figures" keep={4} />
               </td>
               <td>
-                {period.state === "closed" && (
-                  <span className="stack" data-gap="tiny">
-                    {FILES.map(([form, name]) => (
-                      <a key={form} className="nowrap" href={periodFile(org, period.month, form)} {...(form === "report" ? { target: "_blank", rel: "noreferrer" } : { download: true })}>
-                        {name}
-                      </a>
-                    ))}
-                  </span>
-                )}
+                {period.state === "closed" && <Files org={org} month={period.month} final />}
               </td>
             </tr>
           ))}
@@ -94,8 +123,7 @@ function Table({ org, periods }: { org: string; periods: ClosedPeriod[] }) {
 /** Whether the ledger still says what was frozen: asked month by month, as the server adds it all up anew. */
 function Standing({ org, month }: { org: string; month: string }) {
   const { data } = useQuery(periodQuery(org, month));
-  if (data?.intact === false) return <Toned tone="bad">The ledger says otherwise now</Toned>;
-  return <Toned tone="ok">{data?.intact === true ? "Closed, still the same" : "Closed"}</Toned>;
+  return <Intact intact={data?.intact} />;
 }
 
 function Opened({ period }: { period: ClosedPeriod }) {

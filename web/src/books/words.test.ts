@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { actionWords, detailPairs } from "./words";
+import { actionWords, detailPairs, monthWords } from "./words";
 
 it("says an action in words, and one that it does not know as it is", () => {
   expect(actionWords("period.close")).toBe("Closed a month");
@@ -15,4 +15,8 @@ it("takes an event's details apart, whatever they are", () => {
   expect(detailPairs("null")).toEqual([]);
   expect(detailPairs("")).toEqual([]);
   expect(detailPairs("{broken")).toEqual([["details", "{broken"]]);
+});
+
+it("says a month in words, in UTC", () => {
+  expect(monthWords("2026-10")).toBe("October 2026");
 });

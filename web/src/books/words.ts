@@ -37,3 +37,8 @@ export function detailPairs(details: string): [string, string][] {
     return [[name.replaceAll("_", " "), typeof value === "string" ? value : Array.isArray(value) ? value.map((one) => (typeof one === "string" ? one : JSON.stringify(one))).join(", ") : JSON.stringify(value)]];
   });
 }
+
+/** "2026-10" as "October 2026". */
+export function monthWords(month: string): string {
+  return new Date(`${month}-01T00:00:00Z`).toLocaleDateString("en", { month: "long", year: "numeric", timeZone: "UTC" });
+}

@@ -3,12 +3,13 @@ import { Link, useParams } from "@tanstack/react-router";
 import { useEffect, useRef, type ReactNode } from "react";
 import type { Batch, Payout } from "../api/types";
 import { announce } from "../design/announce";
-import { Loaded, SafePanel } from "../design/Loaded";
-import { Empty, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time, Toned } from "../design/parts";
+import { SafePanel } from "../design/Loaded";
+import { Empty, MoneyText, Notice, ShortId, State, TableScroll, Time, Toned } from "../design/parts";
 import { lookOf } from "../design/state";
 import { TransactionLink } from "../design/TransactionLink";
 import { ApproveBatch } from "./Approve";
 import { CancelBatch, canCancel } from "./Cancel";
+import { Frame } from "./Frame";
 import { Runbook } from "./Frozen";
 import { batchQuery } from "./queries";
 import { batchSteps } from "./steps";
@@ -19,25 +20,9 @@ export function BatchPage() {
   const { org, id } = useParams({ from: "/o/$org/finance/payouts/$id" });
   const query = useQuery(batchQuery(org, id));
   return (
-    <div className="page">
-      <Loaded
-        query={query}
-        skeleton={
-          <div className="stack">
-            <Skeleton height={40} width={320} />
-            <Skeleton height={66} />
-            <Skeleton height={260} />
-          </div>
-        }
-      >
-        {(batch) => <Content org={org} batch={batch} />}
-      </Loaded>
-      <p>
-        <Link to="/o/$org/finance/payouts" params={{ org }} className="row-link">
-          All payouts
-        </Link>
-      </p>
-    </div>
+    <Frame org={org} query={query}>
+      {(batch) => <Content org={org} batch={batch} />}
+    </Frame>
   );
 }
 

@@ -1,39 +1,24 @@
 import { useQuery } from "@tanstack/react-query";
-import { Link, useParams } from "@tanstack/react-router";
+import { useParams } from "@tanstack/react-router";
 import { useEffect, useRef } from "react";
 import type { PayoutRun } from "../api/types";
 import { announce } from "../design/announce";
-import { Loaded, SafePanel } from "../design/Loaded";
-import { Empty, MoneyText, Notice, ShortId, shortened, Skeleton, State, TableScroll, Time } from "../design/parts";
+import { SafePanel } from "../design/Loaded";
+import { MoneyText, Notice, ShortId, State, Time } from "../design/parts";
 import { ApproveRun } from "./Approve";
-import { Batches } from "./Batches";
+import { Frame } from "./Frame";
 import { runQuery } from "./queries";
-import { count, KIND_WORDS, payeesPaid, PURPOSE_WORDS, runSteps, solText } from "./words";
+import { HeldBack, RunBatches, RunPayees } from "./RunLists";
+import { count, KIND_WORDS, payeesPaid, runSteps, solText } from "./words";
 import "./payouts.css";
 
 export function RunPage() {
   const { org, run } = useParams({ from: "/o/$org/finance/payouts/runs/$run" });
   const query = useQuery(runQuery(org, run));
   return (
-    <div className="page">
-      <Loaded
-        query={query}
-        skeleton={
-          <div className="stack">
-            <Skeleton height={40} width={320} />
-            <Skeleton height={110} />
-            <Skeleton height={260} />
-          </div>
-        }
-      >
-        {(loaded) => <Content org={org} run={loaded} />}
-      </Loaded>
-      <p>
-        <Link to="/o/$org/finance/payouts" params={{ org }} className="row-link">
-          All payouts
-        </Link>
-      </p>
-    </div>
+    <Frame org={org} query={query}>
+      {(loaded) => <Content org={org} run={loaded} />}
+    </Frame>
   );
 }
 
@@ -45,8 +30,6 @@ function Content({ org, run }: { org: string; run: PayoutRun }) {
     if (paid > ended.current && paid === all) announce("Every payee of this run is paid");
     ended.current = paid;
   }, [paid, all]);
-  const heldBack = (run.payees ?? []).filter((payee) => payee.batch_id === undefined);
-  const drafted = (run.payees ?? []).filter((payee) => payee.batch_id !== undefined);
   return (
     <>
       <div className="page-head">
@@ -71,19 +54,9 @@ function Content({ org, run }: { org: string; run: PayoutRun }) {
       <Progress run={run} paid={paid} all={all} />
       <div className="columns">
         <div className="stack">
-          {heldBack.length > 0 && (
-            <SafePanel title={`Held back, ${count(run.left_out_count, "payee")}`} aside={<span className="muted">the others are paid all the same</span>} flush>
-              <HeldBack payees={heldBack} />
-            </SafePanel>
-          )}
-          <SafePanel title="Batches" aside={<span className="muted">one chain transaction each</span>} flush>
-            {(run.batches ?? []).length === 0 ? <Empty>{run.state === "drafting" ? "Nothing is drafted yet." : "Nobody could be paid."}</Empty> : <Batches org={org} batches={run.batches ?? []} drafted={false} />}
-          </SafePanel>
-          {drafted.length > 0 && (
-            <SafePanel title={`Drafted, ${count(run.payee_count, "payee")}`} aside={drafted.length < run.payee_count ? <span className="muted">the largest {drafted.length.toLocaleString()}</span> : undefined} flush>
-              <Drafted org={org} payees={drafted} run={run} />
-            </SafePanel>
-          )}
+          {run.left_out_count > 0 && <HeldBack org={org} run={run} />}
+          <RunBatches org={org} run={run} />
+          {run.payee_count > 0 && <RunPayees org={org} run={run} />}
         </div>
         <SafePanel title="Run">
           <Facts run={run} />
@@ -123,88 +96,6 @@ function Progress({ run, paid, all }: { run: PayoutRun; paid: number; all: numbe
 }
 
 const STEP_WORDS: Partial<Record<string, string>> = { draft: "Draft", approved: "Approved", signed: "Signed", sent: "Sent", finalized: "Finalized" };
-
-type RunPayees = NonNullable<PayoutRun["payees"]>;
-
-function HeldBack({ payees }: { payees: RunPayees }) {
-  return (
-    <TableScroll label="Held back">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Payee</th>
-            <th scope="col" className="not-narrow">
-              For
-            </th>
-            <th scope="col">Why</th>
-            <th scope="col" className="number">
-              Amount
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {payees.map((payee, index) => (
-            <tr key={`${payee.org_id} ${payee.purpose} ${index}`}>
-              <th scope="row">{payee.name}</th>
-              <td className="not-narrow">{PURPOSE_WORDS[payee.purpose]}</td>
-              <td>{payee.reason}</td>
-              <td className="number">
-                <MoneyText of={payee.amount} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </TableScroll>
-  );
-}
-
-function Drafted({ org, payees, run }: { org: string; payees: RunPayees; run: PayoutRun }) {
-  const states = new Map((run.batches ?? []).map((batch) => [batch.id, batch.state]));
-  return (
-    <TableScroll label="Drafted payees">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Payee</th>
-            <th scope="col" className="not-narrow">
-              For
-            </th>
-            <th scope="col" className="not-narrow">
-              Batch
-            </th>
-            <th scope="col">State</th>
-            <th scope="col" className="number">
-              Amount
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {payees.map((payee, index) => {
-            const state = payee.batch_id === undefined ? undefined : states.get(payee.batch_id);
-            return (
-              <tr key={`${payee.org_id} ${payee.purpose} ${index}`}>
-                <th scope="row">{payee.name}</th>
-                <td className="not-narrow">{PURPOSE_WORDS[payee.purpose]}</td>
-                <td className="not-narrow">
-                  {payee.batch_id !== undefined && (
-                    <Link to="/o/$org/finance/payouts/$id" params={{ org, id: payee.batch_id }} className="row-link mono">
-                      {shortened(payee.batch_id, 4)}
-                    </Link>
-                  )}
-                </td>
-                <td>{state !== undefined && <State machine="batch" state={state} />}</td>
-                <td className="number">
-                  <MoneyText of={payee.amount} />
-                </td>
-              </tr>
-            );
-          })}
-        </tbody>
-      </table>
-    </TableScroll>
-  );
-}
 
 function Facts({ run }: { run: PayoutRun }) {
   const sum = (pick: (step: NonNullable<PayoutRun["progress"]>[number]) => number) => (run.progress ?? []).reduce((total, step) => total + pick(step), 0);

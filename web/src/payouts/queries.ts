@@ -1,10 +1,12 @@
 import { queryOptions } from "@tanstack/react-query";
 import { client, unwrap } from "../api/client";
 import { paged } from "../api/paged";
+import type { PayoutRun, RunPayee } from "../api/types";
 
 // Payouts are not on the live stream: while one moves, it is asked for often.
 const IDLE_POLL_MS = 10_000;
 const MOVING_POLL_MS = 1_500;
+const LIST_POLL_MS = 3_000; // each poll asks for every page that was read
 const POOL_POLL_MS = 30_000;
 const MOVING = new Set(["approved", "signed", "sent", "cancelling"]);
 
@@ -20,12 +22,39 @@ export const runsQuery = (org: string) => ({
   refetchInterval: IDLE_POLL_MS,
 });
 
+/** Whether a run's batches change by themselves. */
+export function isMoving(run: PayoutRun): boolean {
+  return run.state === "drafting" || (run.progress ?? []).some((step) => MOVING.has(step.state));
+}
+
+/** A run without its payees and batches: those have lists of their own. */
 export const runQuery = (org: string, id: string) =>
   queryOptions({
     queryKey: ["finance", org, "run", id],
-    queryFn: ({ signal }) => unwrap(client.GET("/v1/finance/runs/{id}", { params: { path: { id }, query: { org } }, signal })),
-    refetchInterval: ({ state: { data } }) => (data !== undefined && (data.state === "drafting" || (data.progress ?? []).some((step) => MOVING.has(step.state))) ? MOVING_POLL_MS : IDLE_POLL_MS),
+    queryFn: ({ signal }) => unwrap(client.GET("/v1/finance/runs/{id}", { params: { path: { id }, query: { org, brief: true } }, signal })),
+    refetchInterval: ({ state: { data } }) => (data !== undefined && isMoving(data) ? MOVING_POLL_MS : IDLE_POLL_MS),
   });
+
+export type BatchState = Exclude<RunPayee["state"], "left_out">;
+
+interface PayeeFilter {
+  state: BatchState | "left_out" | "drafted";
+  q?: string;
+}
+
+export const runBatchesQuery = (org: string, run: string, state: BatchState | undefined, moving: boolean) => ({
+  ...paged(["finance", org, "run", run, "batches", state], (page, signal) =>
+    unwrap(client.GET("/v1/finance/batches", { params: { query: { org, ...page, run, ...(state === undefined ? {} : { state }) } }, signal })),
+  ),
+  refetchInterval: moving ? LIST_POLL_MS : IDLE_POLL_MS,
+});
+
+export const runPayeesQuery = (org: string, run: string, filter: PayeeFilter, moving: boolean) => ({
+  ...paged(["finance", org, "run", run, "payees", filter], (page, signal) =>
+    unwrap(client.GET("/v1/finance/runs/{id}/payees", { params: { path: { id: run }, query: { org, ...page, ...filter } }, signal })),
+  ),
+  refetchInterval: moving ? LIST_POLL_MS : IDLE_POLL_MS,
+});
 
 export const batchesQuery = (org: string) => ({
   ...paged(["finance", org, "batches"], (page, signal) => unwrap(client.GET("/v1/finance/batches", { params: { query: { org, ...page } }, signal }))),

@@ -5,6 +5,7 @@ import { useAction } from "../api/useAction";
 import type { Reconciliation } from "../api/types";
 import { ActionError, LoadedList, SafePanel } from "../design/Loaded";
 import { Button, Empty, ShortId, State, TableScroll, Time } from "../design/parts";
+import { Holdings } from "./Holdings";
 import { reconciliationsQuery } from "./queries";
 import { WorkItems } from "./WorkItems";
 
@@ -14,7 +15,12 @@ export function ReconcilePage() {
   const navigate = useNavigate();
   const run = useAction({
     run: (_: undefined, header) => unwrap(client.POST("/v1/finance/reconciliations", { params: { query: { org }, header } })),
-    invalidates: [["reconciliations", org]],
+    invalidates: [
+      ["reconciliations", org],
+      ["differences", org],
+      ["holdings", org],
+      ["sol-journal", org],
+    ],
     done: "Reconciliation finished",
     onDone: ({ id }) => void navigate({ to: "/o/$org/finance/reconcile/$id", params: { org, id } }),
   });
@@ -26,7 +32,13 @@ export function ReconcilePage() {
           {run.isPending ? "Walking the chain" : "Reconcile now"}
         </Button>
       </div>
-      <p className="muted">Follows every token account's history without a gap and compares each movement with the ledger, both ways.</p>
+      <p className="muted">
+        Follows every token account's history without a gap and compares each movement with the ledger, both ways. What the treasury spends in SOL is in{" "}
+        <Link to="/o/$org/finance/sol" params={{ org }}>
+          a journal of its own
+        </Link>
+        .
+      </p>
       <ActionError error={run.error} />
       <SafePanel title="Runs" flush>
         <LoadedList query={runs} empty={<Empty>No run yet. “Reconcile now” makes the first.</Empty>}>
@@ -34,6 +46,7 @@ export function ReconcilePage() {
         </LoadedList>
       </SafePanel>
       <WorkItems org={org} />
+      <Holdings org={org} />
     </div>
   );
 }

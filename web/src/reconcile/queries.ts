@@ -30,3 +30,10 @@ export const differenceQuery = (org: string, id: string) =>
     queryKey: ["differences", org, "one", id],
     queryFn: ({ signal }) => unwrap(client.GET("/v1/finance/differences/{id}", { params: { path: { id }, query: { org } }, signal })),
   });
+
+export type HoldingKind = "settlement" | "foreign";
+
+export const holdingsQuery = (org: string, kind: HoldingKind | undefined) => ({
+  ...paged(["holdings", org, kind], (page, signal) => unwrap(client.GET("/v1/finance/holdings", { params: { query: { org, ...page, ...(kind === undefined ? {} : { kind }) } }, signal }))),
+  refetchInterval: IDLE_POLL_MS,
+});

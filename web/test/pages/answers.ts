@@ -412,15 +412,20 @@ export const payoutRun = (change: Partial<api.PayoutRun> = {}): api.PayoutRun =>
     { state: "finalized", batch_count: 1, payee_count: 56, total: usdc("1952.26"), fee_lamports: 5_800, rent_lamports: 2_039_280 },
     { state: "failed", batch_count: 1, payee_count: 4, total: usdc("40.12"), fee_lamports: 5_800, rent_lamports: 0 },
   ],
-  payees: [
-    { org_id: id("org", 4), name: "New Owner", purpose: "earnings", amount: usdc("8.40"), reason: "the token account is frozen" },
-    { org_id: id("org", 5), name: "Handed Over GmbH", purpose: "earnings", amount: usdc("17.25"), reason: "the token account belongs to another owner" },
-    { org_id: id("org", 2), name: "Atlas Compute", purpose: "earnings", amount: usdc("30.08"), batch_id: BATCH },
-    { org_id: id("org", 1), name: "Lovelace Lab", purpose: "withdrawal", amount: usdc("10.04"), batch_id: id("bat", 2) },
-  ],
-  batches: [draft(), batch({ id: id("bat", 2) }), { ...without(batch({ id: id("bat", 3), payee_count: 4 }), "finalized_at"), state: "failed", state_reason: "the chain executed it with the error InsufficientFundsForRent" }],
   ...change,
 });
+
+export const heldBack: api.RunPayee[] = [
+  { org_id: id("org", 4), name: "New Owner", purpose: "earnings", amount: usdc("8.40"), state: "left_out", reason: "the token account is frozen" },
+  { org_id: id("org", 5), name: "Handed Over GmbH", purpose: "earnings", amount: usdc("17.25"), state: "left_out", reason: "the token account belongs to another owner" },
+];
+
+export const drafted: api.RunPayee[] = [
+  { org_id: id("org", 2), name: "Atlas Compute", purpose: "earnings", amount: usdc("30.08"), batch_id: BATCH, state: "finalized", address: WALLET, token_account: SIGNATURE.slice(0, 44), signature: SIGNATURE },
+  { org_id: id("org", 1), name: "Lovelace Lab", purpose: "withdrawal", amount: usdc("10.04"), batch_id: id("bat", 2), state: "draft", address: WALLET, token_account: SIGNATURE.slice(0, 44) },
+];
+
+const runBatches = () => [draft(), batch({ id: id("bat", 2) }), { ...without(batch({ id: id("bat", 3), payee_count: 4 }), "finalized_at"), state: "failed", state_reason: "the chain executed it with the error InsufficientFundsForRent" }];
 
 export const schedule: api.PayoutSchedule = { enabled: true, weekdays: [1, 4], at: "06:00", starts_on: "2026-11-01", threshold: usdc("5000"), next_at: ahead(90_000), updated_by: "Grace, finance", updated_at: ago(90_000) };
 
@@ -563,6 +568,35 @@ export const closed = (over: Partial<api.ClosedPeriod> = {}): api.ClosedPeriod =
   month: "2026-10", state: "closed", closed_at: ago(900), closed_by: "Ada", reconciliation_id: RUN, sha256: "5f".repeat(32), entries: 12, debits: usdc("2071.657312"), credits: usdc("2071.657312"), ...over,
 });
 
+const periodAccounts: api.PeriodAccount[] = [
+  { code: "1010", name: "Tokens in the treasury", organisations: 0, opening: usdc("50000"), debits: usdc("1200"), credits: usdc("871.657312"), closing: usdc("50328.342688") },
+  { code: "2010", name: "Customer balances", organisations: 41, opening: usdc("12000.50"), debits: usdc("871.657312"), credits: usdc("1200"), closing: usdc("12328.842688") },
+  { code: "4010", name: "Platform fees", organisations: 0, opening: usdc("210.25"), debits: usdc("0"), credits: usdc("0"), closing: usdc("210.25") },
+];
+
+const sol = (lamports: bigint): api.Money => ({ base_units: String(lamports), text: decimalText(lamports, 9), currency: "SOL", decimals: 9 });
+
+const solJournal: api.SOLJournal = {
+  wallet: WALLET, opening: sol(0n), closing: sol(9_979_594_700n), transactions: 4, failed: 1,
+  totals: [
+    { kind: "base_fee", amount: sol(-15_000n), lines: 3 },
+    { kind: "rent_out", amount: sol(-20_390_300n), lines: 2 },
+    { kind: "top_up", amount: sol(10_000_000_000n), lines: 1 },
+  ],
+};
+
+const solLines: api.SOLLine[] = [
+  { at: ago(300), slot: 40, signature: SIGNATURE, kind: "rent_out", amount: sol(-2_039_280n), account: WALLET, balance: sol(9_979_594_700n), purpose: "batch", batch_id: BATCH },
+  { at: ago(300), slot: 40, signature: SIGNATURE, kind: "base_fee", amount: sol(-5_000n), balance: sol(9_979_594_700n), purpose: "batch", batch_id: BATCH },
+  { at: ago(500), slot: 30, signature: SIGNATURE, kind: "base_fee", failed: true, amount: sol(-5_000n), balance: sol(9_981_638_980n), purpose: "sweep", sweep_id: id("swp", 1) },
+  { at: ago(900), slot: 10, signature: SIGNATURE, kind: "top_up", amount: sol(10_000_000_000n), account: SIGNATURE.slice(0, 44), balance: sol(10_000_000_000n) },
+];
+
+const holdings: api.TokenHolding[] = [
+  { id: id("hld", 2), kind: "settlement", account: SIGNATURE.slice(0, 44), wallet: WALLET, mint: network.mint, program: "token", decimals: 6, amount: "12.500000", in_suspense: "12.500000", deposits: [id("dep", 3)], present: true, frozen: false, first_seen: ago(900), last_seen: ago(60), note: "It is the platform's token in an account that the ledger does not mirror: move it to the treasury's account, or waive the difference." },
+  { id: id("hld", 1), kind: "foreign", account: SIGNATURE.slice(1, 45), wallet: WALLET, org_id: ORG, customer: "Basement GPUs", mint: "So11111111111111111111111111111111111111112", program: "token_2022", decimals: 0, amount: "1000000", in_suspense: "0", deposits: [], present: true, frozen: true, delegate: WALLET, first_seen: ago(900), last_seen: ago(60), changed_at: ago(100), note: "Another token: anybody can send one, and nobody is owed it." },
+];
+
 export const difference = (over: Partial<api.DifferenceItem> = {}): api.DifferenceItem => ({
   id: id("dif", 1), class: "chain_only", account: SIGNATURE.slice(0, 44), signature: SIGNATURE, chain: usdc("5"), at: ago(300), state: "open", present: true,
   text: "the chain moved 5000000 base units and the ledger has no entry for it", first_seen: ago(300), last_seen: ago(60), ...over,
@@ -623,14 +657,18 @@ export function fullAnswers(person: api.Me): Record<string, Answer> {
     "GET /v1/finance/runs/*": () => payoutRun(),
     "GET /v1/finance/payout-schedule": () => schedule,
     "GET /v1/finance/nonces": () => nonces,
-    "GET /v1/finance/batches": () => list([draft(), batch({ id: id("bat", 2) })]),
+    "GET /v1/finance/runs/*/payees": ({ query }) => list(query.get("state") === "left_out" ? heldBack : drafted.filter(({ name }) => name.toLowerCase().includes((query.get("q") ?? "").toLowerCase()))),
+    "GET /v1/finance/batches": ({ query }) => list(query.get("run") === null ? [draft(), batch({ id: id("bat", 2) })] : runBatches()),
     "GET /v1/finance/batches/*": () => batch(),
     "GET /v1/finance/reconciliations": () => list([run(), run({ id: id("rec", 2), state: "differences", difference_count: 1 })]),
     "GET /v1/finance/reconciliations/*": () => run(),
     "GET /v1/finance/differences": () => list([difference()]),
     "GET /v1/finance/differences/*": () => difference({ changes: [{ at: ago(300), what: "found", reconciliation_id: RUN }, { at: ago(200), by: "Ada", what: "taken on" }] }),
     "GET /v1/finance/periods": () => list([closed(), closed({ month: "2026-09", reopen_asked_by: "Ada", reopen_reason: "An invoice came late." }), closed({ month: "2026-08", state: "reopened", reopen_asked_by: "Ada", reopened_by: "Omar", reopened_at: ago(300), reopen_reason: "A fee was wrong." })]),
-    "GET /v1/finance/periods/*": () => closed({ intact: true }),
+    "GET /v1/finance/periods/*": () => closed({ intact: true, accounts: periodAccounts }),
+    "GET /v1/finance/holdings": () => list(holdings),
+    "GET /v1/finance/sol-journal": () => solJournal,
+    "GET /v1/finance/sol-journal/lines": () => list(solLines),
     "GET /v1/finance/audit-log": () => list(auditLines),
     "GET /v1/finance/suspense": () =>
       list([

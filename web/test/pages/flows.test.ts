@@ -440,6 +440,25 @@ describe("payouts", () => {
     expect(await button("Approve").isDisabled()).toBe(true);
   });
 
+  it("are found in a run by name and state, and read on page by page", async () => {
+    const asked = () => Object.fromEntries(stage.calls("GET", `/v1/finance/runs/${answers.PAYOUT_RUN}/payees`).filter(({ query }) => query.get("state") !== "left_out").at(-1)?.query ?? []);
+    const first = answers.drafted[0];
+    stage.on("GET /v1/finance/runs/*/payees", ({ query }) =>
+      query.get("state") === "left_out" ? { items: [] } : query.get("cursor") === "more" ? { items: answers.drafted.slice(1) } : { items: [first], next_cursor: "more" },
+    );
+    await page.goto(`${address}${org}/finance/payouts/runs/${answers.PAYOUT_RUN}`);
+    const payees = page.getByRole("region", { name: "Drafted, 118 payees" });
+    await payees.getByText("Atlas Compute").waitFor();
+    await payees.getByRole("button", { name: "Show more" }).click();
+    await payees.getByText("Lovelace Lab").waitFor();
+    await payees.getByLabel("Payee, address or signature").fill(" 7Yb3 ");
+    await payees.getByLabel("State").selectOption("Sent");
+    await payees.getByRole("button", { name: "Find" }).click();
+    await eventually(asked, { org: answers.ORG, q: "7Yb3", state: "sent" });
+    await page.getByLabel("Batches in which state").selectOption("Failed");
+    await eventually(() => stage.calls("GET", "/v1/finance/batches").at(-1)?.query.get("state"), "failed");
+  });
+
   it("are approved, a whole run at once", async () => {
     stage.on("POST /v1/finance/runs/*/approve", () => ({ approved: 1, waiting: 0 }));
     await page.goto(`${address}${org}/finance/payouts/runs/${answers.PAYOUT_RUN}`);
@@ -606,6 +625,31 @@ describe("closing the books", () => {
     await page.getByRole("dialog").getByRole("button", { name: "Resolve" }).click();
     await eventually(() => page.getByRole("dialog").count(), 0);
     expect(written().at(-1)).toEqual({ resolution: "chain_explained", reason: "A top-up by hand." });
+  });
+
+  it("links files of open months as not final, and a closed month's figures", async () => {
+    await page.goto(`${address}${org}/finance/books`);
+    const open = page.getByRole("region", { name: "Open months" }).first();
+    await open.getByText("Not final", { exact: true }).waitFor();
+    const now = new Date().toISOString().slice(0, 7);
+    expect(await open.getByRole("link", { name: `Xero of ${now}, not final` }).getAttribute("href")).toContain(`/v1/finance/periods/${now}/files/xero?org=`);
+    await page.getByRole("link", { name: "2026-10", exact: true }).click();
+    await page.getByRole("heading", { name: "October 2026" }).waitFor();
+    await page.getByRole("row", { name: /Customer balances/ }).getByText("12,328.842688 USDC").waitFor();
+  });
+
+  it("shows the SOL journal by month and kind, kept in the address", async () => {
+    const lines = () => Object.fromEntries(stage.calls("GET", "/v1/finance/sol-journal/lines").at(-1)?.query ?? []);
+    await page.goto(`${address}${org}/finance/sol?month=2026-10`);
+    await page.getByRole("region", { name: "From opening to closing" }).first().getByText("9.9795947 SOL").waitFor();
+    await page.getByLabel("Kind").selectOption("Rent set aside");
+    await button("Filter").click();
+    const wanted = { org: answers.ORG, month: "2026-10", kind: "rent_out" };
+    await eventually(lines, wanted);
+    stage.asked.length = 0;
+    await page.reload();
+    await eventually(lines, wanted);
+    expect(await page.getByRole("link", { name: "This month as CSV" }).getAttribute("href")).toContain("sol-journal/file?org=");
   });
 
   it("filters the audit log in the address, over a reload, until all is shown", async () => {
