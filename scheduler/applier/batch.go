@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -225,7 +226,7 @@ func (b *batch) giveUp(ctx context.Context, tx pgx.Tx, booking schedulerdb.Booki
 		return fmt.Errorf("give the hold back: %w", err)
 	}
 	b.exact = false
-	b.rows.outcomes.unreserve = append(b.rows.outcomes.unreserve, text(booking.ID))
+	b.rows.outcomes.unreserve = append(b.rows.outcomes.unreserve, uuid.UUID(booking.ID))
 	return nil
 }
 
@@ -469,8 +470,8 @@ func (b *batch) addCluster(d *decision, cluster ids.Cluster, runtime string) {
 	if booking.State == stateScheduled {
 		hold = booking.HoldBaseUnits // since it was scheduled
 	}
-	c.ids, c.orgs, c.bookings = append(c.ids, text(cluster)), append(c.orgs, text(booking.OrgID)), append(c.bookings, text(booking.ID))
-	c.creators, c.names = append(c.creators, optionalText(booking.CreatedBy)), append(c.names, name)
+	c.ids, c.orgs, c.bookings = append(c.ids, uuid.UUID(cluster)), append(c.orgs, uuid.UUID(booking.OrgID)), append(c.bookings, uuid.UUID(booking.ID))
+	c.creators, c.names = append(c.creators, optional(booking.CreatedBy)), append(c.names, name)
 	c.models, c.kinds, c.runtimes = append(c.models, booking.GPUModel), append(c.kinds, booking.Kind), append(c.runtimes, runtime)
 	c.nodes, c.gpusPerNode, c.fees = append(c.nodes, booking.NodeCount), append(c.gpusPerNode, booking.GPUsPerNode), append(c.fees, booking.FeeBps)
 	c.durations, c.holds = append(c.durations, booking.DurationMS), append(c.holds, int64(hold))

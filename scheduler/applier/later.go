@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/muster-gpu/muster/internal/errs"
@@ -97,7 +98,7 @@ func (b *batch) start(ctx context.Context, tx pgx.Tx, d *decision) error {
 	}
 	write := d.write
 	d.write = func(ctx context.Context, tx pgx.Tx) error {
-		b.rows.outcomes.unreserve = append(b.rows.outcomes.unreserve, text(d.booking.ID))
+		b.rows.outcomes.unreserve = append(b.rows.outcomes.unreserve, uuid.UUID(d.booking.ID))
 		return write(ctx, tx)
 	}
 	return nil

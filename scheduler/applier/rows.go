@@ -30,54 +30,67 @@ type rows struct {
 }
 
 type clusterRows struct {
-	ids, orgs, bookings, names, models, kinds, runtimes []string
-	creators                                            []*string
-	nodes, gpusPerNode, fees                            []int32
-	durations, holds                                    []int64
-	tokens                                              [][]byte
-	ends                                                []time.Time
-	parks, releases                                     []*int64
+	ids, orgs, bookings            []uuid.UUID
+	creators                       []*uuid.UUID
+	names, models, kinds, runtimes []string
+	nodes, gpusPerNode, fees       []int32
+	durations, holds               []int64
+	tokens                         [][]byte
+	ends                           []time.Time
+	parks, releases                []*int64
 }
 
 type nodeRows struct {
-	ids, clusters, hosts, roles, machines []string
-	ordinals, slots, gpus                 []int32
+	ids, clusters, hosts  []uuid.UUID
+	roles, machines       []string
+	ordinals, slots, gpus []int32
 }
 
 type leaseRows struct {
-	ids, clusters, nodes, hosts, customers, models []string
-	ordinals, fees                                 []int32
-	prices                                         []int64
+	ids, clusters, nodes, hosts, customers []uuid.UUID
+	models                                 []string
+	ordinals, fees                         []int32
+	prices                                 []int64
 }
 
 type reservedRows struct {
-	bookings, hosts, models []string
-	ordinals                []int32
-	from, to                []time.Time
+	bookings, hosts []uuid.UUID
+	models          []string
+	ordinals        []int32
+	from, to        []time.Time
 }
 
 type eventRows struct {
-	clusters, orgs, kinds, messages []string
-	states                          []*string
+	clusters, orgs  []uuid.UUID
+	kinds, messages []string
+	states          []*string
 }
 
 type outcomeRows struct {
-	ids, states     []string
+	ids             []uuid.UUID
+	states          []string
 	codes, refusals []*string
 	details, plans  [][]byte
 	holds           []*int64
 	starts          []*time.Time
-	unreserve       []string // bookings whose reservations are no longer open
+	unreserve       []uuid.UUID // bookings whose reservations are no longer open
 }
 
-func text[K ids.Kind](id ids.ID[K]) string { return uuid.UUID(id).String() }
-
-func optionalText[K ids.Kind](id ids.ID[K]) *string {
+func optional[K ids.Kind](id ids.ID[K]) *uuid.UUID {
 	if id.IsZero() {
 		return nil
 	}
-	s := text(id)
-	return &s
+	u := uuid.UUID(id)
+	return &u
+}
+
+// texts are ids as notifications name them.
+func texts(list []uuid.UUID) []string {
+	out := make([]string, len(list))
+	for i, id := range list {
+		out[i] = id.String()
+	}
+	return out
 }
 
 // node is a node to write.
@@ -98,24 +111,24 @@ type node struct {
 }
 
 func (r *rows) addNode(n node) {
-	id, role := text(ids.New[ids.Node]()), "gpu"
+	id, role := uuid.UUID(ids.New[ids.Node]()), "gpu"
 	if n.head {
 		role = "head"
 	}
 	r.nodes.ids = append(r.nodes.ids, id)
-	r.nodes.clusters = append(r.nodes.clusters, text(n.cluster))
-	r.nodes.hosts = append(r.nodes.hosts, text(n.host))
+	r.nodes.clusters = append(r.nodes.clusters, uuid.UUID(n.cluster))
+	r.nodes.hosts = append(r.nodes.hosts, uuid.UUID(n.host))
 	r.nodes.roles = append(r.nodes.roles, role)
 	r.nodes.machines = append(r.nodes.machines, n.machine)
 	r.nodes.ordinals = append(r.nodes.ordinals, n.ordinal)
 	r.nodes.slots = append(r.nodes.slots, n.slot)
 	r.nodes.gpus = append(r.nodes.gpus, int32(bits.OnesCount64(n.gpus)))
 	for gpu := range places(n.gpus) {
-		r.leases.ids = append(r.leases.ids, text(ids.New[ids.Lease]()))
-		r.leases.clusters = append(r.leases.clusters, text(n.cluster))
+		r.leases.ids = append(r.leases.ids, uuid.UUID(ids.New[ids.Lease]()))
+		r.leases.clusters = append(r.leases.clusters, uuid.UUID(n.cluster))
 		r.leases.nodes = append(r.leases.nodes, id)
-		r.leases.hosts = append(r.leases.hosts, text(n.host))
-		r.leases.customers = append(r.leases.customers, text(n.customer))
+		r.leases.hosts = append(r.leases.hosts, uuid.UUID(n.host))
+		r.leases.customers = append(r.leases.customers, uuid.UUID(n.customer))
 		r.leases.models = append(r.leases.models, n.model)
 		r.leases.ordinals = append(r.leases.ordinals, gpu)
 		r.leases.fees = append(r.leases.fees, n.feeBps)
@@ -144,7 +157,7 @@ func places(mask uint64) func(yield func(int32) bool) {
 }
 
 func (r *rows) addEvent(cluster ids.Cluster, org ids.Org, kind, state, message string) {
-	r.events.clusters, r.events.orgs = append(r.events.clusters, text(cluster)), append(r.events.orgs, text(org))
+	r.events.clusters, r.events.orgs = append(r.events.clusters, uuid.UUID(cluster)), append(r.events.orgs, uuid.UUID(org))
 	r.events.kinds, r.events.messages = append(r.events.kinds, kind), append(r.events.messages, message)
 	if state == "" {
 		r.events.states = append(r.events.states, nil)
@@ -155,8 +168,8 @@ func (r *rows) addEvent(cluster ids.Cluster, org ids.Org, kind, state, message s
 
 func (r *rows) addReservation(booking ids.Booking, host ids.Host, model string, mask uint64, from, to time.Time) {
 	for gpu := range places(mask) {
-		r.reserved.bookings = append(r.reserved.bookings, text(booking))
-		r.reserved.hosts = append(r.reserved.hosts, text(host))
+		r.reserved.bookings = append(r.reserved.bookings, uuid.UUID(booking))
+		r.reserved.hosts = append(r.reserved.hosts, uuid.UUID(host))
 		r.reserved.models = append(r.reserved.models, model)
 		r.reserved.ordinals = append(r.reserved.ordinals, gpu)
 		r.reserved.from, r.reserved.to = append(r.reserved.from, from), append(r.reserved.to, to)
@@ -190,7 +203,7 @@ func (r *rows) addOutcome(booking ids.Booking, o outcome) error {
 		amount := int64(o.hold)
 		hold = &amount
 	}
-	r.outcomes.ids, r.outcomes.states = append(r.outcomes.ids, text(booking)), append(r.outcomes.states, o.state)
+	r.outcomes.ids, r.outcomes.states = append(r.outcomes.ids, uuid.UUID(booking)), append(r.outcomes.states, o.state)
 	r.outcomes.codes, r.outcomes.refusals = append(r.outcomes.codes, code), append(r.outcomes.refusals, refusal)
 	r.outcomes.details, r.outcomes.plans = append(r.outcomes.details, details), append(r.outcomes.plans, o.plan)
 	r.outcomes.holds, r.outcomes.starts = append(r.outcomes.holds, hold), append(r.outcomes.starts, o.start)
@@ -245,23 +258,23 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx, rayVersion string) error {
 	return nil
 }
 
-func (r *rows) hostList() []string {
-	hosts := make([]string, 0, len(r.hosts))
+func (r *rows) hostList() []uuid.UUID {
+	hosts := make([]uuid.UUID, 0, len(r.hosts))
 	for host := range r.hosts {
-		hosts = append(hosts, text(host))
+		hosts = append(hosts, uuid.UUID(host))
 	}
 	return hosts
 }
 
 // notifications are sent when the transaction commits: first the decided bookings, as lists, because customers wait for them, then the
 // hosts, as lists too, for their gateways, and each organisation once.
-func (r *rows) notifications(hosts []string) (channels, payloads []string) {
-	channels, payloads = pgnotify.AppendLists(channels, payloads, pgnotify.ChannelDecided, r.outcomes.ids)
+func (r *rows) notifications(hosts []uuid.UUID) (channels, payloads []string) {
+	channels, payloads = pgnotify.AppendLists(channels, payloads, pgnotify.ChannelDecided, texts(r.outcomes.ids))
 	if len(hosts) > 0 {
 		channels, payloads = append(channels, pgnotify.ChannelScheduler), append(payloads, "")
 	}
-	channels, payloads = pgnotify.AppendLists(channels, payloads, pgnotify.ChannelHost, hosts)
-	for _, org := range slices.Compact(slices.Sorted(slices.Values(r.events.orgs))) {
+	channels, payloads = pgnotify.AppendLists(channels, payloads, pgnotify.ChannelHost, texts(hosts))
+	for _, org := range slices.Compact(slices.Sorted(slices.Values(texts(r.events.orgs)))) {
 		channels, payloads = append(channels, pgnotify.ChannelClusterEvents), append(payloads, org)
 	}
 	return channels, payloads
