@@ -138,7 +138,7 @@ func postOne(ctx context.Context, client *http.Client, address string, host uuid
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := client.Do(request) //nolint:gosec // the address is the peer's, which this program has started
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}
