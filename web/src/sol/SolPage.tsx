@@ -70,52 +70,52 @@ export function SolPage() {
 
 function Totals({ journal }: { journal: SOLJournal }) {
   return (
-    <TableScroll label="From opening to closing">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Kind</th>
-            <th scope="col" className="number">
-              Lines
-            </th>
-            <th scope="col" className="number">
-              Amount
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          <tr>
-            <th scope="row">Opening</th>
-            <td />
-            <td className="number">
-              <MoneyText of={journal.opening} />
-            </td>
-          </tr>
-          {journal.totals.map((total) => (
-            <tr key={total.kind}>
-              <td>{KIND_WORDS[total.kind]}</td>
-              <td className="number">{total.lines.toLocaleString()}</td>
+    <>
+      <TableScroll label="From opening to closing">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Kind</th>
+              <th scope="col" className="number">
+                Lines
+              </th>
+              <th scope="col" className="number">
+                Amount
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            <tr>
+              <th scope="row">Opening</th>
+              <td />
               <td className="number">
-                <MoneyText of={total.amount} />
+                <MoneyText of={journal.opening} />
               </td>
             </tr>
-          ))}
-          <tr>
-            <th scope="row">
-              Closing
-              <div className="muted">
-                after {journal.transactions.toLocaleString()} {journal.transactions === 1 ? "transaction" : "transactions"}
-                {journal.failed > 0 && `, ${journal.failed.toLocaleString()} of which failed and cost ${journal.failed === 1 ? "its" : "their"} fee`}
-              </div>
-            </th>
-            <td />
-            <td className="number strong">
-              <MoneyText of={journal.closing} />
-            </td>
-          </tr>
-        </tbody>
-      </table>
-    </TableScroll>
+            {journal.totals.map((total) => (
+              <tr key={total.kind}>
+                <td>{KIND_WORDS[total.kind]}</td>
+                <td className="number">{total.lines.toLocaleString()}</td>
+                <td className="number">
+                  <MoneyText of={total.amount} />
+                </td>
+              </tr>
+            ))}
+            <tr>
+              <th scope="row">Closing</th>
+              <td />
+              <td className="number strong">
+                <MoneyText of={journal.closing} />
+              </td>
+            </tr>
+          </tbody>
+        </table>
+      </TableScroll>
+      <p className="panel-body muted">
+        After {journal.transactions.toLocaleString()} {journal.transactions === 1 ? "transaction" : "transactions"}
+        {journal.failed > 0 && `, ${journal.failed.toLocaleString()} of which failed and cost ${journal.failed === 1 ? "its" : "their"} fee`}.
+      </p>
+    </>
   );
 }
 
