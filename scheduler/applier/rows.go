@@ -320,9 +320,10 @@ const (
 			AS n (id, state, code, refusal, details, plan, hold, starts_at)
 		WHERE b.id = n.id`
 	// What should run on these hosts has changed: idle ones are leased now. Like every statement on several hosts it locks them in
-	// the order of ids: the sorted list leads the join, which finds each host by its id.
+	// the order of ids.
 	wakeHosts = `
-		UPDATE hosts h SET state = CASE h.state WHEN 'idle' THEN 'leased' ELSE h.state END, desired_generation = h.desired_generation + 1
-		FROM (SELECT id FROM unnest($1::uuid[]) AS id ORDER BY id) AS o WHERE h.id = o.id`
+		WITH ordered AS (SELECT id, state FROM hosts WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE)
+		UPDATE hosts h SET state = CASE o.state WHEN 'idle' THEN 'leased' ELSE o.state END, desired_generation = h.desired_generation + 1
+		FROM ordered o WHERE h.id = o.id`
 	notify = `SELECT pg_notify(n.channel, n.payload) FROM unnest($1::text[], $2::text[]) AS n (channel, payload)`
 )
