@@ -51,6 +51,7 @@ export type Problem = Schemas["Problem"];
 export type Quote = Schemas["Quote"];
 export type RayToken = Schemas["RayToken"];
 export type ReconciledAccount = Schemas["ReconciledAccount"];
+export type ReconciledWallet = Schemas["ReconciledWallet"];
 export type Reconciliation = Schemas["Reconciliation"];
 export type Runway = Schemas["Runway"];
 export type RunPayee = Schemas["RunPayee"];

@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
-import type { Difference, ReconciledAccount, Reconciliation } from "../api/types";
+import type { Difference, ReconciledAccount, ReconciledWallet, Reconciliation } from "../api/types";
 import { Loaded, SafePanel } from "../design/Loaded";
 import { Empty, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time, Toned } from "../design/parts";
 import { TransactionLink } from "../design/TransactionLink";
@@ -68,6 +68,11 @@ function Content({ run }: { run: Reconciliation }) {
       <SafePanel title="Accounts" flush>
         <Accounts accounts={run.accounts ?? []} />
       </SafePanel>
+      {run.wallets !== undefined && run.wallets.length > 0 && (
+        <SafePanel title="SOL" flush>
+          <Wallets wallets={run.wallets} />
+        </SafePanel>
+      )}
       <SafePanel title="Differences" flush>
         <Differences run={run} />
       </SafePanel>
@@ -126,6 +131,52 @@ function Accounts({ accounts }: { accounts: ReconciledAccount[] }) {
               <td>{compareMoney(account.chain_closing, account.ledger_closing) === 0 ? <Toned tone="ok">Equal</Toned> : <Toned tone="bad">Differs</Toned>}</td>
               <td className="number">{account.transactions}</td>
               <td>{account.continuous ? <Toned tone="ok">Unbroken</Toned> : <Toned tone="bad">Gap</Toned>}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </TableScroll>
+  );
+}
+
+function Wallets({ wallets }: { wallets: ReconciledWallet[] }) {
+  return (
+    <TableScroll label="SOL">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Wallet</th>
+            <th scope="col" className="number">
+              On chain
+            </th>
+            <th scope="col" className="number">
+              In the journal
+            </th>
+            <th scope="col">Agrees</th>
+            <th scope="col" className="number">
+              Transactions
+            </th>
+            <th scope="col">Continuity</th>
+          </tr>
+        </thead>
+        <tbody>
+          {wallets.map((wallet) => (
+            <tr key={wallet.address}>
+              <th scope="row">
+                {wallet.name}
+                <div>
+                  <ShortId id={wallet.address} what="Wallet address" keep={4} />
+                </div>
+              </th>
+              <td className="number">
+                <MoneyText of={wallet.balance} />
+              </td>
+              <td className="number">
+                <MoneyText of={wallet.journal} />
+              </td>
+              <td>{compareMoney(wallet.balance, wallet.journal) === 0 ? <Toned tone="ok">Equal</Toned> : <Toned tone="bad">Differs</Toned>}</td>
+              <td className="number">{wallet.transactions}</td>
+              <td>{wallet.continuous ? <Toned tone="ok">Unbroken</Toned> : <Toned tone="bad">Gap</Toned>}</td>
             </tr>
           ))}
         </tbody>
