@@ -394,8 +394,8 @@ func (g *Gateway) sweep(ctx context.Context) error {
 	}
 	for _, host := range lost {
 		g.metrics.lost.Inc()
-		g.log.WarnContext(ctx, "host lost", "host_id", host)
-		if s := g.session(host); s != nil {
+		g.log.WarnContext(ctx, "host lost", "host_id", host.ID)
+		if s := g.session(host.ID); s != nil && s.stream <= host.Stream {
 			s.end(errLost)
 		}
 	}

@@ -142,6 +142,7 @@ WITH ordered AS (
 UPDATE hosts h SET connected = false, suspect_since = coalesce(h.suspect_since, now()) FROM ordered WHERE h.id = ordered.id;
 
 -- name: MarkLost :many
+-- Returned with each host is the newest stream that was lost with it: a host may be back on another before the caller hears of this.
 WITH ordered AS (
     SELECT id FROM hosts
     WHERE state IN ('verifying', 'idle', 'leased', 'draining') AND lost_after_ms < @hearing_ms::bigint
@@ -151,7 +152,7 @@ WITH ordered AS (
 UPDATE hosts h SET state = 'lost', connected = false, suspect_since = coalesce(h.suspect_since, now()),
     state_reason = CASE WHEN h.state_reason = @cordoned::text THEN @cordoned_lost::text ELSE @reason::text END
 FROM ordered WHERE h.id = ordered.id
-RETURNING h.id;
+RETURNING h.id, h.stream;
 
 -- name: ConnectedHosts :many
 -- What a gateway compares its streams with.

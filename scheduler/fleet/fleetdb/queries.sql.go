@@ -1145,10 +1145,16 @@ WITH ordered AS (
 UPDATE hosts h SET state = 'lost', connected = false, suspect_since = coalesce(h.suspect_since, now()),
     state_reason = CASE WHEN h.state_reason = $1::text THEN $2::text ELSE $3::text END
 FROM ordered WHERE h.id = ordered.id
-RETURNING h.id
+RETURNING h.id, h.stream
 `
 
-func (q *Queries) MarkLost(ctx context.Context, db DBTX, cordoned string, cordonedLost string, reason string, hearingMs int64) ([]ids.Host, error) {
+type MarkLostRow struct {
+	ID     ids.Host
+	Stream int64
+}
+
+// Returned with each host is the newest stream that was lost with it: a host may be back on another before the caller hears of this.
+func (q *Queries) MarkLost(ctx context.Context, db DBTX, cordoned string, cordonedLost string, reason string, hearingMs int64) ([]MarkLostRow, error) {
 	rows, err := db.Query(ctx, markLost,
 		cordoned,
 		cordonedLost,
@@ -1159,13 +1165,13 @@ func (q *Queries) MarkLost(ctx context.Context, db DBTX, cordoned string, cordon
 		return nil, err
 	}
 	defer rows.Close()
-	items := []ids.Host{}
+	items := []MarkLostRow{}
 	for rows.Next() {
-		var id ids.Host
-		if err := rows.Scan(&id); err != nil {
+		var i MarkLostRow
+		if err := rows.Scan(&i.ID, &i.Stream); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
