@@ -23,10 +23,13 @@ const (
 
 	// checkedFor is how long after its draft, which looked at each payee's account, a batch does without a trial run of its own.
 	checkedFor = time.Minute
+	// triedFor is how long a trial run speaks for other batches of the same shape: what they share, such as the treasury's balance, changes.
+	triedFor = 5 * time.Second
 )
 
 // buildMessage makes the message that pays a batch, in the cheapest format that the chain accepts. A trial run shows that it does
-// with its budget; right after the draft, that of another batch of the same shape is enough. An error is what holds the batch up.
+// with its budget; right after the draft, one of a moment ago of another batch of the same shape is enough. An error is what holds the
+// batch up.
 func (s *Service) buildMessage(ctx context.Context, b *work, keys signer.Addresses) ([]byte, error) {
 	payees := make([]txn.Payee, len(b.payouts))
 	creates := 0
@@ -86,13 +89,14 @@ func (s *Service) compose(ctx context.Context, keys signer.Addresses, of shape, 
 
 // fit gives a message the budget that it needs. What batches of a shape need is remembered, so that mostly one trial run is enough.
 func (s *Service) fit(ctx context.Context, treasury *txn.Treasury, keys signer.Addresses, of shape, untried bool, lay layOut) ([]byte, error) {
-	if known, found := s.budgets.of(of); found {
+	if known, at, found := s.budgets.of(of); found {
 		known.PriorityFee = s.priorityFee(ctx, keys, known.Units)
 		if message, err := lay(treasury, of.format, known); err == nil {
-			if untried {
+			if untried && time.Since(at) < triedFor {
 				return message, nil
 			}
 			if _, err := s.try(ctx, message); err == nil {
+				s.budgets.remember(of, known)
 				return message, nil
 			}
 		}
@@ -159,23 +163,29 @@ type shape struct {
 // budgets remembers what shapes of messages need. It is safe for concurrent use.
 type budgets struct {
 	mu    sync.Mutex
-	known map[shape]txn.Budget
+	known map[shape]tried
 }
 
-func (b *budgets) of(s shape) (txn.Budget, bool) {
+// tried is a budget with which a message of a shape has passed a trial run, and when.
+type tried struct {
+	budget txn.Budget
+	at     time.Time
+}
+
+func (b *budgets) of(s shape) (budget txn.Budget, at time.Time, found bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	budget, found := b.known[s]
-	return budget, found
+	known, found := b.known[s]
+	return known.budget, known.at, found
 }
 
 func (b *budgets) remember(s shape, budget txn.Budget) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.known == nil || len(b.known) >= maxBudgets {
-		b.known = map[shape]txn.Budget{}
+	if _, found := b.known[s]; b.known == nil || (!found && len(b.known) >= maxBudgets) {
+		b.known = map[shape]tried{}
 	}
-	b.known[s] = budget
+	b.known[s] = tried{budget, time.Now()}
 }
 
 // forgetAll lets every shape be tried again: the chain did otherwise than in the trial runs.
