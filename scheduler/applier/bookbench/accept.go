@@ -100,6 +100,7 @@ func (w *world) api(ctx context.Context, hub *pgnotify.Hub, offers *market.Servi
 		Identity: people, Market: offers, Clusters: cluster.NewService(w.pool), Fleet: fleet.NewRegistry(w.pool, currency), Notifications: hub,
 		JoinTokens: struct{ api.JoinTokens }{}, Ray: struct{ api.Ray }{}, Meter: struct{ api.Meter }{}, Deposits: struct{ deposits }{},
 		Payouts: struct{ api.Payouts }{}, Reconciliations: struct{ api.Reconciliations }{}, Statements: struct{ api.Statements }{},
+		Sweeps: struct{ api.Sweeps }{}, Manifests: struct{ api.Manifests }{}, Periods: struct{ api.Periods }{}, SOLJournal: struct{ api.SOLJournal }{},
 		Fees: struct{ api.Fees }{}, Ready: w.pool.Ping,
 	})
 	if err != nil {
