@@ -67,6 +67,46 @@ func NewTunnelEnd(host ids.Host) (conn net.Conn, streamEnded func(error)) {
 	return c, c.inbound.finish
 }
 
+// Beat is a host's newest sign of life.
+type Beat struct {
+	Stream     int64
+	At         time.Time
+	Generation int64
+	Confirms   bool
+}
+
+func (b Beat) inner() beat {
+	return beat{stream: b.Stream, at: b.At, generation: b.Generation, confirms: b.Confirms}
+}
+
+// Pending is what a gateway has collected and not written yet.
+type Pending struct{ pending *pending }
+
+// NewPending makes one that is empty.
+func NewPending() Pending { return Pending{newPending()} }
+
+// Beat collects a sign of life.
+func (p Pending) Beat(host ids.Host, b Beat) { p.pending.beat(host, b.inner()) }
+
+// Take is the beginning of a flush.
+func (p Pending) Take() map[ids.Host]Beat {
+	beats, _ := p.pending.take()
+	taken := make(map[ids.Host]Beat, len(beats))
+	for host, b := range beats {
+		taken[host] = Beat{Stream: b.stream, At: b.at, Generation: b.generation, Confirms: b.confirms}
+	}
+	return taken
+}
+
+// PutBack is the end of a flush that failed.
+func (p Pending) PutBack(taken map[ids.Host]Beat) {
+	beats := make(map[ids.Host]beat, len(taken))
+	for host, b := range taken {
+		beats[host] = b.inner()
+	}
+	p.pending.putBackBeats(beats)
+}
+
 // Echo decides on datagrams as the gateway's echo does.
 type Echo struct{ echo *echo }
 

@@ -60,15 +60,17 @@ func (p *pending) report(host ids.Host, b beat, report *agentpb.Report) {
 	p.reports[host] = report
 }
 
-// put takes what was heard last, unless it was on a stream that has been followed by another. p.mu is held.
-func (p *pending) put(host ids.Host, b beat) {
-	known := p.beats[host]
-	if known.stream > b.stream {
-		known, b = b, known
+// put adds what was heard last. p.mu is held.
+func (p *pending) put(host ids.Host, b beat) { p.beats[host] = p.beats[host].then(b) }
+
+// then is what is to be written once b has been heard after it: b, unless that was on a stream that has been followed by another.
+func (old beat) then(b beat) beat {
+	if old.stream > b.stream {
+		old, b = b, old
 	}
-	b.generation = max(b.generation, known.generation)
-	b.confirms = b.confirms || known.confirms && known.stream == b.stream
-	p.beats[host] = b
+	b.generation = max(b.generation, old.generation)
+	b.confirms = b.confirms || old.confirms && old.stream == b.stream
+	return b
 }
 
 func (p *pending) take() (map[ids.Host]beat, map[ids.Host]*agentpb.Report) {
@@ -79,18 +81,16 @@ func (p *pending) take() (map[ids.Host]beat, map[ids.Host]*agentpb.Report) {
 	return beats, reports
 }
 
-// putBackBeats returns heartbeats that could not be written. Each stands for the time it was heard at, so that none is true of less
-// for being written later; one that has been followed by a newer adds what the newer does not say.
+// putBackBeats returns heartbeats that could not be written, as if what has come since had come after them. Each stands for the time it
+// was heard at, so that none is true of less for being written later.
 func (p *pending) putBackBeats(beats map[ids.Host]beat) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for host, old := range beats {
-		newer, heard := p.beats[host]
-		if !heard {
-			newer = old
+		if since, heard := p.beats[host]; heard {
+			old = old.then(since)
 		}
-		newer.generation = max(newer.generation, old.generation)
-		p.beats[host] = newer
+		p.beats[host] = old
 	}
 }
 
