@@ -107,6 +107,9 @@ func (p Pending) PutBack(taken map[ids.Host]Beat) {
 	p.pending.putBackBeats(beats)
 }
 
+// Indexed is a pool whose batches find their rows by index.
+type Indexed = indexed
+
 // Echo decides on datagrams as the gateway's echo does.
 type Echo struct{ echo *echo }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/ids"
@@ -161,40 +162,52 @@ func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]beat) error {
 		}
 	}
 	for from := 0; from < len(all.hosts); from += maxHostsPerQuery {
-		part := all.part(from)
-		var silent []uuid.UUID
-		err := g.byIndex(ctx, func(tx pgx.Tx) (err error) {
-			silent, err = g.queries.Confirm(ctx, tx, fleetdb.ConfirmParams{
-				Hosts: part.hosts, Streams: part.streams, Generations: part.generations, AgesMs: part.ages,
-				LostAfterMS: part.lostAfter, SlackMs: part.slack,
-			})
-			return err
-		})
-		if err == nil && len(silent) > 0 {
-			err = g.markHeard(ctx, silent)
-		}
-		if err != nil {
+		if err := g.confirmHosts(ctx, all.part(from)); err != nil {
 			return err
 		}
 	}
 	for from := 0; from < len(usage.hosts); from += maxHostsPerQuery {
-		part := usage.part(from)
-		err := g.byIndex(ctx, func(tx pgx.Tx) error { return g.queries.ConfirmUsage(ctx, tx, part.hosts, part.ages) })
-		if err != nil {
+		if err := g.confirmUsage(ctx, usage.part(from)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// byIndex runs a transaction that finds its rows by index.
-func (g *Gateway) byIndex(ctx context.Context, change func(tx pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, g.options.Pool, func(tx pgx.Tx) error {
-		if err := g.queries.PreferIndexes(ctx, tx); err != nil {
-			return err
-		}
-		return change(tx)
-	})
+func (g *Gateway) confirmHosts(ctx context.Context, part confirmation) error {
+	var silent []uuid.UUID
+	results := g.queries.Confirm(ctx, indexed{g.options.Pool}, []fleetdb.ConfirmParams{{
+		Hosts: part.hosts, Streams: part.streams, Generations: part.generations, AgesMs: part.ages,
+		LostAfterMS: part.lostAfter, SlackMs: part.slack,
+	}})
+	results.Query(func(_ int, found []uuid.UUID, _ error) { silent = found })
+	if err := results.Close(); err != nil || len(silent) == 0 {
+		return err
+	}
+	return g.markHeard(ctx, silent)
+}
+
+func (g *Gateway) confirmUsage(ctx context.Context, part confirmation) error {
+	results := g.queries.ConfirmUsage(ctx, indexed{g.options.Pool}, []fleetdb.ConfirmUsageParams{{Hosts: part.hosts, AgesMs: part.ages}})
+	results.Exec(nil)
+	return results.Close()
+}
+
+// preferIndexes is for one transaction: a flush touches few of many hosts, of which the planner, with its default costs, would read all.
+const preferIndexes = `SELECT set_config('enable_seqscan', 'off', true)`
+
+// indexed is a pool whose batches find their rows by index. A batch is one round trip and a transaction of its own, which has been
+// committed once its results have been closed without an error.
+type indexed struct{ *pgxpool.Pool }
+
+// SendBatch implements fleetdb.DBTX.
+func (p indexed) SendBatch(ctx context.Context, wanted *pgx.Batch) pgx.BatchResults {
+	batch := &pgx.Batch{}
+	batch.Queue(preferIndexes)
+	batch.QueuedQueries = append(batch.QueuedQueries, wanted.QueuedQueries...)
+	results := p.Pool.SendBatch(ctx, batch)
+	_, _ = results.Exec() // if it fails, so do those that follow
+	return results
 }
 
 func (c *confirmation) add(host ids.Host, b beat, now time.Time) {

@@ -4,9 +4,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
 	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/testkit"
 	"github.com/muster-gpu/muster/scheduler/fleet"
 )
 
@@ -59,4 +61,32 @@ func TestFailedFlushesLoseNothing(t *testing.T) {
 			t.Fatalf("%+v is to be written, not %+v", got, want)
 		}
 	})
+}
+
+func TestFlushFindsItsHostsByIndexAndLeavesTheConnectionAsItWas(t *testing.T) {
+	t.Parallel()
+	pool := testkit.DB(t)
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := conn.Conn().PgConn().PID()
+	conn.Release()
+	batch, during, after, pid := &pgx.Batch{}, "", "", uint32(0)
+	batch.Queue(`SELECT current_setting('enable_seqscan'), pg_backend_pid()::bigint`).QueryRow(func(row pgx.Row) error { return row.Scan(&during, &pid) })
+	if err := (fleet.Indexed{Pool: pool}).SendBatch(t.Context(), batch).Close(); err != nil || during != "off" || pid != session {
+		t.Errorf("sequential scans are %q in a flush on connection %d, %v", during, pid, err)
+	}
+	if err := pool.QueryRow(t.Context(), `SELECT current_setting('enable_seqscan'), pg_backend_pid()::bigint`).Scan(&after, &pid); err != nil || after != "on" || pid != session {
+		t.Errorf("sequential scans are %q on connection %d after a flush, %v", after, pid, err)
+	}
+}
+
+func TestErrorOfABatchIsNotLost(t *testing.T) {
+	t.Parallel()
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT 1 / 0`)
+	if err := (fleet.Indexed{Pool: testkit.DB(t)}).SendBatch(t.Context(), batch).Close(); err == nil {
+		t.Error("a statement that fails is taken for written")
+	}
 }

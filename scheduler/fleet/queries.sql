@@ -81,7 +81,7 @@ WHERE id = @id RETURNING stream;
 -- name: SetLostAfter :exec
 UPDATE hosts SET lost_after_ms = @lost_after_ms WHERE id = @id;
 
--- name: Confirm :many
+-- name: Confirm :batchmany
 -- The heartbeats of one flush, each as old as it is, in id order as every statement on several hosts. The rows stay HOT updates: no column
 -- here is indexed. A heartbeat older than what is known already changes nothing, and one of a stream that is not the newest leaves the
 -- slack to that one. Returned are the hosts that count as silent.
@@ -103,10 +103,6 @@ WITH beat AS (
 )
 SELECT id FROM beaten WHERE silent;
 
--- name: PreferIndexes :exec
--- For the present transaction: a flush touches few of many hosts, of which the planner, with its default costs, would read all.
-SELECT set_config('enable_seqscan', 'off', true);
-
 -- name: MarkHeard :exec
 -- Hosts that were silent and have been heard again.
 WITH ordered AS (
@@ -114,7 +110,7 @@ WITH ordered AS (
 )
 UPDATE hosts h SET connected = true, suspect_since = NULL FROM ordered WHERE h.id = ordered.id AND h.state NOT IN ('lost', 'retired');
 
--- name: ConfirmUsage :exec
+-- name: ConfirmUsage :batchexec
 -- Only for nodes that still run, on hosts in good standing. A node never runs again once it has ended, so one that does has run since it
 -- was last confirmed, also while its host was not heard.
 UPDATE usage u SET confirmed_at = greatest(u.confirmed_at, now() - beat.age_ms * interval '1 millisecond')

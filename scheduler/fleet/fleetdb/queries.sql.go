@@ -89,79 +89,6 @@ func (q *Queries) CancelWindowsOf(ctx context.Context, db DBTX, hostID ids.Host)
 	return err
 }
 
-const confirm = `-- name: Confirm :many
-WITH beat AS (
-    SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS stream, unnest($3::bigint[]) AS generation,
-        unnest($4::bigint[]) AS age_ms, unnest($5::integer[]) AS lost_after_ms, unnest($6::integer[]) AS slack_ms
-), ordered AS (
-    SELECT h.id, beat.stream, beat.generation, beat.age_ms, beat.lost_after_ms, beat.slack_ms
-    FROM hosts h JOIN beat ON beat.id = h.id
-    WHERE h.state NOT IN ('lost', 'retired')
-    ORDER BY h.id FOR NO KEY UPDATE OF h
-), beaten AS (
-    UPDATE hosts h SET last_seen_at = greatest(h.last_seen_at, now() - o.age_ms * interval '1 millisecond'),
-        lost_after_ms = o.lost_after_ms,
-        seen_slack_ms = CASE WHEN h.stream = o.stream THEN o.slack_ms ELSE h.seen_slack_ms END,
-        applied_generation = greatest(h.applied_generation, least(o.generation, h.desired_generation))
-    FROM ordered o WHERE h.id = o.id
-    RETURNING h.id, (NOT h.connected OR h.suspect_since IS NOT NULL) AS silent
-)
-SELECT id FROM beaten WHERE silent
-`
-
-type ConfirmParams struct {
-	Hosts       []uuid.UUID
-	Streams     []int64
-	Generations []int64
-	AgesMs      []int64
-	LostAfterMS []int32
-	SlackMs     []int32
-}
-
-// The heartbeats of one flush, each as old as it is, in id order as every statement on several hosts. The rows stay HOT updates: no column
-// here is indexed. A heartbeat older than what is known already changes nothing, and one of a stream that is not the newest leaves the
-// slack to that one. Returned are the hosts that count as silent.
-func (q *Queries) Confirm(ctx context.Context, db DBTX, arg ConfirmParams) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, confirm,
-		arg.Hosts,
-		arg.Streams,
-		arg.Generations,
-		arg.AgesMs,
-		arg.LostAfterMS,
-		arg.SlackMs,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []uuid.UUID{}
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const confirmUsage = `-- name: ConfirmUsage :exec
-UPDATE usage u SET confirmed_at = greatest(u.confirmed_at, now() - beat.age_ms * interval '1 millisecond')
-FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS age_ms) beat, hosts h, leases l, nodes n
-WHERE u.host_id = beat.id AND u.ended_at IS NULL AND h.id = beat.id AND h.state NOT IN ('lost', 'quarantined', 'retired')
-  AND l.id = u.lease_id AND n.id = l.node_id AND n.state IN ('running', 'alive')
-`
-
-// Only for nodes that still run, on hosts in good standing. A node never runs again once it has ended, so one that does has run since it
-// was last confirmed, also while its host was not heard.
-func (q *Queries) ConfirmUsage(ctx context.Context, db DBTX, hosts []uuid.UUID, agesMs []int64) error {
-	_, err := db.Exec(ctx, confirmUsage, hosts, agesMs)
-	return err
-}
-
 const connectedHosts = `-- name: ConnectedHosts :many
 SELECT id, state, state_reason, desired_generation, connected FROM hosts WHERE id = ANY($1::uuid[])
 `
@@ -1405,16 +1332,6 @@ func (q *Queries) PeerPrices(ctx context.Context, db DBTX, model string, since i
 		&i.Paid,
 	)
 	return i, err
-}
-
-const preferIndexes = `-- name: PreferIndexes :exec
-SELECT set_config('enable_seqscan', 'off', true)
-`
-
-// For the present transaction: a flush touches few of many hosts, of which the planner, with its default costs, would read all.
-func (q *Queries) PreferIndexes(ctx context.Context, db DBTX) error {
-	_, err := db.Exec(ctx, preferIndexes)
-	return err
 }
 
 const quarantine = `-- name: Quarantine :execrows
