@@ -56,7 +56,6 @@ func (p *pending) beat(host ids.Host, b beat) {
 func (p *pending) report(host ids.Host, b beat, report *agentpb.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b.generation = report.GetAppliedGeneration()
 	p.put(host, b)
 	p.reports[host] = report
 }

@@ -71,13 +71,20 @@ func (g *Gateway) beat(s *session) {
 	}
 }
 
-// report notes a report, which is a sign of life, but confirms nothing by itself.
+// report notes a report, which is a sign of life, but confirms nothing by itself. One that says what is known, that nothing runs where
+// nothing should, is no more than that.
 func (g *Gateway) report(s *session, report *agentpb.Report) {
 	l := &s.alive
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.heard = time.Now()
-	g.pending.report(s.host, g.sign(s), report)
+	b := g.sign(s)
+	b.generation = report.GetAppliedGeneration()
+	if !l.busy && len(report.GetNodes()) == 0 && b.generation == s.sent.Load() {
+		g.pending.beat(s.host, b)
+		return
+	}
+	g.pending.report(s.host, b, report)
 }
 
 // sign is what is to be written of a host that has been heard just now. s.alive.mu is held.

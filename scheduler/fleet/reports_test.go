@@ -299,3 +299,15 @@ func TestStreamsMustGreetInThisVersion(t *testing.T) {
 		}
 	}
 }
+
+// TestReportOfNothingLooksForNoNodes takes the nodes away, so that a look for them would fail.
+func TestReportOfNothingLooksForNoNodes(t *testing.T) {
+	t.Parallel()
+	b := setup(t, patiently)
+	m, s := b.idleSilently("GPU-0")
+	b.bump(m.id)
+	generation := s.desired(func(*agentpb.DesiredState) bool { return true }).GetGeneration()
+	b.exec(`ALTER TABLE nodes RENAME TO nodes_away`)
+	s.report(generation)
+	waitFor(b, generation, `SELECT applied_generation FROM hosts WHERE id = $1`, m.id)
+}
