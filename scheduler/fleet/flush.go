@@ -22,7 +22,6 @@ const (
 	maxPollsPerSecond        = 250 // streams compared with the tables
 	maxPollInterval          = 30 * time.Second
 	sweepInterval            = time.Second
-	looksPerInterval         = 5 // for late heartbeats: the last is written before the host is suspect
 	sweepsToWait             = 4 // while no host of this gateway is silent: others are another gateway's to miss
 )
 
@@ -365,15 +364,12 @@ func (g *Gateway) sweepLoop(ctx context.Context) {
 	g.flushFailed.CompareAndSwap(0, time.Now().UnixMilli())
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
-	late, sweepsPerLook := false, max(1, int(g.options.IdleInterval/(looksPerInterval*sweepInterval)))
 	for tick := 0; ; tick++ {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			if tick%sweepsPerLook == 0 {
-				late = g.exposeLate(now)
-			}
+			late := g.exposeLate(now) // before the host is suspect
 			if !late && !g.watches(now) && tick%sweepsToWait != 0 {
 				continue
 			}

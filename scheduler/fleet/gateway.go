@@ -121,6 +121,7 @@ type Gateway struct {
 	pending   *pending
 	tunnels   *tunnels
 	echo      *echo
+	lookout   *lookout
 	hellos    chan struct{}
 	streams   atomic.Int64
 
@@ -151,6 +152,7 @@ func NewGateway(options Options) (*Gateway, error) {
 			pool: options.Pool, authority: options.Authority, queries: queries, log: options.Log, now: options.Now, metrics: metrics,
 		},
 		echo:     datagrams,
+		lookout:  newLookout(time.Now()),
 		pending:  newPending(),
 		tunnels:  newTunnels(metrics),
 		hellos:   make(chan struct{}, maxConcurrentHellos),

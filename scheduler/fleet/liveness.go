@@ -122,15 +122,25 @@ func (g *Gateway) exactly(s *session) {
 	}
 }
 
+// lateAt is when the next heartbeat of a session's host is late.
+func (s *session) lateAt() time.Time {
+	return s.alive.lastHeard().Add(time.Duration(s.interval.Load()) * lateNumerator / lateDenominator)
+}
+
 // exposeLate has written exactly when those hosts were heard whose heartbeats are late: from then on their rows tell of their silence. It
 // reports whether there are any.
 func (g *Gateway) exposeLate(now time.Time) bool {
 	late := false
-	for _, s := range g.allSessions() {
-		if now.Sub(s.alive.lastHeard()) > time.Duration(s.interval.Load())*lateNumerator/lateDenominator {
-			g.writeExactly(s)
-			late = true
+	for _, s := range g.lookout.take(now) {
+		if s.ctx.Err() != nil {
+			continue // what is known of it is written when it leaves
 		}
+		next := s.lateAt()
+		if now.After(next) {
+			g.writeExactly(s)
+			late, next = true, now
+		}
+		g.lookout.expect(s, next)
 	}
 	return late
 }

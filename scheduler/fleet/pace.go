@@ -57,6 +57,7 @@ func (g *Gateway) setPace(ctx context.Context, s *session, stream agentStream) e
 		s.tighter.Store(patience)
 	}
 	s.interval.Store(int64(want))
+	g.lookout.expect(s, s.lateAt())
 	return stream.Send(&agentpb.ControlMessage{Body: &agentpb.ControlMessage_Pace{Pace: &agentpb.Pace{
 		HeartbeatIntervalMs: int32(want.Milliseconds()),
 	}}})

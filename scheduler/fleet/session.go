@@ -57,6 +57,7 @@ type session struct {
 
 	machineID string // of the Hello
 	stream    int64  // its number among the host's
+	lookAt    int64  // when the lookout has it, 0 if it has not; the lookout's
 
 	health assessment // used by serve alone
 }
@@ -232,6 +233,7 @@ func (g *Gateway) register(ctx context.Context, s *session) error {
 	g.sessions[s.host] = s
 	swapped := previous != nil && g.countSwap(previous)
 	g.mu.Unlock()
+	g.lookout.expect(s, s.lateAt())
 	g.metrics.streams.Inc()
 	g.streams.Add(1)
 	if previous != nil {
