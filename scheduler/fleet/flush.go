@@ -136,7 +136,7 @@ func (g *Gateway) flush(ctx context.Context) {
 	g.metrics.flushSeconds.Observe(time.Since(start).Seconds())
 	g.metrics.flushes.WithLabelValues(outcome(err)).Inc()
 	if err != nil {
-		g.flushFailed.Store(time.Now().UnixMilli())
+		g.flushFailed.Store(g.options.Now().UnixMilli())
 		g.log.WarnContext(ctx, "heartbeats or reports not written", "hosts", len(beats), "reports", len(reports), "error", err)
 	}
 }
@@ -152,7 +152,7 @@ type confirmation struct {
 }
 
 func (g *Gateway) confirm(ctx context.Context, beats map[ids.Host]beat) error {
-	all, usage, now := confirmation{}, confirmation{}, time.Now()
+	all, usage, now := confirmation{}, confirmation{}, g.options.Now()
 	for host, beat := range beats {
 		all.add(host, beat, now)
 		if beat.confirms {
@@ -361,20 +361,21 @@ func (g *Gateway) check(ctx context.Context, sessions []*session) {
 // sweepLoop marks hosts suspect that nobody has heard for longer than a heartbeat, and lost those that nobody has for too long. It waits
 // while this process itself may be the reason: after its start and after writes that failed, agents are given the time to be heard again.
 func (g *Gateway) sweepLoop(ctx context.Context) {
-	g.flushFailed.CompareAndSwap(0, time.Now().UnixMilli())
+	g.flushFailed.CompareAndSwap(0, g.options.Now().UnixMilli())
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for tick := 0; ; tick++ {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
+		case <-ticker.C:
+			now := g.options.Now()
 			late := g.exposeLate(now) // before the host is suspect
 			if !late && !g.watches(now) && tick%sweepsToWait != 0 {
 				continue
 			}
 			if err := g.sweep(ctx); err != nil && ctx.Err() == nil {
-				g.flushFailed.Store(time.Now().UnixMilli())
+				g.flushFailed.Store(g.options.Now().UnixMilli())
 				g.log.WarnContext(ctx, "silent hosts not looked for, trying again", "error", err)
 			}
 		}
@@ -384,7 +385,7 @@ func (g *Gateway) sweepLoop(ctx context.Context) {
 func (g *Gateway) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	hearing := time.Now().UnixMilli() - g.flushFailed.Load()
+	hearing := g.options.Now().UnixMilli() - g.flushFailed.Load()
 	if hearing <= g.options.LostAfter.Milliseconds() {
 		return nil
 	}

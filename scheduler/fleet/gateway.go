@@ -77,7 +77,7 @@ type Options struct {
 	IdleWriteInterval time.Duration // between writes of when an idle host was heard, while it is; default DefaultIdleWriteInterval
 	AllowSimulated    bool          // accept hosts whose GPUs are simulated: local networks only
 
-	Now func() time.Time // for certificates and datagrams; default time.Now
+	Now func() time.Time // for all but timers and what the database decides; default time.Now
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -152,7 +152,7 @@ func NewGateway(options Options) (*Gateway, error) {
 			pool: options.Pool, authority: options.Authority, queries: queries, log: options.Log, now: options.Now, metrics: metrics,
 		},
 		echo:     datagrams,
-		lookout:  newLookout(time.Now()),
+		lookout:  newLookout(options.Now()),
 		pending:  newPending(),
 		tunnels:  newTunnels(metrics),
 		hellos:   make(chan struct{}, maxConcurrentHellos),

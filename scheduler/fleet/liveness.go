@@ -55,7 +55,6 @@ func (g *Gateway) beat(s *session) {
 	if s.ctx.Err() != nil {
 		return // a host that lost its standing is not heard
 	}
-	g.metrics.heartbeats.Inc()
 	tightened := s.tighter.Load() > 0
 	if tightened {
 		s.lostAfter.Store(s.tighter.Swap(0))
@@ -63,12 +62,13 @@ func (g *Gateway) beat(s *session) {
 	l := &s.alive
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.heard = time.Now()
+	l.heard = g.options.Now()
 	if l.busy || tightened || l.due || l.slack == 0 || l.heard.Sub(l.written) >= g.options.IdleWriteInterval {
 		b := g.sign(s)
 		b.confirms = l.busy && s.reported.Load() // without nodes there is nothing to confirm
 		g.pending.beat(s.host, b)
 	}
+	g.metrics.heartbeats.Inc()
 }
 
 // report notes a report, which is a sign of life, but confirms nothing by itself. One that says what is known, that nothing runs where
@@ -77,7 +77,7 @@ func (g *Gateway) report(s *session, report *agentpb.Report) {
 	l := &s.alive
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.heard = time.Now()
+	l.heard = g.options.Now()
 	b := g.sign(s)
 	b.generation = report.GetAppliedGeneration()
 	if !l.busy && len(report.GetNodes()) == 0 && b.generation == s.sent.Load() {
@@ -155,7 +155,7 @@ func (g *Gateway) watches(now time.Time) bool {
 // left has what is known of a host written that has no stream any more, and looks out for its silence. g.mu is held.
 func (g *Gateway) left(s *session) {
 	g.writeExactly(s)
-	until := time.Now().Add(time.Duration(s.lostAfter.Load())*time.Millisecond + sweepsToWait*sweepInterval)
+	until := g.options.Now().Add(time.Duration(s.lostAfter.Load())*time.Millisecond + sweepsToWait*sweepInterval)
 	if until.After(g.vigil) {
 		g.vigil = until
 	}

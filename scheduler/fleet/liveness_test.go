@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/muster-gpu/muster/internal/agentpb"
 	"github.com/muster-gpu/muster/internal/testkit"
 	"github.com/muster-gpu/muster/scheduler/fleet"
@@ -80,17 +82,33 @@ func TestSilenceOfASeldomWrittenHostIsFoundOut(t *testing.T) {
 	}
 }
 
+// TestSeldomWrittenHostThatBeatsIsNeverMissed lets the gateway's time pass only as fast as the host's heartbeats are heard.
 func TestSeldomWrittenHostThatBeatsIsNeverMissed(t *testing.T) {
 	t.Parallel()
-	b := setup(t, seldom)
+	clock, registry := &movedClock{}, prometheus.NewRegistry()
+	b := setup(t, seldom, func(o *fleet.Options) {
+		o.Now, o.Registerer = clock.now, registry
+		o.IdleInterval, o.LostAfter = time.Minute, time.Second
+	})
 	m, s := b.settled(t.Context(), "GPU-0")
-	s.keepBeating()
-	start := query[time.Time](b, `SELECT clock_timestamp()`)
-	waitFor(b, true, `SELECT clock_timestamp() > $2::timestamptz + 1.5 * lost_after_ms * interval '1 millisecond' FROM hosts WHERE id = $1`, m.id, start)
-	if state := query[string](b, `SELECT state FROM hosts WHERE id = $1`, m.id); state != fleet.StateIdle {
+	b.exec(`UPDATE hosts SET last_seen_at = last_seen_at - 2 * lost_after_ms * interval '1 millisecond' WHERE id = $1`, m.id)
+	written := query[time.Time](b, seenAt, m.id)
+	heard := counted(t, registry, heartbeatsHeard)
+	for patient := query[int64](b, `SELECT lost_after_ms FROM hosts WHERE id = $1`, m.id); clock.ahead.Load() <= patient*int64(time.Millisecond); {
+		clock.ahead.Add(int64(50 * time.Second))
+		s.beat()
+		heard++
+		testkit.Eventually(t, patience, func() (bool, string) { return counted(t, registry, heartbeatsHeard) == heard, "not heard" })
+	}
+	silent := b.enrol(fleet.KindGPU)
+	b.exec(`UPDATE hosts SET state = 'verifying', connected = true, last_seen_at = $2 WHERE id = $1`, silent.id, written)
+	b.waitForState(silent.id, fleet.StateLost) // by a look that was at all hosts
+	if state := query[string](b, `SELECT state || ' ' || connected FROM hosts WHERE id = $1`, m.id); state != "idle true" {
 		t.Errorf("a host that beats is %s", state)
 	}
-	waitFor(b, true, `SELECT connected AND seen_slack_ms >= 3600000 FROM hosts WHERE id = $1`, m.id)
+	if seen := query[time.Time](b, seenAt, m.id); !seen.Equal(written) {
+		t.Errorf("a host that is never late is written at %s and again at %s", written, seen)
+	}
 }
 
 func TestHostThatCountsAsSilentIsWrittenAtOnce(t *testing.T) {

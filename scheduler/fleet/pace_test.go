@@ -124,7 +124,7 @@ func TestHeartbeatOutlivesAFlushThatFails(t *testing.T) {
 	start := query[time.Time](b, `SELECT clock_timestamp()`)
 	s.report(1)
 	s.beat()
-	testkit.Eventually(t, patience, func() (bool, string) { return counted(t, registry, "muster_fleet_heartbeats_total") == 1, "not heard" })
+	testkit.Eventually(t, patience, func() (bool, string) { return counted(t, registry, heartbeatsHeard) == 1, "not heard" })
 	heard := query[time.Time](b, `SELECT clock_timestamp()`)
 	// The flushes that fail in between each keep what they could not write.
 	waitFor(b, true, `SELECT clock_timestamp() > $1::timestamptz + interval '5 seconds'`, heard)
@@ -134,6 +134,8 @@ func TestHeartbeatOutlivesAFlushThatFails(t *testing.T) {
 		t.Errorf("heard between %s and %s, and %s is written", start, heard, seen)
 	}
 }
+
+const heartbeatsHeard = "muster_fleet_heartbeats_total"
 
 // counted is the value of a counter.
 func counted(t *testing.T, registry *prometheus.Registry, name string) float64 {

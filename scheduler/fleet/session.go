@@ -180,7 +180,7 @@ func (g *Gateway) handle(s *session, stream agentStream, message *agentpb.AgentM
 		defer cancel()
 		return g.receiveInventory(ctx, s, body.Inventory)
 	case *agentpb.AgentMessage_Health:
-		if err := g.receiveHealth(s.ctx, s, body.Health, time.Now(), roundTrip(stream.Context())); err != nil {
+		if err := g.receiveHealth(s.ctx, s, body.Health, g.options.Now(), roundTrip(stream.Context())); err != nil {
 			return err
 		}
 		return g.setPace(s.ctx, s, stream) // the fleet may have grown
@@ -227,7 +227,7 @@ func (s *session) poke() {
 
 // register makes s the host's session and ends the one before it.
 func (g *Gateway) register(ctx context.Context, s *session) error {
-	s.alive.begin(time.Now())
+	s.alive.begin(g.options.Now())
 	g.mu.Lock()
 	previous := g.sessions[s.host]
 	g.sessions[s.host] = s
@@ -254,7 +254,7 @@ func (g *Gateway) register(ctx context.Context, s *session) error {
 
 // countSwap counts the displacement of a stream that was alive a moment ago, and reports whether there were too many. g.mu is held.
 func (g *Gateway) countSwap(previous *session) bool {
-	now := time.Now()
+	now := g.options.Now()
 	if now.Sub(previous.alive.lastHeard()) > time.Duration(previous.interval.Load())*3/2 {
 		return false
 	}
