@@ -49,6 +49,7 @@ type decision struct {
 	spec    market.Spec
 	request placement.Request
 	quoted  []market.Line
+	broken  error // what of it cannot be read
 	part    *census.Part
 	hold    money.Amount // to be held now
 
@@ -129,12 +130,10 @@ func (b *batch) read(ctx context.Context, tx pgx.Tx) (waiting bool, err error) {
 	if err := b.fleet.Sync(ctx, tx); err != nil { // nothing has been written yet
 		return false, err
 	}
-	if err := b.slots.load(ctx, b.queries, tx); err != nil {
-		return false, fmt.Errorf("read slots: %w", err)
-	}
+	b.slots.begin()
 	b.heads = b.fleet.Heads()
 	if err := b.slots.follow(ctx, b.queries, tx, b.fleet.Reread(), b.heads); err != nil {
-		return false, fmt.Errorf("read slots again: %w", err)
+		return false, err
 	}
 	b.claim, b.exact = b.fleet.Claim(begun.Xid.Uint64), true
 	return true, nil
@@ -164,12 +163,28 @@ func (b *batch) waiting(ctx context.Context, tx pgx.Tx) ([]schedulerdb.Booking, 
 	return append(due, requested...), nil
 }
 
-// decide places every booking and makes the holds.
-func (b *batch) decide(ctx context.Context, tx pgx.Tx) error {
-	var holds []EscrowHold
+// open begins the decisions and reads the places of all quoted machines at once.
+func (b *batch) open(ctx context.Context, tx pgx.Tx) error {
+	var machines []string
 	for _, booking := range b.bookings {
 		d := &decision{booking: booking, part: b.claim.Part()}
+		d.broken = d.parse()
+		for _, line := range d.quoted {
+			machines = append(machines, b.fleet.Machine(line.HostID))
+		}
 		b.decisions = append(b.decisions, d)
+	}
+	return b.slots.know(ctx, b.queries, tx, machines)
+}
+
+// decide places every booking and makes the holds.
+func (b *batch) decide(ctx context.Context, tx pgx.Tx) error {
+	if err := b.open(ctx, tx); err != nil {
+		return err
+	}
+	var holds []EscrowHold
+	for _, d := range b.decisions {
+		booking := d.booking
 		err := b.place(ctx, tx, d)
 		var refusal *errs.Error
 		var undecidable undecidableError
@@ -276,10 +291,9 @@ func (b *batch) addOutcome(d *decision) error {
 
 // place decides one booking in memory, and by what else it reads. A refusal is an *errs.Error.
 func (b *batch) place(ctx context.Context, tx pgx.Tx, d *decision) error {
-	if err := d.parse(); err != nil {
-		return err
-	}
 	switch {
+	case d.broken != nil:
+		return d.broken
 	case d.booking.Purpose == market.PurposeAddition:
 		return b.placeAddition(ctx, tx, d)
 	case d.booking.Purpose == market.PurposeExtension:

@@ -51,9 +51,7 @@ func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, r Replacement) (ids.Ho
 	for _, n := range ever {
 		used.add(int(n.Slot))
 	}
-	if err := a.slots.load(ctx, a.queries, a.pool); err != nil {
-		return ids.Host{}, fmt.Errorf("read slots: %w", err)
-	}
+	a.slots.begin()
 	machine := a.fleet.Machine(host.Host.ID)
 	slot, err := a.slots.take(ctx, a.queries, a.pool, machine, used)
 	if err != nil {

@@ -2,6 +2,7 @@ package applier
 
 import (
 	"context"
+	"fmt"
 	"math/bits"
 	"slices"
 	"time"
@@ -16,7 +17,7 @@ const (
 	slotWords     = (rayaddr.Slots + 63) / 64
 	headsInterval = time.Second // between looks at the load of head machines
 	headsAtOnce   = 16
-	maxFollowed   = 10_000 // machines with changes; with more, all are read again
+	maxFollowed   = 10_000 // machines with changes; with more, all are forgotten
 )
 
 // slotSet is a bitmap of slots.
@@ -33,7 +34,8 @@ func (s *slotSet) len() (n int) {
 }
 
 // slots knows which places of which machines nodes have: at least those, for a node that has ended is noticed only when its machine
-// is looked at again, which is when no place seems free. The applier's mutex guards it.
+// is looked at again, which is when no place seems free. Machines are read when they are first needed, so that a new leader need not
+// read all nodes before it books. The applier's mutex guards it.
 type slots struct {
 	first    int // where to begin
 	used     map[string]*slotSet
@@ -45,28 +47,27 @@ type slots struct {
 // forget has everything read again.
 func (s *slots) forget() { s.used, s.recent = nil, nil }
 
-// load reads all machines, once.
-func (s *slots) load(ctx context.Context, q *schedulerdb.Queries, db schedulerdb.DBTX) error {
+// begin is called at the start of every transaction.
+func (s *slots) begin() {
 	s.recent = make(map[string]*slotSet)
-	if s.used != nil {
-		return nil
+	if s.used == nil {
+		s.used = make(map[string]*slotSet)
 	}
-	rows, err := q.SlotsInUse(ctx, db)
-	if err != nil {
-		return err
-	}
-	s.used = make(map[string]*slotSet)
-	for _, row := range rows {
-		s.of(s.used, row.MachineID).add(int(row.Slot))
-	}
-	return nil
+}
+
+// know reads machines that have not been read yet.
+func (s *slots) know(ctx context.Context, q *schedulerdb.Queries, db schedulerdb.DBTX, machines []string) error {
+	return s.refresh(ctx, q, db, slices.DeleteFunc(machines, func(machine string) bool { return s.used[machine] != nil }))
 }
 
 // refresh reads some machines again.
-func (s *slots) refresh(ctx context.Context, q *schedulerdb.Queries, db schedulerdb.DBTX, machines ...string) error {
-	rows, err := q.SlotsInUseOn(ctx, db, machines)
+func (s *slots) refresh(ctx context.Context, q *schedulerdb.Queries, db schedulerdb.DBTX, machines []string) error {
+	if len(machines) == 0 {
+		return nil
+	}
+	rows, err := q.SlotsInUse(ctx, db, machines)
 	if err != nil {
-		return err
+		return fmt.Errorf("read slots: %w", err)
 	}
 	for _, machine := range machines {
 		used := slotSet{}
@@ -76,7 +77,7 @@ func (s *slots) refresh(ctx context.Context, q *schedulerdb.Queries, db schedule
 		s.used[machine] = &used
 	}
 	for _, row := range rows {
-		s.of(s.used, row.MachineID).add(int(row.Slot))
+		s.used[row.MachineID].add(int(row.Slot))
 	}
 	return nil
 }
@@ -86,9 +87,15 @@ func (s *slots) refresh(ctx context.Context, q *schedulerdb.Queries, db schedule
 func (s *slots) follow(ctx context.Context, q *schedulerdb.Queries, db schedulerdb.DBTX, changed []string, heads []census.Head) error {
 	if len(changed) > maxFollowed {
 		s.forget()
-		return s.load(ctx, q, db)
+		s.begin()
+		changed = nil
 	}
 	changed = slices.DeleteFunc(changed, func(machine string) bool { return s.used[machine] == nil })
+	for _, head := range heads {
+		if s.used[head.Machine] == nil {
+			changed = append(changed, head.Machine)
+		}
+	}
 	if len(heads) > 0 && time.Since(s.lookedAt) >= headsInterval {
 		s.lookedAt = time.Now()
 		for range min(headsAtOnce, len(heads)) {
@@ -96,19 +103,17 @@ func (s *slots) follow(ctx context.Context, q *schedulerdb.Queries, db scheduler
 			changed = append(changed, heads[s.nextHead%len(heads)].Machine)
 		}
 	}
-	if len(changed) == 0 {
-		return nil
-	}
-	return s.refresh(ctx, q, db, changed...)
+	return s.refresh(ctx, q, db, changed)
 }
 
-func (*slots) of(sets map[string]*slotSet, machine string) *slotSet {
-	set := sets[machine]
+// give notes a place that the open transaction has given out.
+func (s *slots) give(machine string, slot int) {
+	set := s.recent[machine]
 	if set == nil {
 		set = new(slotSet)
-		sets[machine] = set
+		s.recent[machine] = set
 	}
-	return set
+	set.add(slot)
 }
 
 // load of a machine: how many of its places are used.
@@ -122,21 +127,24 @@ func (s *slots) usedOn(machine string) int {
 // take gives out a place on a machine that no node of the cluster has ever had: its Ray may list an address for a while after the
 // node there has ended.
 func (s *slots) take(ctx context.Context, q *schedulerdb.Queries, db schedulerdb.DBTX, machine string, cluster *slotSet) (int32, error) {
+	if err := s.know(ctx, q, db, []string{machine}); err != nil {
+		return 0, err
+	}
 	for refreshed := false; ; refreshed = true {
-		used := s.of(s.used, machine)
+		used := s.used[machine]
 		for i := range rayaddr.Slots {
 			slot := (s.first + i) % rayaddr.Slots
 			if !used.has(slot) && !cluster.has(slot) {
 				used.add(slot)
 				cluster.add(slot)
-				s.of(s.recent, machine).add(slot)
+				s.give(machine, slot)
 				return int32(slot), nil
 			}
 		}
 		if refreshed {
 			return 0, errs.New(errs.NoCapacity, "All %d node addresses of a machine are in use: try again when a cluster has been released.", rayaddr.Slots)
 		}
-		if err := s.refresh(ctx, q, db, machine); err != nil {
+		if err := s.refresh(ctx, q, db, []string{machine}); err != nil {
 			return 0, err
 		}
 	}

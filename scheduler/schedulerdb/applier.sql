@@ -43,9 +43,6 @@ WHERE r.booking_id = @booking_id AND r.released_at IS NULL
 ORDER BY r.host_id, g.ordinal;
 
 -- name: SlotsInUse :many
-SELECT machine_id, slot FROM nodes WHERE ended_at IS NULL;
-
--- name: SlotsInUseOn :many
 SELECT machine_id, slot FROM nodes WHERE ended_at IS NULL AND machine_id = ANY(@machines::text[]);
 
 -- Changing a running cluster ----------------------------------------------------------

@@ -415,7 +415,7 @@ func (q *Queries) RequestedBookings(ctx context.Context, db DBTX, deferred []uui
 }
 
 const slotsInUse = `-- name: SlotsInUse :many
-SELECT machine_id, slot FROM nodes WHERE ended_at IS NULL
+SELECT machine_id, slot FROM nodes WHERE ended_at IS NULL AND machine_id = ANY($1::text[])
 `
 
 type SlotsInUseRow struct {
@@ -423,8 +423,8 @@ type SlotsInUseRow struct {
 	Slot      int32
 }
 
-func (q *Queries) SlotsInUse(ctx context.Context, db DBTX) ([]SlotsInUseRow, error) {
-	rows, err := db.Query(ctx, slotsInUse)
+func (q *Queries) SlotsInUse(ctx context.Context, db DBTX, machines []string) ([]SlotsInUseRow, error) {
+	rows, err := db.Query(ctx, slotsInUse, machines)
 	if err != nil {
 		return nil, err
 	}
@@ -432,35 +432,6 @@ func (q *Queries) SlotsInUse(ctx context.Context, db DBTX) ([]SlotsInUseRow, err
 	items := []SlotsInUseRow{}
 	for rows.Next() {
 		var i SlotsInUseRow
-		if err := rows.Scan(&i.MachineID, &i.Slot); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const slotsInUseOn = `-- name: SlotsInUseOn :many
-SELECT machine_id, slot FROM nodes WHERE ended_at IS NULL AND machine_id = ANY($1::text[])
-`
-
-type SlotsInUseOnRow struct {
-	MachineID string
-	Slot      int32
-}
-
-func (q *Queries) SlotsInUseOn(ctx context.Context, db DBTX, machines []string) ([]SlotsInUseOnRow, error) {
-	rows, err := db.Query(ctx, slotsInUseOn, machines)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []SlotsInUseOnRow{}
-	for rows.Next() {
-		var i SlotsInUseOnRow
 		if err := rows.Scan(&i.MachineID, &i.Slot); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,45 @@
+package applier_test
+
+import (
+	"bytes"
+	"log/slog"
+	"testing"
+
+	"github.com/muster-gpu/muster/internal/pgnotify"
+	"github.com/muster-gpu/muster/internal/seal"
+	"github.com/muster-gpu/muster/scheduler/applier"
+	"github.com/muster-gpu/muster/scheduler/census"
+	"github.com/muster-gpu/muster/scheduler/schedulertest"
+)
+
+func TestANewLeaderGivesOutNoPlaceThatIsInUse(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t)
+	w.AddHost("H100", 4, 1_000_000, "eu")
+	w.Book(schedulertest.Spec(1, 1))
+	w.Book(schedulertest.Spec(1, 1))
+
+	box, err := seal.New(seal.NewKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&said, nil))
+	next := applier.New(w.Pool, pgnotify.New(w.Pool, log), census.New(w.Pool, log), w.Escrow, box, "2.60.0", log)
+	for range 2 { // it reads the machines for the first, and knows them for the second
+		quote := w.Quote(schedulertest.Spec(1, 1))
+		w.Exec(`UPDATE bookings SET requested_at = now() WHERE id = $1`, quote.ID)
+		if n, err := next.Apply(t.Context(), schedulertest.Term); err != nil || n != 1 {
+			t.Fatalf("it decided %d: %v", n, err)
+		}
+		if state := w.state(quote.ID); state != "accepted" {
+			t.Fatalf("the booking is %s", state)
+		}
+	}
+	if said.Len() > 0 { // the index on open places would have refused the batch
+		t.Errorf("it had to try again: %s", &said)
+	}
+	if n := w.Count(`SELECT count(DISTINCT (machine_id, slot)) FROM nodes`); n != 8 {
+		t.Errorf("%d places for 8 nodes", n)
+	}
+}
