@@ -56,6 +56,7 @@ const (
 	hostsAtOnce  = 5_000            // read in one go: bounds memory
 	syncTimeout  = time.Minute      // the first load included
 	warmInterval = time.Second
+	catchUpLooks = 10 // a look that takes longer than warmInterval has more to read when it ends
 	planEach     = "force_custom_plan"
 	planAuto     = "auto"
 )
@@ -175,14 +176,20 @@ func (c *Census) Sync(ctx context.Context, db schedulerdb.DBTX) error {
 	return nil
 }
 
-// Run keeps the census warm until ctx ends, so that nobody has to wait for what has gathered. It is a lifecycle.Func.
+// Run keeps the census warm until ctx ends, so that nobody has to wait for what has gathered. It is a lifecycle.Func, ready when the
+// fleet has been read and what changed meanwhile too, so that a process that leads or serves after it does so at once; a database that
+// does not answer, or a fleet that changes faster than it can be read, holds up nobody.
 func (c *Census) Run(ctx context.Context, ready func()) error {
-	ready()
 	tick := time.NewTicker(warmInterval)
 	defer tick.Stop()
-	for {
-		if err := c.Sync(ctx, nil); err != nil && ctx.Err() == nil {
+	for looks := 1; ; looks++ {
+		start := c.clock()
+		err := c.Sync(ctx, nil)
+		if err != nil && ctx.Err() == nil {
 			c.log.WarnContext(ctx, "the fleet could not be read, it will be tried again", "error", err)
+		}
+		if err != nil || c.clock().Sub(start) < warmInterval || looks >= catchUpLooks {
+			ready()
 		}
 		select {
 		case <-ctx.Done():

@@ -2,10 +2,12 @@ package census_test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -228,4 +230,32 @@ func TestAClaimIsSeenUntilTheDatabaseShowsItOrItFails(t *testing.T) {
 	}
 	claim.Failed()
 	wantSame(t, w, c)
+}
+
+func TestRunIsReadyWhenTheFleetHasBeenRead(t *testing.T) {
+	t.Parallel()
+	w := schedulertest.New(t)
+	w.AddHost("H100", 1, 1_000_000, "eu")
+	c := census.New(w.Pool, slog.New(slog.DiscardHandler))
+	found := make(chan int, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		_ = c.Run(ctx, sync.OnceFunc(func() { found <- len(entries(c)) }))
+	}()
+	if n := <-found; n != 1 {
+		t.Errorf("it was ready with %d hosts", n)
+	}
+}
+
+func TestRunIsReadyWithoutADatabase(t *testing.T) {
+	t.Parallel()
+	w := schedulertest.New(t)
+	w.Pool.Close()
+	c := census.New(w.Pool, slog.New(slog.DiscardHandler))
+	ready := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() { _ = c.Run(ctx, sync.OnceFunc(func() { close(ready) })) }()
+	<-ready
 }

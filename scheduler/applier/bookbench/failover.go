@@ -52,9 +52,15 @@ func lead(ctx context.Context, s settings, log *slog.Logger) error {
 		}
 		return nil
 	}
+	warm := make(chan struct{})
 	return beside(ctx, func(ctx context.Context) error {
-		return elector.Run(ctx, func() { say(lineStandby) }, book)
-	}, func(ctx context.Context) error { return fleet.Run(ctx, func() {}) })
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-warm:
+			return elector.Run(ctx, func() { say(lineStandby) }, book)
+		}
+	}, func(ctx context.Context) error { return fleet.Run(ctx, sync.OnceFunc(func() { close(warm) })) })
 }
 
 // say tells the parent; if it has gone, there is nobody to tell.
