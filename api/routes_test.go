@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -16,7 +17,9 @@ import (
 // route is one operation as ROUTES.md, the contract, has it.
 type route struct {
 	method, path string
-	who          string // the last column, up to a semicolon
+	query        []string // the names of its parameters, sorted
+	what         string   // the column of what goes in and out
+	who          string   // the last column, up to a semicolon
 }
 
 func readRoutes(t *testing.T) []route {
@@ -32,9 +35,11 @@ func readRoutes(t *testing.T) []route {
 		who, _, _ := strings.Cut(strings.TrimSpace(cells[3]), ";")
 		for part := range strings.SplitSeq(cells[1], ";") {
 			at := strings.Index(part, "/")
-			path, _, _ := strings.Cut(strings.TrimSpace(part[at:]), "?")
+			path, query, _ := strings.Cut(strings.TrimSpace(part[at:]), "?")
+			names := strings.FieldsFunc(query, func(r rune) bool { return r == '&' || r == '=' })
+			slices.Sort(names)
 			for method := range strings.SplitSeq(part[:at], ",") {
-				routes = append(routes, route{strings.TrimSpace(method), path, who})
+				routes = append(routes, route{strings.TrimSpace(method), path, names, cells[2], who})
 			}
 		}
 	}
@@ -58,7 +63,10 @@ func testOperations(t *testing.T) map[string]*huma.Operation {
 	return operations
 }
 
-var ginParameter = regexp.MustCompile(`:([a-z]+)`)
+var (
+	ginParameter = regexp.MustCompile(`:([a-z]+)`)
+	words        = regexp.MustCompile(`[a-z-]+`)
+)
 
 func TestRoutesAreThoseOfTheContract(t *testing.T) {
 	t.Parallel()
@@ -86,6 +94,34 @@ func TestRoutesAreThoseOfTheContract(t *testing.T) {
 	for name := range testOperations(t) {
 		if !served[name] {
 			t.Errorf("%s is described and not served", name)
+		}
+	}
+}
+
+// TestParametersAreThoseOfTheContract leaves out org, cursor and limit, which the contract names for all.
+func TestParametersAreThoseOfTheContract(t *testing.T) {
+	t.Parallel()
+	operations := testOperations(t)
+	for _, r := range readRoutes(t) {
+		op := operations[r.method+" "+r.path]
+		if op == nil {
+			continue
+		}
+		var query []string
+		for _, p := range op.Parameters {
+			switch {
+			case p.In == "query" && !slices.Contains([]string{"org", "cursor", "limit"}, p.Name):
+				query = append(query, p.Name)
+			case p.In == "path":
+				for _, value := range p.Schema.Enum {
+					if !slices.Contains(words.FindAllString(r.what, -1), fmt.Sprint(value)) {
+						t.Errorf("%s %s: ROUTES.md does not say what it gives for %v", r.method, r.path, value)
+					}
+				}
+			}
+		}
+		if slices.Sort(query); !slices.Equal(query, r.query) {
+			t.Errorf("%s %s takes %v, and %v in ROUTES.md", r.method, r.path, query, r.query)
 		}
 	}
 }
