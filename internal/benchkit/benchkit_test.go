@@ -1,13 +1,18 @@
 package benchkit_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/muster-gpu/muster/internal/benchkit"
 	"github.com/muster-gpu/muster/internal/testkit"
 )
+
+const patience = time.Minute // costs nothing but where something is wrong
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
@@ -51,10 +56,24 @@ func TestUsageOfThisProcess(t *testing.T) {
 	if megabytes, err := benchkit.PeakMemory(os.Getpid()); err != nil || megabytes < 1 {
 		t.Errorf("%g MB, %v", megabytes, err)
 	}
-	if children, err := benchkit.ChildrenCPU(os.Getpid()); err != nil || children != 0 {
-		t.Errorf("children have had %s, %v", children, err)
-	}
 	if _, err := benchkit.CPU(os.Getpid()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestChildrenAreCountedWhileTheyLive has a shell work until it is killed.
+func TestChildrenAreCountedWhileTheyLive(t *testing.T) {
+	t.Parallel()
+	shell := exec.CommandContext(t.Context(), "/bin/sh", "-c", "while :; do :; done")
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = shell.Process.Kill(); _ = shell.Wait() }()
+	testkit.Eventually(t, patience, func() (bool, string) {
+		children, err := benchkit.ChildrenCPU(os.Getpid())
+		return err == nil && children > 0, fmt.Sprint(children, err)
+	})
+	if none, err := benchkit.ChildrenCPU(shell.Process.Pid); err != nil || none != 0 {
+		t.Errorf("the children of a process that has none have had %s, %v", none, err)
 	}
 }
