@@ -324,6 +324,16 @@ func (b *bench) advanceNonce(t *testing.T, account chain.Address) {
 	}, func() string { return "the nonce did not advance" })
 }
 
+// age lets trial runs be older than they are.
+func (b *budgets) age(by time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for of, known := range b.known {
+		known.at = known.at.Add(-by)
+		b.known[of] = known
+	}
+}
+
 func exec(t *testing.T, pool *pgxpool.Pool, sql string, arguments ...any) {
 	t.Helper()
 	_, err := pool.Exec(t.Context(), sql, arguments...)

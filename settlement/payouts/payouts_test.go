@@ -272,6 +272,32 @@ func TestATreasuryThatIsShortHoldsTheBatchUpUntilItIsFilled(t *testing.T) {
 	}
 }
 
+func TestATreasuryThatRanOutSinceTheLastTrialHoldsTheBatchUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	owners := b.owners(t, 2, true)
+	s := b.service(b.pool, b.cluster)
+	run(t, s, term)
+	reach(t, s, b.approved(t, s)[0], stateFinalized)
+	b.wantPaidOnce(t, owners...)
+	s.budgets.age(triedFor)
+	for _, o := range owners { // a batch of the same shape, for more than is left
+		b.earns(t, b.pool, o, capital)
+	}
+	batches := b.approved(t, s)
+	eventually(t, func() bool {
+		batch, err := s.Batch(t.Context(), batches[0])
+		check(t, err)
+		if batch.SendCount > 0 {
+			t.Fatalf("a batch that the treasury cannot pay was sent, and is %s", batch.State)
+		}
+		return strings.Contains(batch.Attention, "short of tokens")
+	}, func() string { return "the batch does not say that the treasury is short" })
+	_, err := b.local.MintTo(t.Context(), b.local.Treasury, 2*capital)
+	check(t, err)
+	reach(t, s, batches[0], stateFinalized)
+}
+
 func TestANonceConsumedBySomebodyElseFreezesTheBatch(t *testing.T) {
 	t.Parallel()
 	for name, afterSigning := range map[string]bool{"before signing": false, "after signing": true} {
