@@ -36,24 +36,32 @@ func (m measuredTLS) Clone() credentials.TransportCredentials {
 	return measuredTLS{m.TransportCredentials.Clone()}
 }
 
-// roundTrip is the least round-trip time that the kernel has lately seen on an RPC's connection, 0 if it is not known. The smoothed one
-// would be the load of both machines as much as the distance between them.
-func roundTrip(ctx context.Context) time.Duration {
+// rawConn is the connection of an RPC, nil if it is not known.
+func rawConn(ctx context.Context) syscall.RawConn {
 	caller, ok := peer.FromContext(ctx)
 	if !ok {
-		return 0
+		return nil
 	}
 	info, _ := caller.AuthInfo.(peerInfo)
 	conn, ok := info.conn.(syscall.Conn)
 	if !ok {
-		return 0
+		return nil
 	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// roundTrip is the least round-trip time that the kernel has lately seen on a connection, 0 if it is not known. The smoothed one would be
+// the load of both machines as much as the distance between them.
+func roundTrip(conn syscall.RawConn) time.Duration {
+	if conn == nil {
 		return 0
 	}
 	var measured time.Duration
-	_ = raw.Control(func(fd uintptr) {
+	_ = conn.Control(func(fd uintptr) {
 		if tcp, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
 			measured = time.Duration(tcp.Min_rtt) * time.Microsecond
 		}

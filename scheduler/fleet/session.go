@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -43,6 +44,7 @@ type agentStream = grpc.BidiStreamingServer[agentpb.AgentMessage, agentpb.Contro
 type session struct {
 	host  ids.Host
 	ctx   context.Context // the stream's lifetime, which others end
+	conn  syscall.RawConn // nil if it is not known
 	end   context.CancelCauseFunc
 	wake  chan struct{}
 	opens chan *agentpb.OpenTunnel
@@ -74,7 +76,7 @@ func (g *Gateway) Connect(stream agentStream) error {
 		return err
 	}
 	s := &session{
-		host: host, ctx: ctx, end: end, wake: make(chan struct{}, 1), opens: make(chan *agentpb.OpenTunnel, maxOpensQueued),
+		host: host, ctx: ctx, end: end, conn: rawConn(ctx), wake: make(chan struct{}, 1), opens: make(chan *agentpb.OpenTunnel, maxOpensQueued),
 		machineID: clip(hello.GetMachineId(), maxMachineID),
 	}
 	if err = g.markConnected(ctx, s, hello); err != nil {
@@ -180,7 +182,7 @@ func (g *Gateway) handle(s *session, stream agentStream, message *agentpb.AgentM
 		defer cancel()
 		return g.receiveInventory(ctx, s, body.Inventory)
 	case *agentpb.AgentMessage_Health:
-		if err := g.receiveHealth(s.ctx, s, body.Health, g.options.Now(), roundTrip(stream.Context())); err != nil {
+		if err := g.receiveHealth(s.ctx, s, body.Health, g.options.Now(), roundTrip(s.conn)); err != nil {
 			return err
 		}
 		return g.setPace(s.ctx, s, stream) // the fleet may have grown
