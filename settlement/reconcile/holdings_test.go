@@ -30,6 +30,12 @@ import (
 // furtherAccount makes another token account of the treasury's wallet, of the settlement token.
 func (b *bench) furtherAccount(seed string) chain.Address {
 	b.Helper()
+	return b.openAccount(seed, b.chain.Mint, b.chain.Treasury)
+}
+
+// openAccount makes a token account whose address depends on the seed alone, so that a closed one can be opened again for another mint.
+func (b *bench) openAccount(seed string, mint, wallet chain.Address) chain.Address {
+	b.Helper()
 	const size = 165
 	rent, err := b.chain.Client().RentExempt(b.Context(), size)
 	if err != nil {
@@ -42,8 +48,16 @@ func (b *bench) furtherAccount(seed string) chain.Address {
 	}
 	b.execute(nil,
 		system.NewCreateAccountWithSeedInstruction(payer, seed, rent, size, chain.TokenProgram, payer, account, payer).Build(),
-		tokenprogram.NewInitializeAccountInstruction(account, b.chain.Mint, b.chain.Treasury, solana.SysVarRentPubkey).Build())
+		tokenprogram.NewInitializeAccountInstruction(account, mint, wallet, solana.SysVarRentPubkey).Build())
 	return account
+}
+
+// closeAccount moves what an account of our token holds into the mirrored one of its wallet, and closes it.
+func (b *bench) closeAccount(account, mirrored chain.Address, key solana.PrivateKey, amount uint64) {
+	b.Helper()
+	owner := key.PublicKey()
+	b.execute(key, tokenprogram.NewTransferInstruction(amount, account, mirrored, owner, nil).Build(),
+		tokenprogram.NewCloseAccountInstruction(account, owner, owner, nil).Build())
 }
 
 // send has a stranger send tokens of ours to an account.
@@ -86,6 +100,29 @@ func (b *bench) newKey() solana.PrivateKey {
 		b.Fatal(err)
 	}
 	return key
+}
+
+// mintTo makes units of another token of the classic program in an account that is there.
+func (b *bench) mintTo(mint, account chain.Address, units uint64) {
+	b.Helper()
+	if _, err := b.chain.MintOther(b.Context(), mint, b.chain.Engineer.Address, units); err != nil {
+		b.Fatal(err)
+	}
+	from, err := chain.AssociatedTokenAccount(b.chain.Engineer.Address, mint, chain.TokenProgram)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.execute(nil, tokenprogram.NewTransferInstruction(units, from, account, b.chain.Engineer.Address, nil).Build())
+}
+
+// crowd adds deposit wallets of so many other customers.
+func (b *bench) crowd(count int) {
+	b.Helper()
+	for i := range count {
+		org := ids.New[ids.Org]()
+		b.exec(`INSERT INTO organisations (id, name) VALUES ($1, $2)`, org, fmt.Sprint("other ", i))
+		b.exec(`INSERT INTO deposit_addresses (org_id, wallet, token_account) VALUES ($1, $2, $3)`, org, b.newKey().PublicKey().String(), b.newKey().PublicKey().String())
+	}
 }
 
 // correct takes an arrival out of suspense, as who has found where its tokens went.
@@ -150,6 +187,40 @@ func TestFurtherAccountOfTheSettlementTokenIsToBeExplained(t *testing.T) {
 	b.wantDifferences()
 }
 
+// TestAccountThatWasOpenedAgainForAnotherMint is of that mint then, with its decimals, and what it held of ours before
+// stays a difference.
+func TestAccountThatWasOpenedAgainForAnotherMint(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	account := b.furtherAccount("twice")
+	b.send(account, 3*token)
+	b.wantDifferences(reconcile.ChainOnly)
+	before := b.holdings("")[0]
+	b.closeAccount(account, b.chain.TreasuryTokenAccount, b.chain.TreasuryKey, 3*token)
+	other, err := b.chain.CreateToken(t.Context(), chain.TokenProgram, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := b.openAccount("twice", other, b.chain.Treasury); again != account {
+		t.Fatalf("it is %s now and was %s", again, account)
+	}
+	b.mintTo(other, account, 3*token) // as many base units as before
+
+	left := b.wantDifferences(reconcile.LedgerOnly)[reconcile.LedgerOnly]
+	wantAmounts(t, left, amount(3*token), amount(0))
+	list := b.holdings("")
+	if len(list) != 1 {
+		t.Fatalf("the holdings are %+v", list)
+	}
+	h := list[0]
+	if h.ID != before.ID || h.Settlement || h.Mint != other.String() || h.Decimals != 2 || h.Amount != "30000.00" || h.ChangedAt == nil {
+		t.Errorf("the holding is %+v", h)
+	}
+	if h.InSuspense != "30000.00" || len(h.Deposits) != 1 {
+		t.Errorf("of it %s are in suspense, of the deposits %v", h.InSuspense, h.Deposits)
+	}
+}
+
 // TestFurtherAccountOfACustomersWalletIsAskedForAgain also when many other wallets wait for their turn.
 func TestFurtherAccountOfACustomersWalletIsAskedForAgain(t *testing.T) {
 	t.Parallel()
@@ -162,11 +233,7 @@ func TestFurtherAccountOfACustomersWalletIsAskedForAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantDifferences(reconcile.ChainOnly)
-	for i := range 600 {
-		org := ids.New[ids.Org]()
-		b.exec(`INSERT INTO organisations (id, name) VALUES ($1, $2)`, org, fmt.Sprint("other ", i))
-		b.exec(`INSERT INTO deposit_addresses (org_id, wallet, token_account) VALUES ($1, $2, $3)`, org, b.newKey().PublicKey().String(), b.newKey().PublicKey().String())
-	}
+	b.crowd(600)
 	account, err := chain.AssociatedTokenAccount(b.wallet, b.chain.Mint, chain.TokenProgram)
 	if err != nil {
 		t.Fatal(err)

@@ -131,7 +131,7 @@ func (s *Service) noteHoldings(ctx context.Context, seen survey) (differences []
 }
 
 // queueAsked stores a wallet's answer. What was there before and is not any more has nothing left; of foreign tokens that is known only
-// if all accounts could be listed.
+// if all accounts could be listed. An account can come back for another mint: whoever kept its address' key may close it and open it again.
 func queueAsked(batch *pgx.Batch, a asked, decimals map[chain.Address]int, mint string) {
 	wallet := a.address.String()
 	batch.Queue(`
@@ -144,9 +144,10 @@ func queueAsked(batch *pgx.Batch, a asked, decimals map[chain.Address]int, mint 
 			INSERT INTO holdings AS h (id, token_account, wallet, mint, program, decimals, amount, frozen, delegate, delegated, close_authority, slot)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 			ON CONFLICT (token_account) DO UPDATE SET
-				wallet = excluded.wallet, amount = excluded.amount, present = true, frozen = excluded.frozen, delegate = excluded.delegate,
-				delegated = excluded.delegated, close_authority = excluded.close_authority, slot = excluded.slot, last_seen_at = now(),
-				changed_at = CASE WHEN h.amount <> excluded.amount THEN now() ELSE h.changed_at END`,
+				wallet = excluded.wallet, mint = excluded.mint, program = excluded.program, decimals = excluded.decimals, amount = excluded.amount,
+				present = true, frozen = excluded.frozen, delegate = excluded.delegate, delegated = excluded.delegated,
+				close_authority = excluded.close_authority, slot = excluded.slot, last_seen_at = now(),
+				changed_at = CASE WHEN (h.mint, h.amount) <> (excluded.mint, excluded.amount) THEN now() ELSE h.changed_at END`,
 			ids.New[ids.Holding](), there[i], wallet, t.Mint.String(), programs[t.Program], decimals[t.Mint], numeric(t.Amount), t.Frozen,
 			address(t.Delegate), numeric(t.Delegated), address(t.CloseAuthority), int64(max(a.slot, t.Slot)))
 	}
@@ -161,17 +162,20 @@ func numeric(units uint64) pgtype.Numeric {
 }
 
 // unexplained are the differences about accounts of our token that the ledger does not mirror. What they hold is one, whether it is in
-// suspense or not: nothing pays out of them. What the ledger has in suspense for one and it does not hold is another.
+// suspense or not: nothing pays out of them. What the ledger has in suspense for one and it does not hold is another, also if the account
+// is of another mint by now.
 func (s *Service) unexplained(ctx context.Context, tx pgx.Tx) ([]difference, error) {
 	rows, err := tx.Query(ctx, `
-		SELECT h.token_account, h.wallet, least(h.amount, 9223372036854775807)::bigint, h.frozen, h.delegate, h.delegated::text, h.close_authority,
+		SELECT h.token_account, h.wallet, CASE h.mint WHEN $1 THEN least(h.amount, 9223372036854775807)::bigint ELSE 0 END,
+		       h.frozen, h.delegate, h.delegated::text, h.close_authority,
 		       h.first_seen_at, b.amount
 		FROM holdings h CROSS JOIN LATERAL (
 			SELECT coalesce(sum(CASE WHEN t.debit_account = a.id THEN t.amount ELSE -t.amount END), 0)::bigint AS amount
 			FROM deposits p JOIN ledger_entries e ON e.deposit_id = p.id JOIN ledger_transfers t ON t.entry_id = e.id
 			JOIN ledger_accounts a ON a.kind = 'chain_suspense' AND a.mint = $1 AND a.id IN (t.debit_account, t.credit_account)
-			WHERE p.disposition = 'suspense' AND p.token_account = h.token_account AND p.slot <= h.slot) b
-		WHERE h.mint = $1 AND (h.amount > 0 OR b.amount > 0) ORDER BY h.id`, s.ledger.Currency().Mint)
+			WHERE p.disposition = 'suspense' AND p.token_account = h.token_account AND p.mint = $1 AND p.slot <= h.slot) b
+		WHERE (h.mint = $1 OR h.token_account IN (SELECT token_account FROM deposits WHERE disposition = 'suspense' AND mint = $1))
+			AND (h.mint = $1 AND h.amount > 0 OR b.amount > 0) ORDER BY h.id`, s.ledger.Currency().Mint)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +259,7 @@ func (s *Service) Holdings(ctx context.Context, f HoldingFilter) ([]Holding, err
 			AND i.entry_key = '' AND i.state <> 'gone'
 		CROSS JOIN LATERAL (
 			SELECT coalesce(sum(p.amount), 0) AS amount, coalesce((array_agg(p.id ORDER BY p.id DESC))[1:$5::int], '{}') AS ids
-			FROM deposits p WHERE p.disposition = 'suspense' AND p.token_account = h.token_account) p
+			FROM deposits p WHERE p.disposition = 'suspense' AND p.token_account = h.token_account AND p.mint = h.mint) p
 		WHERE ($2 = '' OR (h.mint = $1) = ($2 = 'settlement')) AND ($3::uuid IS NULL OR h.id < $3)
 		ORDER BY h.id DESC LIMIT $4`, s.ledger.Currency().Mint, f.Kind, f.Before, f.Limit, maxLinked)
 	if err != nil {
