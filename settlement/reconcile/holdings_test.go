@@ -125,6 +125,15 @@ func (b *bench) crowd(count int) {
 	}
 }
 
+// holdingAsked is when the customer's wallet was asked last.
+func (b *bench) holdingAsked() (at time.Time) {
+	b.Helper()
+	if err := b.pool.QueryRow(b.Context(), `SELECT asked_at FROM holding_wallets WHERE wallet = $1`, b.wallet.String()).Scan(&at); err != nil {
+		b.Fatal(err)
+	}
+	return at
+}
+
 // correct takes an arrival out of suspense, as who has found where its tokens went.
 func (b *bench) correct(deposit ids.Deposit, moved money.Amount) {
 	b.Helper()
@@ -218,6 +227,34 @@ func TestAccountThatWasOpenedAgainForAnotherMint(t *testing.T) {
 	}
 	if h.InSuspense != "30000.00" || len(h.Deposits) != 1 {
 		t.Errorf("of it %s are in suspense, of the deposits %v", h.InSuspense, h.Deposits)
+	}
+}
+
+// TestAccountThatWasClosedBeforeItsFirstSurvey: what the ledger has in suspense for it is a difference, and its wallet waits for its turn like
+// any other afterwards.
+func TestAccountThatWasClosedBeforeItsFirstSurvey(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	mirrored, err := chain.AssociatedTokenAccount(b.wallet, b.chain.Mint, chain.TokenProgram)
+	if err != nil {
+		t.Fatal(err)
+	}
+	account := b.openAccount("short", b.chain.Mint, b.wallet)
+	b.send(account, 2*token)
+	b.poll() // and no run sees the account
+	b.closeAccount(account, mirrored, b.chain.Wallets.Key(b.customer), 2*token)
+	left := b.wantDifferences(reconcile.LedgerOnly)[reconcile.LedgerOnly]
+	wantAmounts(t, left, amount(2*token), amount(0))
+	if left.TokenAccount != account.String() {
+		t.Errorf("the difference is %+v", left)
+	}
+	b.crowd(600)
+	asked := b.holdingAsked()
+	b.spam = &spam{Tokens: b.chain.Client(), only: []chain.Address{b.wallet, b.chain.Treasury}}
+	b.Service = b.service(quietChain{b.chain.Client(), []chain.Address{mirrored, b.chain.TreasuryTokenAccount}}, func(context.Context) error { return nil })
+	b.wantDifferences(reconcile.LedgerOnly)
+	if again := b.holdingAsked(); !again.Equal(asked) {
+		t.Errorf("its wallet was asked at %s and, before 600 others that never were, at %s", asked, again)
 	}
 }
 

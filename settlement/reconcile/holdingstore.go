@@ -33,8 +33,8 @@ func (s *Service) wallets(ctx context.Context) ([]wallet, error) {
 		SELECT d.wallet, d.token_account,
 		       d.wallet IN (SELECT h.wallet FROM holdings h WHERE h.mint = $1 AND h.amount > 0)
 		       OR d.wallet IN (SELECT a.wallet FROM watched_accounts a JOIN deposits p USING (token_account)
-		                       WHERE p.disposition = 'suspense' AND a.mint = $1 AND a.token_account NOT IN (SELECT token_account FROM deposit_addresses)
-		                         AND a.token_account NOT IN (SELECT token_account FROM holdings WHERE mint = $1)) AS urgent
+		                       WHERE p.disposition = 'suspense' AND p.mint = $1 AND a.token_account NOT IN (SELECT token_account FROM deposit_addresses)
+		                         AND a.token_account NOT IN (SELECT token_account FROM holdings)) AS urgent
 		FROM deposit_addresses d LEFT JOIN holding_wallets w ON w.wallet = d.wallet
 		ORDER BY urgent DESC, w.asked_at NULLS FIRST, d.wallet`, s.ledger.Currency().Mint)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Service) knownHoldings(ctx context.Context, wallets []wallet) (map[chai
 	rows, err := s.pool.Query(ctx, `
 		SELECT token_account FROM holdings WHERE wallet = ANY ($1)
 		UNION SELECT a.token_account FROM watched_accounts a JOIN deposits p USING (token_account)
-		WHERE a.wallet = ANY ($1) AND a.mint = $2 AND p.disposition = 'suspense'`, texts, s.ledger.Currency().Mint)
+		WHERE a.wallet = ANY ($1) AND p.mint = $2 AND p.disposition = 'suspense'`, texts, s.ledger.Currency().Mint)
 	if err != nil {
 		return nil, fmt.Errorf("list holdings: %w", err)
 	}
@@ -118,6 +118,9 @@ func (s *Service) noteHoldings(ctx context.Context, seen survey) (differences []
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
+		if err := s.noteClosed(ctx, tx, seen.asked); err != nil {
+			return err
+		}
 		if differences, err = s.unexplained(ctx, tx); err != nil {
 			return err
 		}
@@ -154,6 +157,38 @@ func queueAsked(batch *pgx.Batch, a asked, decimals map[chain.Address]int, mint 
 	batch.Queue(`
 		UPDATE holdings SET amount = 0, present = false, slot = $3, changed_at = CASE WHEN amount > 0 THEN now() ELSE changed_at END
 		WHERE wallet = $1 AND present AND token_account <> ALL ($2) AND (mint = $4 OR NOT $5)`, wallet, there, int64(a.slot), mint, a.tooMany)
+}
+
+// noteClosed stores the accounts for which the ledger has tokens of ours in suspense and which were gone before a survey saw them, so that
+// they are a difference, and so that their wallet need not be asked before others because of them any more.
+func (s *Service) noteClosed(ctx context.Context, tx pgx.Tx, answers []asked) error {
+	wallets, mirrored, slots := make([]string, len(answers)), make([]string, len(answers)), make([]int64, len(answers))
+	for i, a := range answers {
+		wallets[i], mirrored[i], slots[i] = a.address.String(), a.mirrored.String(), int64(a.slot)
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT a.token_account, w.wallet, w.slot, (SELECT o.program FROM watched_accounts o WHERE o.mint = $4 LIMIT 1)
+		FROM unnest($1::text[], $2::text[], $3::bigint[]) AS w (wallet, mirrored, slot) JOIN watched_accounts a ON a.wallet = w.wallet
+		WHERE a.token_account <> w.mirrored AND NOT EXISTS (SELECT 1 FROM holdings h WHERE h.token_account = a.token_account)
+			AND EXISTS (SELECT 1 FROM deposits p WHERE p.token_account = a.token_account AND p.disposition = 'suspense' AND p.mint = $4 AND p.slot <= w.slot)`,
+		wallets, mirrored, slots, s.ledger.Currency().Mint)
+	if err != nil {
+		return err
+	}
+	batch := &pgx.Batch{}
+	var account, wallet, program string
+	var slot int64
+	_, err = pgx.ForEachRow(rows, []any{&account, &wallet, &slot, &program}, func() error {
+		address, err := chain.ParseAddress(program)
+		batch.Queue(`
+			INSERT INTO holdings (id, token_account, wallet, mint, program, decimals, amount, present, slot) VALUES ($1, $2, $3, $4, $5, $6, 0, false, $7)`,
+			ids.New[ids.Holding](), account, wallet, s.ledger.Currency().Mint, programs[address], s.ledger.Currency().Decimals, slot)
+		return err
+	})
+	if err != nil || batch.Len() == 0 {
+		return err
+	}
+	return tx.SendBatch(ctx, batch).Close()
 }
 
 // numeric is a number that may be too great for a bigint.
