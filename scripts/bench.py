@@ -130,8 +130,9 @@ BENCHMARKS = {
         notes="PostgreSQL waits for the disk (`fsync`, `synchronous_commit` and `full_page_writes` are on). `bookings_per_s` and\n"
         "`booking_p99_ms` are of gangs of 8 nodes whose leases, nodes and holds are committed, `bookings_per_s_of_1` and\n"
         "`bookings_per_s_of_2` of smaller ones; `cpu_ms` and `postgres_cpu_ms` are what a booking takes in the applier and in PostgreSQL.\n"
-        "`accept_p50_ms` is an accepted quote until `reserved` through the HTTP API; `failover_s` is from the death of a leader at full\n"
-        "load until the next one books.",
+        "`accept_p50_ms` is an accepted quote until `reserved` through the HTTP API; `failover_s` is from the killing of a leader\n"
+        "at full load until the next one, which stands by with the fleet in memory, books: the longest of the runs. A checkpoint before\n"
+        "all leaves segments of the log to write over, as on a server that has run for a while.",
         durable=True,
     ),
     "ledger": Benchmark(
