@@ -248,6 +248,10 @@ func (s *Service) discover(ctx context.Context, f fence) error {
 	var failed error
 	for wallet, org := range wallets {
 		accounts, err := s.accountsOf(ctx, wallet)
+		if errors.Is(err, chain.ErrTooLong) { // reconciliation has it as a difference; what is watched already is followed all the same
+			s.log.WarnContext(ctx, "a wallet has more accounts of our token than can be read", "wallet", wallet.String())
+			continue
+		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("list the token accounts of %s: %w", wallet, err))
 			continue

@@ -49,7 +49,8 @@ type asked struct {
 	kept    []chain.TokenAccount // of our token all of them, of foreign ones so many
 	slot    chain.Slot
 	leftOut int64
-	tooMany bool
+	tooMany bool // more than can be read
+	unread  bool // so are those of our token: nothing is known of what the wallet has
 }
 
 // survey is what a run learns about the token accounts of our wallets.
@@ -120,10 +121,16 @@ func (v surveyor) ask(ctx context.Context, wallets []wallet) ([]asked, error) {
 	return answers, group.Wait()
 }
 
-// askWallet lists what a wallet has. Its accounts of our token are read by themselves, so that nobody can bury them under others.
+// askWallet lists what a wallet has. Its accounts of our token are read by themselves, so that nobody can bury them under others; under too
+// many of our token somebody can, which is a difference then.
 func (v surveyor) askWallet(ctx context.Context, w wallet) (asked, error) {
 	out := asked{wallet: w}
 	ours, slot, err := v.config.Tokens.TokenAccountsOf(ctx, w.address, v.mint)
+	if errors.Is(err, chain.ErrTooLong) {
+		v.log.WarnContext(ctx, "a wallet has more accounts of our token than can be read", "wallet", w.address.String())
+		out.tooMany, out.unread = true, true
+		return out, nil
+	}
 	if err != nil {
 		return out, fmt.Errorf("list the accounts of %s: %w", w.address, err)
 	}

@@ -419,11 +419,15 @@ type spam struct {
 	wallet  chain.Address
 	count   int
 	tooLong bool
+	ofOurs  bool // the accounts of our token are too many to be read, too
 }
 
 func (s spam) TokenAccountsOf(ctx context.Context, owner, mint chain.Address) ([]chain.TokenAccount, chain.Slot, error) {
 	if len(s.only) > 0 && !slices.Contains(s.only, owner) {
 		return nil, 1, nil
+	}
+	if owner == s.wallet && s.ofOurs {
+		return nil, 0, fmt.Errorf("list: %w", chain.ErrTooLong)
 	}
 	return s.Tokens.TokenAccountsOf(ctx, owner, mint)
 }
@@ -472,6 +476,35 @@ func TestAWalletFullOfSpamIsCountedAndTheRunGoesOn(t *testing.T) {
 	}
 	if list := b.holdings(reconcile.KindForeign); len(list) != reconcile.MaxHoldings || !list[0].Present {
 		t.Errorf("%d holdings, the first %+v", len(list), list[0])
+	}
+}
+
+// TestAWalletFullOfOurTokensAccountsIsADifference: a stranger who opens more of them than can be read stops no run. What was known of the wallet
+// stays, and the difference names it until it can be read again.
+func TestAWalletFullOfOurTokensAccountsIsADifference(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	account := b.openAccount("full", b.chain.Mint, b.wallet)
+	b.send(account, 2*token)
+	b.wantDifferences(reconcile.ChainOnly)
+	b.spam = &spam{Tokens: b.chain.Client(), wallet: b.wallet, tooLong: true, ofOurs: true}
+	b.Service = b.service(b.chain.Client(), b.deposits.Poll)
+	for range 2 {
+		result := b.reconcile()
+		if result.State != reconcile.StateDifferences || len(result.Differences) != 2 || result.Survey == nil || result.Survey.TooMany != 1 || len(result.Accounts) != 2 {
+			t.Fatalf("the run is %+v", result)
+		}
+		for _, d := range result.Differences {
+			about := map[string]bool{b.wallet.String(): d.Ledger == nil && d.Chain == nil, account.String(): d.Chain != nil && *d.Chain == 2*token}
+			if d.Class != reconcile.ChainOnly || !about[d.TokenAccount] || !strings.Contains(d.Text, b.wallet.String()) {
+				t.Errorf("the difference is %+v", d)
+			}
+		}
+	}
+	b.spam = nil
+	b.Service = b.service(b.chain.Client(), b.deposits.Poll)
+	if left := b.wantDifferences(reconcile.ChainOnly)[reconcile.ChainOnly]; left.TokenAccount != account.String() {
+		t.Errorf("when it can be read again: %+v", left)
 	}
 }
 

@@ -124,6 +124,11 @@ func (s *Service) noteHoldings(ctx context.Context, seen survey) (differences []
 		if differences, err = s.unexplained(ctx, tx); err != nil {
 			return err
 		}
+		unread, err := unreadWallets(ctx, tx)
+		if err != nil {
+			return err
+		}
+		differences = append(differences, unread...)
 		how, err = s.surveyed(ctx, tx, seen)
 		return err
 	})
@@ -133,13 +138,18 @@ func (s *Service) noteHoldings(ctx context.Context, seen survey) (differences []
 	return append(differences, seen.touched...), how, nil
 }
 
-// queueAsked stores a wallet's answer. What was there before and is not any more has nothing left; of foreign tokens that is known only
+// queueAsked stores a wallet's answer. One that could not be read changes nothing of what is known. What was there before and is not any more has nothing left; of foreign tokens that is known only
 // if all accounts could be listed. An account can come back for another mint: whoever kept its address' key may close it and open it again.
 func queueAsked(batch *pgx.Batch, a asked, decimals map[chain.Address]int, mint string) {
 	wallet := a.address.String()
 	batch.Queue(`
-		INSERT INTO holding_wallets (wallet, left_out, too_many) VALUES ($1, $2, $3)
-		ON CONFLICT (wallet) DO UPDATE SET asked_at = now(), left_out = excluded.left_out, too_many = excluded.too_many`, wallet, a.leftOut, a.tooMany)
+		INSERT INTO holding_wallets AS w (wallet, left_out, too_many, unread_since) VALUES ($1, $2, $3, CASE WHEN $4 THEN now() END)
+		ON CONFLICT (wallet) DO UPDATE SET
+			asked_at = now(), left_out = excluded.left_out, too_many = excluded.too_many,
+			unread_since = CASE WHEN $4 THEN coalesce(w.unread_since, now()) END`, wallet, a.leftOut, a.tooMany, a.unread)
+	if a.unread {
+		return
+	}
 	there := make([]string, len(a.kept))
 	for i, t := range a.kept {
 		there[i] = t.Address.String()
@@ -235,6 +245,21 @@ func (s *Service) unexplained(ctx context.Context, tx pgx.Tx) ([]difference, err
 		return nil
 	})
 	return found, err
+}
+
+// unreadWallets are a difference each: nobody knows what their accounts of our token hold.
+func unreadWallets(ctx context.Context, tx pgx.Tx) ([]difference, error) {
+	rows, err := tx.Query(ctx, `SELECT wallet, unread_since FROM holding_wallets WHERE unread_since IS NOT NULL ORDER BY wallet`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (difference, error) {
+		d := difference{class: ChainOnly}
+		err := row.Scan(&d.account, &d.at)
+		d.text = fmt.Sprintf("the wallet %s has more accounts of this token than can be read, so that nobody knows what they hold; "+
+			"its mirrored account is compared all the same. Look at the wallet with a tool that lists them page by page, and move what there is", d.account)
+		return d, err
+	})
 }
 
 func (s *Service) furtherText(wallet string, held, booked money.Amount, marks []string) string {
