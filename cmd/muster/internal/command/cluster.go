@@ -363,7 +363,7 @@ func (a *App) waitForCluster(ctx context.Context, api *client.Client, id ids.Clu
 		return reached(cluster, state)
 	})
 	view.end()
-	switch name := first(cluster.Name, id.String()); {
+	switch name := quote(first(cluster.Name, id.String())); {
 	case errors.Is(err, context.Canceled):
 		return cluster, fail(exitUsage, "detached: the cluster goes on. Come back with `muster cluster wait %s --for %s`, end it with `muster cluster down %s`", name, state, name)
 	case errors.Is(err, errTimedOut):

@@ -100,6 +100,20 @@ func TestCtrlCDetachesAndDestroysNothing(t *testing.T) {
 	}
 }
 
+// TestWhatToDoNextWorksForAnyName has a cluster named as one is that nobody named.
+func TestWhatToDoNextWorksForAnyName(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.on("GET "+clusterPath, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		cluster := readyCluster()
+		cluster.Name = "H100 x4"
+		answer(w, cluster)
+	}))
+	newShell(t, s.URL).run("cluster", "up", "--gpu", "H100", "--yes").
+		has(t, exitOK, "muster job submit 'H100 x4' ", `$(muster cluster env 'H100 x4')`, "muster cluster down 'H100 x4'")
+	newShell(t, s.URL).run("cluster", "up", "--gpu", "H100", "--yes", "--detach").has(t, exitOK, "`muster cluster wait 'H100 x4'`")
+}
+
 func TestWaitingEndsInTime(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

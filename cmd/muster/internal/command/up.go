@@ -281,7 +281,7 @@ func (a *App) booked(ctx context.Context, api *client.Client, booking apiv1.Book
 		return nil
 	}
 	a.say("\nNext:\n  muster job submit %s --working-dir . --follow -- python job.py\n  eval \"$(muster cluster env %s)\"   # then `ray job submit` and the like\n  muster cluster down %s",
-		cluster.Name, cluster.Name, cluster.Name)
+		quote(cluster.Name), quote(cluster.Name), quote(cluster.Name))
 	return nil
 }
 
@@ -299,7 +299,7 @@ func (a *App) changed(ctx context.Context, api *client.Client, id ids.Cluster, b
 		if n := booking.Spec.NodeCount; n != 1 {
 			more = fmt.Sprintf("%d more nodes join", n)
 		}
-		a.say("%s %s: `muster cluster events %s --follow` shows it.", more, name, name)
+		a.say("%s %s: `muster cluster events %s --follow` shows it.", more, name, quote(name))
 	}
 	return a.printCluster(cluster)
 }
@@ -309,7 +309,7 @@ func (a *App) detached(ctx context.Context, api *client.Client, id ids.Cluster) 
 	if err != nil {
 		return err
 	}
-	a.say("It is being assembled: `muster cluster wait %s` waits until it is ready.", cluster.Name)
+	a.say("It is being assembled: `muster cluster wait %s` waits until it is ready.", quote(cluster.Name))
 	return a.printer().Print(cluster, []string{id.String()}, func(p *output.Page) { p.Line("%s", id) })
 }
 
