@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// overlapSlots are read again before a cursor: endpoints order the transactions of neighbouring slots inconsistently and
+	// OverlapSlots are read again before a cursor: endpoints order the transactions of neighbouring slots inconsistently and
 	// may show one late.
-	overlapSlots Slot = 64
+	OverlapSlots Slot = 64
 
 	signaturesPerPage = 1_000 // a limit of getSignaturesForAddress
 	// MaxHistory is how many transactions of one account a single call reads before it fails with ErrHistoryTooLong.
@@ -117,8 +117,8 @@ func (c *Client) Finalized(ctx context.Context, signatures ...Signature) (map[Si
 // by, oldest first.
 func (c *Client) stepsSince(ctx context.Context, account Address, since Cursor) ([]step, error) {
 	floor := Slot(0)
-	if since.Slot > overlapSlots {
-		floor = since.Slot - overlapSlots
+	if since.Slot > OverlapSlots {
+		floor = since.Slot - OverlapSlots
 	}
 	var steps []step
 	var before Signature

@@ -48,22 +48,17 @@ func (c *Client) LamportBalance(ctx context.Context, wallet Address) (Balance, e
 	return Balance{Amount: account.Lamports, Slot: account.Slot}, nil
 }
 
-// WalkLamports visits every change of a wallet's lamports in finalized history since a cursor, oldest first in the order of execution. What
-// lies at and a little before the cursor is visited again. The visitor's error ends the walk and is returned.
-func (c *Client) WalkLamports(ctx context.Context, wallet Address, since Cursor, visit func(LamportMovement) error) error {
-	var steps []step
-	var err error
-	if since == (Cursor{}) {
-		steps, err = c.steps(ctx, wallet, Span{}) // of any length
-	} else {
-		steps, err = c.stepsSince(ctx, wallet, since)
+// WalkLamports visits every change of a wallet's lamports in a stretch of finalized history, oldest first in the order of execution. Most of a
+// history may only mention the wallet, which is no change: passed is told, now and then, before which slot all has been visited. The error of
+// either ends the walk and is returned. A stretch that is too long is not visited: the mark that is returned then cuts it.
+func (c *Client) WalkLamports(ctx context.Context, wallet Address, s Stretch, visit func(LamportMovement) error, passed func(Slot) error) (Mark, error) {
+	steps, cut, err := c.stretch(ctx, wallet, s)
+	if err != nil || cut != (Mark{}) {
+		return cut, err
 	}
-	if err != nil {
-		return err
-	}
-	return walkSteps(ctx, c, steps, func(signature Signature, result *rpc.GetTransactionResult, decoded *solana.Transaction) (*LamportMovement, error) {
+	return Mark{}, walkSteps(ctx, c, steps, func(signature Signature, result *rpc.GetTransactionResult, decoded *solana.Transaction) (*LamportMovement, error) {
 		return lamportMovementOf(wallet, signature, result, decoded)
-	}, visit)
+	}, visit, passed)
 }
 
 // lamportMovementOf reads a wallet's movement from the balances recorded with a transaction; nil if nothing moved.

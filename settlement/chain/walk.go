@@ -50,7 +50,51 @@ func (c *Client) Walk(ctx context.Context, tokenAccount Address, span Span, visi
 	if err != nil {
 		return err
 	}
-	return walkSteps(ctx, c, steps, movementsOf(tokenAccount), visit)
+	return walkSteps(ctx, c, steps, movementsOf(tokenAccount), visit, func(Slot) error { return nil })
+}
+
+// Stretch is a piece of an account's history.
+type Stretch struct {
+	From   Slot // transactions of earlier slots are left out
+	Before Mark // so is this one, and what is later or in its slot; the zero mark leaves out nothing
+	// Most is how many transactions make a piece: a stretch of more than twice as many is not read but cut. Zero: any number, up to MaxWalk.
+	Most int
+}
+
+// Mark is a transaction in an account's history at which it is cut into pieces.
+type Mark struct {
+	Signature Signature
+	Slot      Slot
+}
+
+// stretch lists a piece of an account's history, oldest first. One that is too long gives a mark instead: what lies before the mark is the next
+// stretch to ask for, and what lies behind it is one that is not too long. The mark is in a later slot than the stretch's first, so that to read
+// up to it is progress; one slot is never cut.
+func (c *Client) stretch(ctx context.Context, account Address, s Stretch) (steps []step, cut Mark, err error) {
+	before := s.Before.Signature
+	for {
+		page, err := c.page(ctx, account, before, c.pageSize, s.From)
+		if err != nil {
+			return nil, Mark{}, err
+		}
+		for _, entry := range page.entries {
+			if slot := Slot(entry.Slot); slot >= s.From && (s.Before == Mark{} || slot < s.Before.Slot) {
+				steps = append(steps, stepOf(entry))
+			}
+		}
+		if s.Most > 0 && len(steps) > 2*s.Most && steps[s.Most].slot > s.From {
+			return nil, Mark{Signature: steps[s.Most].signature, Slot: steps[s.Most].slot}, nil
+		}
+		if page.last() || Slot(page.entries[len(page.entries)-1].Slot) < s.From {
+			slices.Reverse(steps)
+			slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.slot, b.slot) })
+			return steps, Mark{}, nil
+		}
+		if len(steps) > MaxWalk {
+			return nil, Mark{}, fmt.Errorf("account %s: %w", account, ErrHistoryTooLong)
+		}
+		before = page.entries[len(page.entries)-1].Signature
+	}
 }
 
 // reader reads what it wants to know of a transaction, nil if that is nothing.
@@ -66,8 +110,9 @@ type placed[T any] interface {
 func (m *Movement) step() step         { return step{m.Signature, m.Slot, m.IndexInBlock} }
 func (m *Movement) setIndex(index int) { m.IndexInBlock = index }
 
-// walkSteps visits what is read of some transactions, in the order of execution.
-func walkSteps[T any, P placed[T]](ctx context.Context, c *Client, steps []step, read reader[T], visit func(T) error) error {
+// walkSteps visits what is read of some transactions, in the order of execution. Between its windows it says before which slot all has been
+// visited.
+func walkSteps[T any, P placed[T]](ctx context.Context, c *Client, steps []step, read reader[T], visit func(T) error, passed func(Slot) error) error {
 	for len(steps) > 0 {
 		end := min(walkWindow, len(steps))
 		for end < len(steps) && steps[end].slot == steps[end-1].slot {
@@ -81,6 +126,12 @@ func walkSteps[T any, P placed[T]](ctx context.Context, c *Client, steps []step,
 			if err := visit(one); err != nil {
 				return err
 			}
+		}
+		if end == len(steps) {
+			return nil
+		}
+		if err := passed(steps[end].slot); err != nil {
+			return err
 		}
 		steps = steps[end:]
 	}

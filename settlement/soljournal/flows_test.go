@@ -174,15 +174,17 @@ type bent struct {
 	alter func(n int, m *chain.LamportMovement) error // n counts from 0 in each walk
 }
 
-func (b bent) WalkLamports(ctx context.Context, wallet chain.Address, since chain.Cursor, visit func(chain.LamportMovement) error) error {
+func (b bent) WalkLamports(ctx context.Context, wallet chain.Address, stretch chain.Stretch, visit func(chain.LamportMovement) error,
+	passed func(chain.Slot) error,
+) (chain.Mark, error) {
 	n := 0
-	return b.Chain.WalkLamports(ctx, wallet, since, func(m chain.LamportMovement) error {
+	return b.Chain.WalkLamports(ctx, wallet, stretch, func(m chain.LamportMovement) error {
 		if err := b.alter(n, &m); err != nil {
 			return err
 		}
 		n++
 		return visit(m)
-	})
+	}, passed)
 }
 
 // TestBrokenWalkLeavesNothing: a history that breaks off is an error, and the next look writes each transaction once.

@@ -24,12 +24,22 @@ const (
 	storedTogether = 500
 	// MaxDifferences bounds how many differences one look lists.
 	MaxDifferences = 1_000
+
+	// pieceSize is how many transactions of a long history make a piece of it; at most twice as many are read at a time.
+	pieceSize = 10_000
+	// maxPieces bounds how many pieces one look lists or reads.
+	maxPieces = 200
+	// patience is how long one look reads pieces. What is left is the next one's.
+	patience = 2 * time.Minute
+	// comparedFor is how long a transaction is compared with what we have noted in every look. Full ones compare all.
+	comparedFor = 90 * 24 * time.Hour
 )
 
 // Chain is what the journal needs of the chain; *chain.Client is one.
 type Chain interface {
 	LamportBalance(ctx context.Context, wallet chain.Address) (chain.Balance, error)
-	WalkLamports(ctx context.Context, wallet chain.Address, since chain.Cursor, visit func(chain.LamportMovement) error) error
+	WalkLamports(ctx context.Context, wallet chain.Address, stretch chain.Stretch, visit func(chain.LamportMovement) error,
+		passed func(chain.Slot) error) (cut chain.Mark, err error)
 }
 
 // Service keeps the journal of one wallet. Make it with New; it is safe for concurrent use.
@@ -38,11 +48,14 @@ type Service struct {
 	chain  Chain
 	wallet chain.Address
 	log    *slog.Logger
+
+	pieceSize, maxPieces int
+	patience             time.Duration
 }
 
 // New makes a service for the treasury's wallet, which pays for every transaction.
 func New(pool *pgxpool.Pool, client Chain, treasury chain.Address, log *slog.Logger) *Service {
-	return &Service{pool: pool, chain: client, wallet: treasury, log: log}
+	return &Service{pool: pool, chain: client, wallet: treasury, log: log, pieceSize: pieceSize, maxPieces: maxPieces, patience: patience}
 }
 
 // State is what a look at the wallet found.
@@ -52,9 +65,15 @@ type State struct {
 	Journal      money.Amount // that the newest transaction of the journal left
 	Transactions int64        // in the journal
 	Continuous   bool         // the journal leads to the live balance without a gap
-	Slot         chain.Slot
+	Behind       bool         // the history is longer than one look reads: the next ones go on. Nothing is said about continuity until then
+	Slot         chain.Slot   // the history was read up to here
 	Differences  []Difference
+	More         bool      // there are more differences than are listed
+	Since        time.Time // what happened by then was not compared; zero: all was
 }
+
+// Whole reports whether no difference since Since can be missing.
+func (s State) Whole() bool { return !s.Behind && !s.More }
 
 // Difference is one disagreement. Amounts are lamports, signed: negative left the wallet.
 type Difference struct {
@@ -74,23 +93,35 @@ const (
 )
 
 // Advance writes what has happened since the last time and compares the journal with what we have noted. Fully reads the history from its
-// first transaction on and compares what is written already, too.
+// first transaction on, at once, and compares all that is written already, too.
 func (s *Service) Advance(ctx context.Context, fully bool) (State, error) {
-	w, err := s.walk(ctx, fully)
+	w, err := s.begin(ctx)
 	if err != nil {
 		return State{}, err
 	}
-	end := w.live.Slot
-	if len(w.gaps) > 0 { // what is missing behind a gap cannot be told from what never was there
-		end = max(w.head.slot, 1) - 1
+	if fully && w.head.seq > 0 {
+		err = w.whole(ctx)
+	} else {
+		err = w.pieces(ctx)
 	}
-	differences, err := s.compare(ctx, end)
+	if err != nil {
+		return State{}, fmt.Errorf("read the history of %s: %w", s.wallet, err)
+	}
+	end := w.live.Slot
+	switch {
+	case len(w.gaps) > 0: // what is missing behind a gap cannot be told from what never was there
+		end = max(w.head.slot, 1) - 1
+	case w.behind:
+		end = min(end, max(w.from(), 1)-1)
+	}
+	found, err := s.compare(ctx, end, fully)
 	if err != nil {
 		return State{}, err
 	}
 	return State{
 		Wallet: s.wallet.String(), Lamports: money.Amount(w.live.Amount), Journal: w.head.after, Transactions: w.head.seq,
-		Continuous: len(w.gaps) == 0, Slot: w.live.Slot, Differences: append(w.gaps, differences...),
+		Continuous: len(w.gaps) == 0 && !w.behind, Behind: w.behind && len(w.gaps) == 0, Slot: min(end, w.live.Slot),
+		Differences: append(w.gaps, found.differences...), More: found.more, Since: found.since,
 	}, nil
 }
 
@@ -111,6 +142,11 @@ type walk struct {
 	passed bool     // the head's own transaction has come by
 	rows   []row    // to be written
 	gaps   []Difference
+
+	next     chain.Slot   // all before it has been read; zero: the head says how far
+	marks    []chain.Mark // where what has not been read yet is cut, the oldest last
+	progress bool         // something was cut or read
+	behind   bool
 }
 
 // row is a transaction with its lines.
@@ -120,10 +156,14 @@ type row struct {
 	lines []line
 }
 
-func (s *Service) walk(ctx context.Context, fully bool) (*walk, error) {
+// begin is where the last look ended.
+func (s *Service) begin(ctx context.Context) (*walk, error) {
 	w := &walk{Service: s}
 	var err error
 	if w.head, err = s.newest(ctx); err != nil {
+		return nil, err
+	}
+	if w.next, w.marks, err = s.reading(ctx); err != nil {
 		return nil, err
 	}
 	// The live balance is read first, so that the history, read after it, can be required to lead to it.
@@ -133,24 +173,24 @@ func (s *Service) walk(ctx context.Context, fully bool) (*walk, error) {
 	if w.live.Amount > math.MaxInt64 {
 		return nil, fmt.Errorf("%s has more lamports than there can be", s.wallet)
 	}
-	since := chain.Cursor{Slot: w.head.slot}
-	if w.passed = w.head.seq == 0; fully && !w.passed {
-		since = chain.Cursor{}
-		rows, err := s.pool.Query(ctx, `SELECT signature, before, after FROM sol_transactions WHERE wallet = $1 ORDER BY seq`, s.wallet.String())
-		if err != nil {
-			return nil, fmt.Errorf("read the SOL journal: %w", err)
-		}
-		defer rows.Close()
-		w.stored = rows
-	}
-	if err := s.chain.WalkLamports(ctx, s.wallet, since, func(m chain.LamportMovement) error { return w.visit(ctx, m) }); err != nil {
-		return nil, fmt.Errorf("read the history of %s: %w", s.wallet, err)
-	}
-	if err := w.flush(ctx); err != nil {
-		return nil, err
-	}
-	w.end()
+	w.passed = w.head.seq == 0 || w.next > w.head.slot
 	return w, nil
+}
+
+// whole reads all of the history at once, and compares what is written already.
+func (w *walk) whole(ctx context.Context) error {
+	rows, err := w.pool.Query(ctx, `SELECT signature, before, after FROM sol_transactions WHERE wallet = $1 ORDER BY seq`, w.wallet.String())
+	if err != nil {
+		return fmt.Errorf("read the SOL journal: %w", err)
+	}
+	defer rows.Close()
+	w.stored, w.passed = rows, false
+	_, err = w.chain.WalkLamports(ctx, w.wallet, chain.Stretch{}, func(m chain.LamportMovement) error { return w.visit(ctx, m) },
+		func(chain.Slot) error { return nil })
+	if err == nil {
+		err = w.end(ctx)
+	}
+	return err
 }
 
 func (s *Service) newest(ctx context.Context) (h head, err error) {
@@ -213,17 +253,22 @@ func (w *walk) verify(m chain.LamportMovement) error {
 
 func change(m chain.LamportMovement) money.Amount { return money.Amount(m.Post) - money.Amount(m.Pre) }
 
-// end compares where the journal has come to with the live balance.
-func (w *walk) end() {
+// end writes what is left and compares where the journal has come to with the live balance.
+func (w *walk) end(ctx context.Context) error {
 	switch {
 	case len(w.gaps) > 0:
 	case !w.passed:
-		w.gap(w.head.signature, time.Time{}, w.live.Amount,
-			"the chain does not show the journal's newest transaction any more; the wallet has %d lamports, the journal %d")
+		w.forgotten()
 	case w.live.Amount != uint64(w.head.after):
 		w.gap("", time.Time{}, w.live.Amount,
 			"the wallet has %d lamports, but its last known transaction left %d: a transaction is missing from the history")
 	}
+	return w.finish(ctx)
+}
+
+func (w *walk) forgotten() {
+	w.gap(w.head.signature, time.Time{}, w.live.Amount,
+		"the chain does not show the journal's newest transaction any more; the wallet has %d lamports, the journal %d")
 }
 
 func (w *walk) gap(signature string, at time.Time, has uint64, text string) {
@@ -234,11 +279,13 @@ func (w *walk) gap(signature string, at time.Time, has uint64, text string) {
 }
 
 // flush writes what has come together.
-func (w *walk) flush(ctx context.Context) error {
-	if len(w.rows) == 0 {
+func (w *walk) flush(ctx context.Context) error { return w.write(ctx, &pgx.Batch{}) }
+
+// write writes what has come together, with what a batch holds already, at once.
+func (w *walk) write(ctx context.Context, batch *pgx.Batch) error {
+	if len(w.rows) == 0 && batch.Len() == 0 {
 		return nil
 	}
-	batch := &pgx.Batch{}
 	wallet := w.wallet.String()
 	for _, r := range w.rows {
 		var previous *int64

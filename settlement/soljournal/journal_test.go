@@ -184,13 +184,15 @@ type hiding struct {
 	signature chain.Signature
 }
 
-func (h hiding) WalkLamports(ctx context.Context, wallet chain.Address, since chain.Cursor, visit func(chain.LamportMovement) error) error {
-	return h.Chain.WalkLamports(ctx, wallet, since, func(m chain.LamportMovement) error {
+func (h hiding) WalkLamports(ctx context.Context, wallet chain.Address, stretch chain.Stretch, visit func(chain.LamportMovement) error,
+	passed func(chain.Slot) error,
+) (chain.Mark, error) {
+	return h.Chain.WalkLamports(ctx, wallet, stretch, func(m chain.LamportMovement) error {
 		if m.Signature == h.signature {
 			return nil
 		}
 		return visit(m)
-	})
+	}, passed)
 }
 
 func TestHiddenTransactionIsAGap(t *testing.T) {
