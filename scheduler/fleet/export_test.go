@@ -110,6 +110,32 @@ func (p Pending) PutBack(taken map[ids.Host]Beat) {
 // Indexed is a pool whose batches find their rows by index.
 type Indexed = indexed
 
+// Lookout remembers when sessions, which go by numbers here, are to be looked at.
+type Lookout struct {
+	lookout  *lookout
+	sessions map[int64]*session
+}
+
+// NewLookout makes one that expects nothing.
+func NewLookout(now time.Time) Lookout { return Lookout{newLookout(now), map[int64]*session{}} }
+
+// Expect has a session looked at once a time has passed.
+func (l Lookout) Expect(number int64, at time.Time) {
+	if l.sessions[number] == nil {
+		l.sessions[number] = &session{stream: number}
+	}
+	l.lookout.expect(l.sessions[number], at)
+}
+
+// Take returns the sessions whose time has passed.
+func (l Lookout) Take(now time.Time) []int64 {
+	var passed []int64
+	for _, s := range l.lookout.take(now) {
+		passed = append(passed, s.stream)
+	}
+	return passed
+}
+
 // Echo decides on datagrams as the gateway's echo does.
 type Echo struct{ echo *echo }
 
