@@ -107,6 +107,7 @@ func TestMetricsFollowTheRules(t *testing.T) {
 		`muster_settlement_payout_batches_held_up 0`,
 		`muster_settlement_reconciliation_result{outcome="clean"} 0`,
 		`muster_settlement_reconciliation_result{outcome="differences"} 1`,
+		`muster_settlement_reconciliation_result{outcome="behind"} 0`,
 		`muster_settlement_reconciliation_differences 2`,
 		`muster_database_gauges_up{collector="leader"} 1`,
 		`muster_database_gauges_up{collector="scheduler"} 1`,

@@ -182,6 +182,8 @@ func (s *Service) ready(ctx context.Context, tx pgx.Tx, month Month) (run ids.Re
 		return run, errs.New(errs.Conflict, "%s is not over: it can be closed from %s on", month, month.end().Add(settling).Format(time.RFC3339))
 	case state == "failed":
 		return run, errs.New(errs.Conflict, "the newest reconciliation failed (%s): run it again", reason)
+	case state == "behind":
+		return run, errs.New(errs.Conflict, "the newest reconciliation has not come to the present (%s): run it again", reason)
 	case began.Before(month.end().Add(settling)):
 		return run, errs.New(errs.Conflict, "the newest reconciliation is of before the end of %s: run another one", month)
 	case broken > 0:

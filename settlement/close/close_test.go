@@ -101,7 +101,7 @@ func (b *books) reconciled(state string, count int) ids.Reconciliation {
 	b.Helper()
 	run := ids.New[ids.Reconciliation]()
 	reason := ""
-	if state == "failed" {
+	if state == "failed" || state == "behind" {
 		reason = "the endpoint was down"
 	}
 	b.exec(`INSERT INTO reconciliations (id, state, mint, difference_count, reason, finished_at) VALUES ($1, $2, $3, $4, $5, now())`,
@@ -123,6 +123,8 @@ func TestMonthClosesOnlyWhenAllIsExplained(t *testing.T) {
 	b.wantConflict("nothing was reconciled")
 	b.reconciled("failed", 0)
 	b.wantConflict("failed")
+	b.reconciled("behind", 0)
+	b.wantConflict("has not come to the present")
 	run := b.reconciled("differences", 1)
 	b.exec(`INSERT INTO difference_items (id, mint, class, token_account, occurred_at, explanation, first_run, last_run)
 		VALUES ($1, $2, 'chain_only', 'a', now(), 'x', $3, $3)`, ids.New[ids.Difference](), currency.Mint, run)

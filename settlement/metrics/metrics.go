@@ -38,7 +38,7 @@ func New(pool *pgxpool.Pool, log *slog.Logger) prometheus.Collector {
 			Name: "muster_settlement_reconciliation_result", Labels: []string{"outcome"},
 			Help: "1 for the outcome of the last reconciliation, 0 for the others.",
 			SQL: `SELECT o.outcome, (r.state = o.outcome)::int::float8
-			      FROM unnest(ARRAY['clean', 'differences', 'failed']) AS o (outcome), ` + lastFinished + ` r ORDER BY o.outcome`,
+			      FROM unnest(ARRAY['clean', 'differences', 'behind', 'failed']) AS o (outcome), ` + lastFinished + ` r ORDER BY o.outcome`,
 		},
 		sqlmetrics.Gauge{
 			Name: "muster_settlement_reconciliation_differences", Help: "Differences that the last reconciliation found.",

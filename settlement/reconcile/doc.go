@@ -17,10 +17,11 @@
 // # Other token accounts
 //
 // A survey lists what else our wallets have, before the walks (Tokens; survey, noteHoldings). What an account of the platform's token holds
-// is chain_only, whether it is in suspense or not, and what the ledger has in suspense for it and it does not hold is ledger_only: arrivals
-// later than the survey's slot are left out of that. Other tokens are stored and never a difference. A mirrored account that somebody else
-// has a say in is chain_only. A run by the clock does not ask all wallets; what is known of the others stays as it was last seen, so
-// that their differences do not come and go.
+// is chain_only, whether it is in suspense or not, and what the ledger has in suspense for one and it does not hold is ledger_only, also if it
+// is closed or of another mint by now: arrivals later than the survey's slot are left out of that. A wallet with more accounts of the platform's
+// token than can be read is chain_only by itself, and what was known of it stays. Other tokens are stored and never a difference. A mirrored
+// account that somebody else has a say in is chain_only. A run by the clock does not ask all wallets; what is known of the others stays as it
+// was last seen, so that their differences do not come and go.
 //
 // # Two moving sides
 //
@@ -31,5 +32,6 @@
 // # Errors
 //
 // A run that cannot read the chain to the end, or whose ledger does not agree with itself, is stored as failed, with the reason,
-// and never as clean. One run goes at a time; a second one is errs.Conflict.
+// and never as clean. If only SOL could not be read, what was found about tokens is stored with it; if its history is longer than one run reads,
+// the run is behind. What SOL's part did not look at to the end keeps its items. One run goes at a time; a second one is errs.Conflict.
 package reconcile

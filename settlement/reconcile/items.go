@@ -12,6 +12,7 @@ import (
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/internal/money"
+	"github.com/muster-gpu/muster/settlement/soljournal"
 )
 
 // The states of an item.
@@ -78,8 +79,10 @@ type Update struct {
 }
 
 // updateItems brings the items up to what a run saw. An item that a person resolved stays so as long as the difference is the same one:
-// seen in every run, with the same amounts and, if it is about an account and not a transaction, for the same reasons.
-func (s *Service) updateItems(ctx context.Context, tx pgx.Tx, run ids.Reconciliation, seen []difference) error {
+// seen in every run, with the same amounts and, if it is about an account and not a transaction, for the same reasons. What the run did not look
+// at to the end is not gone: SOL that could not be read, is behind, was compared long ago, or is of
+// a treasury from before.
+func (s *Service) updateItems(ctx context.Context, tx pgx.Tx, run ids.Reconciliation, seen []difference, wallet *soljournal.State) error {
 	whole := len(seen) <= MaxDifferences
 	seen = seen[:min(len(seen), MaxDifferences)]
 	known := map[[4]string]bool{}
@@ -92,12 +95,17 @@ func (s *Service) updateItems(ctx context.Context, tx pgx.Tx, run ids.Reconcilia
 		}
 	}
 	if whole {
+		var looked string // whose SOL was looked at to the end
+		var since *time.Time
+		if wallet != nil && wallet.Whole() {
+			looked, since = wallet.Wallet, timeOf(wallet.Since)
+		}
 		batch.Queue(`
 			WITH gone AS (
 				UPDATE difference_items SET present = false, state = CASE state WHEN 'open' THEN 'gone' ELSE state END, updated_at = now()
-				WHERE mint = ANY ($1) AND present AND last_run <> $2 RETURNING id)
+				WHERE (mint = $1 OR mint = $3 AND token_account = $4 AND ($5::timestamptz IS NULL OR occurred_at > $5)) AND present AND last_run <> $2 RETURNING id)
 			INSERT INTO difference_changes (item_id, by_run, what) SELECT id, $2, 'not found any more' FROM gone`,
-			s.mints(), run)
+			s.ledger.Currency().Mint, run, soljournal.Currency.Mint, looked, since)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("update differences: %w", err)

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -162,7 +163,8 @@ func (o outcome) clean() bool {
 // findings are what a run has found.
 type findings struct {
 	accounts []outcome
-	wallet   *soljournal.State // nil if SOL is not looked at
+	wallet   *soljournal.State // nil if SOL is not looked at, or could not be
+	failed   error             // why SOL could not be; what else was found holds all the same
 	survey   *Survey           // nil if there was none
 	holdings []difference      // of token accounts that the ledger does not mirror
 }
@@ -206,8 +208,13 @@ func (s *Service) compareAll(ctx context.Context, fully bool) (found findings, e
 		return found, nil
 	}
 	wallet, err := s.config.SOL.Advance(ctx, fully)
+	if err != nil {
+		found.failed = cmp.Or(context.Cause(ctx), err)
+		s.log.ErrorContext(ctx, "the SOL journal could not be brought up to date", "error", err, "alarm", chain.IsAlarm(err))
+		return found, nil
+	}
 	found.wallet = &wallet
-	return found, err
+	return found, nil
 }
 
 func (s *Service) compareAccounts(ctx context.Context, fully bool) ([]outcome, error) {

@@ -46,6 +46,7 @@ type bench struct {
 	wallet   chain.Address // the customer's deposit wallet
 	owner    ids.Org
 	spam     *spam // nil: nobody has sent any
+	sol      *solJournal
 }
 
 func newBench(tb testing.TB) *bench {
@@ -76,9 +77,10 @@ func newBench(tb testing.TB) *bench {
 }
 
 func (b *bench) service(client reconcile.Chain, catchUp func(context.Context) error) *reconcile.Service {
+	b.sol = &solJournal{Service: soljournal.New(b.pool, b.chain.Client(), b.chain.Treasury, slog.New(slog.DiscardHandler))}
 	return reconcile.New(b.pool, b.book, client, reconcile.Config{
-		Treasury: b.chain.TreasuryTokenAccount, SOL: soljournal.New(b.pool, b.chain.Client(), b.chain.Treasury, slog.New(slog.DiscardHandler)),
-		Wallet: b.chain.Treasury, Tokens: b.tokens(), CatchUp: catchUp, Interval: time.Hour,
+		Treasury: b.chain.TreasuryTokenAccount, SOL: b.sol, Wallet: b.chain.Treasury, Tokens: b.tokens(), CatchUp: catchUp,
+		Interval: time.Hour,
 	}, slog.New(slog.DiscardHandler))
 }
 
@@ -232,6 +234,97 @@ func TestSOLThatLeavesTheTreasuryIsFound(t *testing.T) {
 	if len(result.Wallets) != 1 || !result.Wallets[0].Continuous || result.Wallets[0].Lamports != result.Wallets[0].Journal || result.Wallets[0].Transactions != 2 {
 		t.Errorf("the wallet is %+v", result.Wallets)
 	}
+}
+
+// solJournal is the real journal, whose outcome a test may alter.
+type solJournal struct {
+	*soljournal.Service
+	alter func(*soljournal.State) error
+}
+
+func (j *solJournal) Advance(ctx context.Context, fully bool) (soljournal.State, error) {
+	state, err := j.Service.Advance(ctx, fully)
+	if err == nil && j.alter != nil {
+		err = j.alter(&state)
+	}
+	return state, err
+}
+
+// TestSOLThatCannotBeReadDiscardsNoTokens: what was found about tokens is stored, the run is failed with the reason, and what was known of SOL
+// stays open.
+func TestSOLThatCannotBeReadDiscardsNoTokens(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if _, failure := b.chain.Execute(t, []solana.PrivateKey{b.chain.TreasuryKey},
+		system.NewTransferInstruction(70_000, b.chain.Treasury, b.chain.Owner.Address).Build()); failure != "" {
+		t.Fatal(failure)
+	}
+	b.wantDifferences(reconcile.ChainOnly)
+	b.sol.alter = func(*soljournal.State) error {
+		return errors.Join(errors.New("connection refused"), chain.ErrUnavailable)
+	}
+	b.record("invented", "", token)
+	result := b.reconcile()
+	if result.State != reconcile.StateFailed || len(result.Accounts) != 2 || len(result.Wallets) != 0 || result.DifferenceCount != 1 ||
+		len(result.Differences) != 1 || result.Differences[0].Class != reconcile.LedgerOnly ||
+		result.Reason != "the tokens were compared, but the SOL of the treasury's wallet could not be read: the RPC endpoint does not answer or is behind: try again later" {
+		t.Errorf("the run is %+v", result)
+	}
+	b.wantOpen(soljournal.Currency.Mint, b.chain.Mint.String())
+	b.sol.alter = nil
+	b.wantDifferences(reconcile.ChainOnly, reconcile.LedgerOnly)
+}
+
+// wantOpen expects an open item in each of these mints, and no other.
+func (b *bench) wantOpen(mints ...string) {
+	b.Helper()
+	var found []string
+	for _, item := range b.openItems() {
+		found = append(found, item.Mint)
+	}
+	slices.Sort(found)
+	slices.Sort(mints)
+	if !slices.Equal(found, mints) {
+		b.Errorf("items are open of %v, want %v", found, mints)
+	}
+}
+
+// TestSOLThatWasNotLookedAtIsNotGone: differences that a run did not list because it is behind, lists no more, or compares only newer ones.
+func TestSOLThatWasNotLookedAtIsNotGone(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if _, failure := b.chain.Execute(t, []solana.PrivateKey{b.chain.TreasuryKey},
+		system.NewTransferInstruction(70_000, b.chain.Treasury, b.chain.Owner.Address).Build()); failure != "" {
+		t.Fatal(failure)
+	}
+	b.wantDifferences(reconcile.ChainOnly)
+	at := b.openItems()[0].At
+	for what, c := range map[string]struct {
+		state string
+		alter func(*soljournal.State)
+	}{
+		"behind":        {reconcile.StateBehind, func(s *soljournal.State) { s.Behind, s.Continuous = true, false }},
+		"more than fit": {reconcile.StateClean, func(s *soljournal.State) { s.More = true }},
+		"long ago":      {reconcile.StateClean, func(s *soljournal.State) { s.Since = at }},
+		"another's":     {reconcile.StateClean, func(s *soljournal.State) { s.Wallet = b.chain.Owner.Address.String() }},
+	} {
+		b.sol.alter = func(s *soljournal.State) error {
+			s.Differences = nil
+			c.alter(s)
+			return nil
+		}
+		result := b.reconcile()
+		if result.State != c.state || (result.Reason != "") != (c.state == reconcile.StateBehind) || result.Wallets[0].Behind != (c.state == reconcile.StateBehind) {
+			t.Errorf("%s: the run is %+v", what, result)
+		}
+		b.wantOpen(soljournal.Currency.Mint)
+	}
+	b.sol.alter = func(s *soljournal.State) error {
+		s.Differences, s.Since = nil, at.Add(-time.Second)
+		return nil
+	}
+	b.wantDifferences()
+	b.wantOpen()
 }
 
 func TestUnrecordedTreasuryTransferIsFound(t *testing.T) {

@@ -23,6 +23,7 @@ const (
 	StateRunning     = "running"
 	StateClean       = "clean"
 	StateDifferences = "differences"
+	StateBehind      = "behind" // all else was compared, but the SOL journal has not come to the present yet
 	StateFailed      = "failed"
 )
 
@@ -33,7 +34,7 @@ const MaxPage = 200
 type Reconciliation struct {
 	ID              ids.Reconciliation
 	State           string
-	Reason          string // why it failed
+	Reason          string // why it failed or is behind
 	RequestedBy     ids.User
 	Slot            int64
 	Matched         int
@@ -55,6 +56,7 @@ type Wallet struct {
 	Transactions int64        // in the journal
 	Continuous   bool         // the journal leads to the live balance without a gap
 	Slot         int64
+	Behind       bool // the history was not read to its end yet
 }
 
 // Account is one token account's part of a run.
@@ -106,25 +108,44 @@ func (s *Service) begin(ctx context.Context, by ids.User) (ids.Reconciliation, e
 }
 
 func (s *Service) fail(ctx context.Context, id ids.Reconciliation, cause error) error {
-	reason := "the chain or the ledger could not be read to the end"
-	var unsound *ledger.ProblemsError
-	switch {
-	case errors.As(cause, &unsound):
-		reason = fmt.Sprintf("the ledger does not agree with itself in %d places; the first: %s", len(unsound.Problems), unsound.Problems[0].Text)
-	case errors.Is(cause, chain.ErrDisagree):
-		reason = "the RPC endpoints disagree: find out which one is wrong, and replace it"
-	case chain.IsAlarm(cause):
-		reason = "the RPC endpoint hides transactions of a newer version: use another endpoint"
-	case errors.Is(cause, chain.ErrUnavailable), errors.Is(cause, chain.ErrBehind):
-		reason = "the RPC endpoint does not answer or is behind: try again later"
-	case errors.Is(cause, chain.ErrHistoryTooLong):
-		reason = "an account's history is longer than one run reads"
-	}
-	_, err := s.pool.Exec(ctx, `UPDATE reconciliations SET state = 'failed', reason = $2, finished_at = now() WHERE id = $1 AND state = 'running'`, id, reason)
+	_, err := s.pool.Exec(ctx, `UPDATE reconciliations SET state = 'failed', reason = $2, finished_at = now() WHERE id = $1 AND state = 'running'`,
+		id, reasonOf(cause))
 	if err != nil {
 		return fmt.Errorf("store reconciliation: %w", err)
 	}
 	return nil
+}
+
+// reasonOf says why a run could not read something, without internals.
+func reasonOf(cause error) string {
+	var unsound *ledger.ProblemsError
+	switch {
+	case errors.As(cause, &unsound):
+		return fmt.Sprintf("the ledger does not agree with itself in %d places; the first: %s", len(unsound.Problems), unsound.Problems[0].Text)
+	case errors.Is(cause, chain.ErrDisagree):
+		return "the RPC endpoints disagree: find out which one is wrong, and replace it"
+	case chain.IsAlarm(cause):
+		return "the RPC endpoint hides transactions of a newer version: use another endpoint"
+	case errors.Is(cause, chain.ErrUnavailable), errors.Is(cause, chain.ErrBehind):
+		return "the RPC endpoint does not answer or is behind: try again later"
+	case errors.Is(cause, chain.ErrHistoryTooLong):
+		return "an account's history is longer than one run reads"
+	}
+	return "the chain or the ledger could not be read to the end"
+}
+
+// verdict is a run's state, and the reason if it needs one.
+func (f findings) verdict(count int) (state, reason string) {
+	switch {
+	case f.failed != nil:
+		return StateFailed, "the tokens were compared, but the SOL of the treasury's wallet could not be read: " + reasonOf(f.failed)
+	case f.wallet != nil && f.wallet.Behind:
+		return StateBehind, fmt.Sprintf("the history of the treasury's wallet is longer than one run reads: its SOL was read up to slot %d, and the next runs go on",
+			f.wallet.Slot)
+	case count > 0:
+		return StateDifferences, ""
+	}
+	return StateClean, ""
 }
 
 func (s *Service) finish(ctx context.Context, id ids.Reconciliation, found findings) error {
@@ -144,8 +165,8 @@ func (s *Service) finish(ctx context.Context, id ids.Reconciliation, found findi
 	}
 	if w := found.wallet; w != nil {
 		batch.Queue(`
-			INSERT INTO reconciliation_wallets (reconciliation_id, wallet, name, lamports, journal_lamports, transactions, continuous, slot)
-			VALUES ($1, $2, 'treasury', $3, $4, $5, $6, $7)`, id, w.Wallet, w.Lamports, w.Journal, w.Transactions, w.Continuous, int64(w.Slot))
+			INSERT INTO reconciliation_wallets (reconciliation_id, wallet, name, lamports, journal_lamports, transactions, continuous, slot, behind)
+			VALUES ($1, $2, 'treasury', $3, $4, $5, $6, $7, $8)`, id, w.Wallet, w.Lamports, w.Journal, w.Transactions, w.Continuous, int64(w.Slot), w.Behind)
 	}
 	if found.survey != nil {
 		queueSurvey(batch, id, *found.survey)
@@ -157,18 +178,16 @@ func (s *Service) finish(ctx context.Context, id ids.Reconciliation, found findi
 			VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, now()), $8, $9)`,
 			id, d.class, d.account, d.signature, d.ledger, d.chain, timeOf(d.at), d.text, s.mintOf(d))
 	}
-	state, count := StateClean, len(differences)
-	if count > 0 {
-		state = StateDifferences
-	}
+	count := len(differences)
+	state, reason := found.verdict(count)
 	batch.Queue(`
-		UPDATE reconciliations SET state = $2, slot = $3, matched = $4, difference_count = $5, finished_at = now()
-		WHERE id = $1 AND state = 'running'`, id, state, int64(slot), matched, count)
+		UPDATE reconciliations SET state = $2, slot = $3, matched = $4, difference_count = $5, reason = $6, finished_at = now()
+		WHERE id = $1 AND state = 'running'`, id, state, int64(slot), matched, count, reason)
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
-		return s.updateItems(ctx, tx, id, differences)
+		return s.updateItems(ctx, tx, id, differences, found.wallet)
 	})
 	if err != nil {
 		return fmt.Errorf("store reconciliation: %w", err)
@@ -415,7 +434,7 @@ func (s *Service) Get(ctx context.Context, id ids.Reconciliation) (Reconciliatio
 		return Reconciliation{}, fmt.Errorf("read reconciliation: %w", err)
 	}
 	rows, err = s.pool.Query(ctx, `
-		SELECT wallet, name, lamports, journal_lamports, transactions, continuous, slot
+		SELECT wallet, name, lamports, journal_lamports, transactions, continuous, slot, behind
 		FROM reconciliation_wallets WHERE reconciliation_id = $1 ORDER BY wallet`, id)
 	if err != nil {
 		return Reconciliation{}, fmt.Errorf("read reconciliation: %w", err)
