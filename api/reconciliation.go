@@ -213,6 +213,7 @@ func (s *Server) wireReconciliation(r reconcile.Reconciliation) apiv1.Reconcilia
 		Wallets: convert(r.Wallets, func(w reconcile.Wallet) apiv1.ReconciledWallet {
 			return apiv1.ReconciledWallet{
 				Name: w.Name, Address: w.Address, Balance: lamports(w.Lamports), Journal: lamports(w.Journal), Transactions: w.Transactions, Continuous: w.Continuous,
+				Behind: w.Behind,
 			}
 		}),
 		Differences: convert(r.Differences, func(d reconcile.Difference) apiv1.Difference {

@@ -11,7 +11,7 @@ type Reconciliation struct {
 	ID              ids.Reconciliation  `json:"id"`
 	StartedAt       time.Time           `json:"started_at"`
 	FinishedAt      *time.Time          `json:"finished_at,omitempty"`
-	State           string              `json:"state" enum:"running,clean,differences,failed"`
+	State           string              `json:"state" enum:"running,clean,differences,behind,failed" doc:"behind: all else was compared, and the SOL of the wallets is still being read"`
 	Reason          string              `json:"reason,omitempty"`
 	Slot            int64               `json:"slot" doc:"The chain was read up to here"`
 	Matched         int                 `json:"matched" doc:"Transfers found on both sides"`

@@ -47,4 +47,5 @@ type ReconciledWallet struct {
 	Journal      Money  `json:"journal" doc:"That the journal's newest transaction left"`
 	Transactions int64  `json:"transactions"`
 	Continuous   bool   `json:"continuous" doc:"Each transaction began with what the one before left, and the last left the balance"`
+	Behind       bool   `json:"behind" doc:"The history is longer than one run reads, and the next runs go on; nothing is said about continuity until then"`
 }

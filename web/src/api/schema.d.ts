@@ -3723,6 +3723,8 @@ export interface components {
             address: string;
             /** @description On the chain */
             balance: components["schemas"]["Money"];
+            /** @description The history is longer than one run reads, and the next runs go on; nothing is said about continuity until then */
+            behind: boolean;
             /** @description Each transaction began with what the one before left, and the last left the balance */
             continuous: boolean;
             /** @description That the journal's newest transaction left */
@@ -3757,8 +3759,11 @@ export interface components {
             slot: number;
             /** Format: date-time */
             started_at: string;
-            /** @enum {string} */
-            state: "running" | "clean" | "differences" | "failed";
+            /**
+             * @description behind: all else was compared, and the SOL of the wallets is still being read
+             * @enum {string}
+             */
+            state: "running" | "clean" | "differences" | "behind" | "failed";
             /** @description SOL of the wallets that pay for transactions; absent in lists */
             wallets?: components["schemas"]["ReconciledWallet"][];
         };

@@ -84,6 +84,7 @@ const LOOKS = {
     running: { tone: "busy", word: "Running" },
     clean: { tone: "ok", word: "Clean" },
     differences: { tone: "bad", word: "Differences" },
+    behind: { tone: "warn", word: "Behind" },
     failed: { tone: "bad", word: "Failed" },
   },
   sweep: {

@@ -51,6 +51,11 @@ function Content({ run }: { run: Reconciliation }) {
           <p>The run could not finish{run.reason === undefined || run.reason === "" ? "." : `: ${run.reason}`} Nothing was changed; run it again.</p>
         </Notice>
       )}
+      {run.state === "behind" && (
+        <Notice tone="warn">
+          <p>Not all of the chain was read yet: {run.reason}. A month cannot be closed until then.</p>
+        </Notice>
+      )}
       <dl className="figures">
         <div className="figure">
           <dt>Differences</dt>
@@ -174,9 +179,11 @@ function Wallets({ wallets }: { wallets: ReconciledWallet[] }) {
               <td className="number">
                 <MoneyText of={wallet.journal} />
               </td>
-              <td>{compareMoney(wallet.balance, wallet.journal) === 0 ? <Toned tone="ok">Equal</Toned> : <Toned tone="bad">Differs</Toned>}</td>
+              <td>{wallet.behind ? "Not yet" : compareMoney(wallet.balance, wallet.journal) === 0 ? <Toned tone="ok">Equal</Toned> : <Toned tone="bad">Differs</Toned>}</td>
               <td className="number">{wallet.transactions}</td>
-              <td>{wallet.continuous ? <Toned tone="ok">Unbroken</Toned> : <Toned tone="bad">Gap</Toned>}</td>
+              <td>
+                {wallet.behind ? <Toned tone="warn">Behind</Toned> : wallet.continuous ? <Toned tone="ok">Unbroken</Toned> : <Toned tone="bad">Gap</Toned>}
+              </td>
             </tr>
           ))}
         </tbody>

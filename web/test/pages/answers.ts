@@ -485,7 +485,7 @@ export const run = (change: Partial<api.Reconciliation> = {}): api.Reconciliatio
     { name: "Treasury", address: network.treasury, in: usdc("2071.657312"), out: usdc("231.107312"), chain_closing: usdc("1840.55"), ledger_closing: usdc("1840.55"), transactions: 12, continuous: true },
     { name: "Lovelace Lab, deposits", address: WALLET, in: usdc("100"), out: usdc("100"), chain_closing: usdc("0"), ledger_closing: usdc("0"), transactions: 2, continuous: true },
   ],
-  wallets: [{ name: "treasury", address: WALLET, balance: sol(9_979_594_700n), journal: sol(9_979_594_700n), transactions: 4, continuous: true }],
+  wallets: [{ name: "treasury", address: WALLET, balance: sol(9_979_594_700n), journal: sol(9_979_594_700n), transactions: 4, continuous: true, behind: false }],
   ...change,
 });
 

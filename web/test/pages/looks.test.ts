@@ -74,6 +74,7 @@ const SCENES: Scene[] = [
   { name: "books-close", path: `${org}/finance/books`, ready: "still the same", act: (page) => page.getByRole("button", { name: "Close a month" }).click() },
   { name: "books-reopen", path: `${org}/finance/books`, ready: "still the same", act: (page) => page.getByRole("button", { name: "Agree to open again" }).click() },
   { name: "reconciliation", path: `${org}/finance/reconcile/${answers.RUN}`, ready: "0 differences" },
+  { name: "reconciliation-behind", path: `${org}/finance/reconcile/${answers.RUN}`, ready: "Not all of the chain was read yet", prepare: (stage) => stage.on(`GET /v1/finance/reconciliations/${answers.RUN}`, () => answers.run({ state: "behind", reason: "the history of the treasury's wallet is longer than one run reads: its SOL was read up to slot 48,100, and the next runs go on", wallets: (answers.run().wallets ?? []).map((wallet) => ({ ...wallet, behind: true, continuous: false })) })) },
   { name: "welcome", path: "/welcome", ready: "Create an organisation" },
   { name: "not-found", path: `${org}/nowhere`, ready: "Not found" },
 ];

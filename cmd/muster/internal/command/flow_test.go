@@ -229,6 +229,19 @@ func TestDifferencesFailAReconciliation(t *testing.T) {
 	newShell(t, s.URL).run("reconcile", "run").has(t, exitFailed, "chain only", "The ledger does not know this transfer.", "differ in 1 places")
 }
 
+func TestAReconciliationThatIsBehindFails(t *testing.T) {
+	t.Parallel()
+	behind := testReconciliation(false)
+	behind.State, behind.Reason, behind.Wallets[0].Behind, behind.Wallets[0].Continuous = "behind", "its SOL was read up to slot 300", true, false
+	s := newServer(t)
+	s.on("POST /v1/finance/reconciliations", behind)
+	r := newShell(t, s.URL).run("reconcile", "run")
+	r.has(t, exitFailed, "has not come to the present: its SOL was read up to slot 300")
+	if strings.Contains(r.out, "NO") {
+		t.Errorf("a history that is still being read is said to have a gap:\n%s", r.out)
+	}
+}
+
 func TestAPayoutIsWatchedToItsEnd(t *testing.T) {
 	t.Parallel()
 	for state, code := range map[string]int{"finalized": exitOK, "frozen": exitFailed} {

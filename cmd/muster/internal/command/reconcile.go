@@ -15,7 +15,10 @@ import (
 	"github.com/muster-gpu/muster/internal/ids"
 )
 
-const reconciliationFailed = "failed"
+const (
+	reconciliationFailed = "failed"
+	reconciliationBehind = "behind"
+)
 
 func (a *App) reconcile() *cobra.Command {
 	full := false
@@ -141,6 +144,8 @@ func (a *App) printReconciliation(r apiv1.Reconciliation, judged bool) error {
 		return fail(exitFailed, "the comparison could not be made: %s", r.Reason)
 	case r.DifferenceCount > 0:
 		return fail(exitFailed, "ledger and chain differ in %d places", r.DifferenceCount)
+	case r.State == reconciliationBehind:
+		return fail(exitFailed, "the comparison has not come to the present: %s", r.Reason)
 	}
 	return nil
 }
@@ -177,7 +182,7 @@ func walletTable(p *output.Page, wallets []apiv1.ReconciledWallet) {
 	for i, w := range wallets {
 		rows[i] = []output.Cell{
 			output.Text(w.Name), output.Text(output.Money(w.Balance)), output.Text(output.Money(w.Journal)), output.Text(strconv.FormatInt(w.Transactions, 10)),
-			gapless(w.Continuous), output.Text(w.Address),
+			walked(w), output.Text(w.Address),
 		}
 	}
 	p.Title("SOL")
@@ -189,6 +194,14 @@ func walletTable(p *output.Page, wallets []apiv1.ReconciledWallet) {
 		{Head: "GAPLESS"},
 		{Head: "ADDRESS", Wide: true},
 	}, rows)
+}
+
+// walked is what a walk says of a wallet so far.
+func walked(w apiv1.ReconciledWallet) output.Cell {
+	if w.Behind {
+		return output.State(reconciliationBehind)
+	}
+	return gapless(w.Continuous)
 }
 
 func gapless(continuous bool) output.Cell {

@@ -105,7 +105,7 @@ var tones = map[string]Tone{
 	"reserved": Busy, "preparing": Busy, "head_up": Busy, "joining": Busy, "planned": Busy, "starting": Busy, "draining": Busy,
 	"running": Busy, "stopping": Busy, "pending": Busy, "draft": Busy, "approved": Busy, "signed": Busy, "sent": Busy,
 	"enrolled": Busy, "verifying": Busy, "open": Busy, "bidding": Busy, "quoted": Busy, "scheduled": Busy, "active": Busy, "parked": Busy,
-	"waits": Busy, "requested": Busy, "drafted": Busy, "drafting": Busy, "refund requested": Busy, "refund drafted": Busy, "cancelling": Busy,
+	"waits": Busy, "behind": Busy, "requested": Busy, "drafted": Busy, "drafting": Busy, "refund requested": Busy, "refund drafted": Busy, "cancelling": Busy,
 	"suspect": Busy, "unknown": Busy, "pass": Good, "live": Good, "won": Good, "accepted": Good, "fail": Bad, "refused": Bad,
 	"cancelled": Dim, "ended": Dim,
 	"degraded": Bad, "failed": Bad, "quarantined": Bad, "lost": Bad, "differences": Bad, "frozen": Bad, "suspense": Bad, "unusable": Bad,
