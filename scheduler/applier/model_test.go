@@ -176,7 +176,9 @@ func (m *model) request(ctx context.Context, s step, nodes int, change string, t
 }
 
 func (m *model) someCluster(ctx context.Context, tx pgx.Tx, n int) (id ids.Cluster, found bool, err error) {
-	err = tx.QueryRow(ctx, `SELECT id FROM clusters WHERE ended_at IS NULL ORDER BY md5(id::text || $1::int) LIMIT 1 FOR UPDATE`, n).Scan(&id)
+	// One row is locked at a time: a query that locks what it looks for can wait with another locked, and two such for each other.
+	err = tx.QueryRow(ctx, `SELECT id FROM clusters WHERE ended_at IS NULL AND id =
+		(SELECT id FROM clusters WHERE ended_at IS NULL ORDER BY md5(id::text || $1::int) LIMIT 1) FOR UPDATE`, n).Scan(&id)
 	if err == pgx.ErrNoRows { //nolint:errorlint // QueryRow returns it bare
 		return id, false, nil
 	}
