@@ -153,7 +153,7 @@ func (b *bench) options(log *slog.Logger) Options {
 		Log: log, Registry: prometheus.NewRegistry(), Pool: pool, Seal: box, PublicURL: b.url,
 		Limits:  Limits{SignIn: Limit{1000, 1000}, Address: Limit{10_000, 10_000}, Principal: Limit{10_000, 10_000}},
 		Network: apiv1.Network{Name: "local", Mint: currency.Mint, Symbol: currency.Symbol, Decimals: currency.Decimals}, Currency: currency,
-		Identity: b.identity, Market: market.New(pool, b.hub, census.New(pool, log), book, currency, market.FlatFee(500), log), Clusters: cluster.NewService(pool),
+		Identity: b.identity, Market: market.New(pool, b.hub, census.New(pool, log), book, currency, market.FlatFee(500), "2.60.0", log), Clusters: cluster.NewService(pool),
 		Fleet: fleet.NewRegistry(pool, currency), JoinTokens: fleet.NewTokens(pool, authority), Ray: proxy,
 		Meter: metering.New(pool, book, time.Hour, log), Deposits: incoming, Sweeps: swept,
 		Payouts:         paying,

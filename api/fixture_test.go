@@ -23,8 +23,8 @@ func (b *bench) fixture(org ids.Org) fixture {
 		node: ids.New[ids.Node](),
 	}
 	b.exec(`INSERT INTO hosts (id, org_id, kind, name, state, region, machine_id, key_fingerprint, certificate_request_hash, certificate_pem,
-	            certificate_expires_at, connected)
-	        VALUES ($1, $2, 'gpu', 'rack-1', 'idle', 'eu-west', 'm', $3, '\x00', 'pem', now() + interval '4 hours', true)`,
+	            certificate_expires_at, connected, images)
+	        VALUES ($1, $2, 'gpu', 'rack-1', 'idle', 'eu-west', 'm', $3, '\x00', 'pem', now() + interval '4 hours', true, '{2.60.0}')`,
 		f.host, org, f.host[:])
 	b.exec(`INSERT INTO host_inventories (host_id, document, sha256) VALUES ($1, '{"driverVersion": "580.1", "cpus": 8}', '\x00')`, f.host)
 	b.exec(`INSERT INTO gpus (id, host_id, uuid, ordinal, model, product, memory_mib) VALUES ($1, $2, $3, 0, 'H100', 'NVIDIA H100', 81559)`,

@@ -304,7 +304,7 @@ func (f fees) FeeBps(ctx context.Context, db schedulerdb.DBTX, customer ids.Org)
 }
 
 func (p *plane) market() *market.Service {
-	return market.New(p.pool, p.hub, p.fleet, p.ledger, p.config.Currency(), fees{p.fees}, p.log)
+	return market.New(p.pool, p.hub, p.fleet, p.ledger, p.config.Currency(), fees{p.fees}, p.config.RayVersion, p.log)
 }
 
 func (p *plane) addSettlement() {

@@ -115,7 +115,7 @@ func (s *Stack) hostsConnected(ctx context.Context) error {
 // newMarket makes a market that sets prices; nobody books in it.
 func (s *Stack) newMarket() *market.Service {
 	currency := s.chain.Currency()
-	return market.New(s.pool, pgnotify.New(s.pool, s.log), census.New(s.pool, s.log), ledger.New(currency), currency, market.FlatFee(0), s.log)
+	return market.New(s.pool, pgnotify.New(s.pool, s.log), census.New(s.pool, s.log), ledger.New(currency), currency, market.FlatFee(0), RayVersion, s.log)
 }
 
 // seedMarket sets prices where there are none and pays the first deposit.

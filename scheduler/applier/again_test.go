@@ -72,6 +72,18 @@ func TestAHostLostBetweenQuoteAndCommitIsReplaced(t *testing.T) {
 	}
 }
 
+func TestAHostThatCanNoLongerStartTheRayIsNotBooked(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t)
+	changed := w.AddHost("H100", 1, 1_000_000, "eu")
+	quote := w.Quote(schedulertest.Spec(1, 1))
+	w.AddHost("H100", 1, 1_000_000, "us")
+	w.Exec(`UPDATE hosts SET images = '{2.61.0}' WHERE id = $1`, changed)
+	if booked := w.Accept(quote); booked.State != "accepted" || booked.Lines[0].HostID == changed {
+		t.Fatalf("it is %s, on %+v", w.state(quote.ID), booked.Lines)
+	}
+}
+
 func TestAFailedHoldDropsThatBookingAloneAndItsGPUsGoToTheNext(t *testing.T) {
 	t.Parallel()
 	m := newModel(t)

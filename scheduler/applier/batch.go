@@ -1,6 +1,7 @@
 package applier
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -331,6 +332,7 @@ func (b *batch) ask(d *decision, startsAt time.Time) error {
 		return undecidableError{fmt.Errorf("read its requirements: %w", err)}
 	}
 	d.request.Runtime = more.Runtime
+	d.request.Image = cmp.Or(d.request.Image, b.rayVersion)
 	return nil
 }
 

@@ -84,6 +84,7 @@ func (a *Applier) booked(ctx context.Context, tx pgx.Tx, r Replacement) (market.
 func (a *Applier) replacement(r Replacement, spec market.Spec, ever []schedulerdb.NodesEverRow) (host placement.Node, mask uint64, found bool) {
 	request := market.RequestFor(spec, r.Cluster.Now)
 	request.Model, request.Runtime, request.Regions = r.Cluster.GPUModel, r.Cluster.Runtime, r.Regions
+	request.Image = r.Cluster.RayVersion
 	request.Nodes, request.GPUsPerNode = 1, int(r.Cluster.GPUsPerNode)
 	request.SameSite, request.MaxRTT = false, 0 // of one node; see near
 	request.MaxPrice, request.Exclude = r.MaxPrice, r.Exclude

@@ -59,7 +59,7 @@ func (p *Part) Take(host ids.Host, model string, r placement.Request) (mask uint
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h, known := c.index.Get(host, model)
-	if !known || !h.Open {
+	if !known || !starts(&h, &r) {
 		return 0, false
 	}
 	if mask, ok = Lowest(h.FreeFor(r), r.GPUsPerNode); ok {
@@ -68,13 +68,18 @@ func (p *Part) Take(host ids.Host, model string, r placement.Request) (mask uint
 	return mask, ok
 }
 
+// starts reports whether the host can start a node of the request at all; whether it was worth its price was decided with the quote.
+func starts(h *placement.Host, r *placement.Request) bool {
+	return h.Open && (r.Image == "" || slices.Contains(h.Images, r.Image))
+}
+
 // TakeThese leases just these GPUs of a host, if the request could have them.
 func (p *Part) TakeThese(host ids.Host, model string, mask uint64, r placement.Request) bool {
 	c := p.claim.census
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h, known := c.index.Get(host, model)
-	if !known || !h.Open || mask&^h.FreeFor(r) != 0 {
+	if !known || !starts(&h, &r) || mask&^h.FreeFor(r) != 0 {
 		return false
 	}
 	p.mark(taken{host: host, model: model, effect: leased, spot: r.Class == placement.Spot, span: placement.Span{GPUs: mask, To: r.Until}})
@@ -87,7 +92,7 @@ func (p *Part) Reserve(host ids.Host, model string, r placement.Request) (mask u
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h, known := c.index.Get(host, model)
-	if !known || !h.Open {
+	if !known || !starts(&h, &r) {
 		return 0, false
 	}
 	if mask, ok = Lowest(h.FreeFor(r), r.GPUsPerNode); ok {

@@ -562,6 +562,26 @@ func TestRunway(t *testing.T) {
 	}
 }
 
+func TestAReplacementCanStartTheClustersRay(t *testing.T) {
+	t.Parallel()
+	w := schedulertest.New(t)
+	w.AddHead()
+	first := w.AddHost("H100", 1, 1_000_000, "eu")
+	id := w.Ready(schedulertest.Spec(1, 1))
+	newer := w.AddHost("H100", 1, 1_000_000, "eu")
+	w.Exec(`UPDATE hosts SET images = '{2.61.0}' WHERE id = $1`, newer)
+	w.Exec(`UPDATE hosts SET state = 'lost' WHERE id = $1`, first)
+	w.Look()
+	if n := w.Count(`SELECT count(*) FROM nodes WHERE host_id = $1`, newer); n != 0 || w.Get(id).State != "degraded" {
+		t.Fatalf("%d nodes are on a host with another Ray, and the cluster is %s", n, w.Get(id).State)
+	}
+	w.Exec(`UPDATE hosts SET images = '{2.60.0,2.61.0}' WHERE id = $1`, newer)
+	w.Look()
+	if n := w.Count(`SELECT count(*) FROM nodes WHERE host_id = $1`, newer); n != 1 {
+		t.Errorf("%d nodes are on the host that has the cluster's Ray too:%s", n, w.Timeline(id))
+	}
+}
+
 func TestAReplacementHasWhatWasBooked(t *testing.T) {
 	t.Parallel()
 	w := schedulertest.New(t)

@@ -109,7 +109,7 @@ func (s *Service) takeBids(ctx context.Context, tx pgx.Tx, auction schedulerdb.O
 	if err != nil {
 		return err
 	}
-	request := RequestFor(spec, auction.Now)
+	request := s.requestFor(spec, auction.Now)
 	request.MaxPrice = 0
 	for _, bidder := range auction.Bidders {
 		request.Exclude = append(request.Exclude, ids.Host(bidder))
@@ -244,7 +244,7 @@ func (s *Service) quoteBids(b schedulerdb.Booking, bids []schedulerdb.ListBidsRo
 	if err != nil {
 		return Quote{}, false, err
 	}
-	request := RequestFor(spec, now)
+	request := s.requestFor(spec, now)
 	bidding := placement.NewIndex()
 	byHost := make(map[ids.Host]ids.Bid, len(bids))
 	hourly := make(map[ids.Host]money.Amount, len(bids))

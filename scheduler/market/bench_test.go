@@ -38,7 +38,7 @@ func open(t testing.TB, w *schedulertest.World) *market.Service {
 	parts.Go(func() { _ = decider.Run(ctx, schedulertest.Term) })
 	t.Cleanup(func() { cancel(); parts.Wait() })
 	<-listening
-	return market.New(w.Pool, hub, w.Fleet, w.Escrow, money.Currency{Symbol: "USDC", Decimals: 6}, market.FlatFee(250), log)
+	return market.New(w.Pool, hub, w.Fleet, w.Escrow, money.Currency{Symbol: "USDC", Decimals: 6}, market.FlatFee(250), schedulertest.RayVersion, log)
 }
 
 func TestAcceptReturnsTheDecision(t *testing.T) {

@@ -110,7 +110,7 @@ func changedSpec(spec Spec, asked, r placement.Request) Spec {
 	spec.GPUModel, spec.MinMemoryMiB, spec.MinCompute = r.Model, r.MinMemoryMiB, r.MinCompute
 	spec.Nodes, spec.GPUsPerNode, spec.Regions = r.Nodes, r.GPUsPerNode, r.Regions
 	spec.SameSite, spec.MaxRTT = r.SameSite, r.MaxRTT
-	spec.CPUs, spec.MemoryBytes, spec.DiskBytes, spec.MinDriver, spec.Image = r.CPUs, r.MemoryBytes, r.DiskBytes, r.MinDriver, r.Image
+	spec.CPUs, spec.MemoryBytes, spec.DiskBytes, spec.MinDriver = r.CPUs, r.MemoryBytes, r.DiskBytes, r.MinDriver
 	spec.MinReliability, spec.MinTier = r.MinReliability, r.MinTier
 	spec.AllowOwners, spec.DenyOwners, spec.MaxPrice = r.AllowOwners, r.DenyOwners, r.MaxPrice
 	if r.Start != asked.Start {

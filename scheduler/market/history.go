@@ -95,7 +95,7 @@ func validateHistory(model string, from, to time.Time, step time.Duration) error
 // Sample writes what the market is like into its history, once a minute however often it is called. It is the leader's to call.
 func (s *Service) Sample(ctx context.Context, term int64) error {
 	var shelves map[[2]string]*shelf
-	if err := s.look(ctx, func(x *placement.Index) { shelves = gather(x, query.Filter{}) }); err != nil {
+	if err := s.look(ctx, func(x *placement.Index) { shelves = gather(x, query.Filter{}, s.ray) }); err != nil {
 		return err
 	}
 	samples := sample(shelves)

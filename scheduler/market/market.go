@@ -70,16 +70,18 @@ type Service struct {
 	refunds  Refunds
 	currency money.Currency
 	fees     Fees
+	ray      string // the version that new clusters run
 	log      *slog.Logger
 	names    names
 }
 
-// New makes the market of one currency.
+// New makes the market of one currency, for clusters that run the given version of Ray.
 func New(
-	pool *pgxpool.Pool, hub *pgnotify.Hub, fleet Fleet, refunds Refunds, currency money.Currency, fees Fees, log *slog.Logger,
+	pool *pgxpool.Pool, hub *pgnotify.Hub, fleet Fleet, refunds Refunds, currency money.Currency, fees Fees, rayVersion string, log *slog.Logger,
 ) *Service {
 	return &Service{
-		pool: pool, queries: schedulerdb.New(), hub: hub, fleet: fleet, refunds: refunds, currency: currency, fees: fees, log: log,
+		pool: pool, queries: schedulerdb.New(), hub: hub, fleet: fleet, refunds: refunds, currency: currency, fees: fees, ray: rayVersion,
+		log: log,
 	}
 }
 

@@ -95,7 +95,7 @@ func (s *Service) Offers(ctx context.Context, filter query.Filter, sort string, 
 		return OffersPage{}, err
 	}
 	var shelves map[[2]string]*shelf
-	if err := s.look(ctx, func(x *placement.Index) { shelves = gather(x, filter) }); err != nil {
+	if err := s.look(ctx, func(x *placement.Index) { shelves = gather(x, filter, s.ray) }); err != nil {
 		return OffersPage{}, err
 	}
 	offers := make([]Offer, 0, len(shelves))
@@ -156,12 +156,12 @@ type shelf struct {
 	reliability []int
 }
 
-// gather sorts all open hosts that a filter lets through into shelves. Whoever changes the fleet waits for it, so sums are for later.
-func gather(x *placement.Index, filter query.Filter) map[[2]string]*shelf {
+// gather sorts all open hosts that a filter lets through, and that can start the Ray of new clusters, into shelves. Whoever changes the fleet waits for it, so sums are for later.
+func gather(x *placement.Index, filter query.Filter, rayVersion string) map[[2]string]*shelf {
 	shelves := make(map[[2]string]*shelf)
 	var h placement.Host
 	for h = range x.All() {
-		if !h.Open || !filter.Match(&h, h.Prices[placement.Hourly]) {
+		if !h.Open || !slices.Contains(h.Images, rayVersion) || !filter.Match(&h, h.Prices[placement.Hourly]) {
 			continue
 		}
 		key := [2]string{h.Model, h.Region}

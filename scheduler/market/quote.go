@@ -1,6 +1,7 @@
 package market
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -162,7 +163,14 @@ func (s *Service) prepare(ctx context.Context, spec *Spec) (placement.Request, t
 	if err := s.matchNames(spec); err != nil {
 		return placement.Request{}, now, err
 	}
-	return RequestFor(*spec, now), now, nil
+	return s.requestFor(*spec, now), now, nil
+}
+
+// requestFor is the request of a spec on hosts that can start the Ray that it is to run.
+func (s *Service) requestFor(spec Spec, now time.Time) placement.Request {
+	request := RequestFor(spec, now)
+	request.Image = cmp.Or(request.Image, s.ray)
+	return request
 }
 
 // place finds the cheapest plan. A market booking that is to start at once may take the GPUs of spot bookings if nothing else fits.

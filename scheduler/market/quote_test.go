@@ -278,3 +278,26 @@ func TestWhatHasBegunCannotBeCancelled(t *testing.T) {
 		t.Errorf("with a cluster: %v", err)
 	}
 }
+
+func TestOnlyHostsThatCanStartTheRayOfNewClustersAreOffered(t *testing.T) {
+	t.Parallel()
+	w := world(t)
+	old := w.AddHost("H100", 1, dollar, "eu")
+	w.Exec(`UPDATE hosts SET images = '{2.59.0}' WHERE id = $1`, old)
+	current := w.AddHost("H100", 1, 2*dollar, "eu")
+	w.Exec(`UPDATE hosts SET images = '{2.59.0,2.60.0}' WHERE id = $1`, current)
+	if quote := w.Quote(schedulertest.Spec(1, 1)); quote.Lines[0].HostID != current {
+		t.Error("a host with another Ray was quoted")
+	}
+	if found := offers(w, "gpu=H100", "", market.Page{}); len(found.Offers) != 1 || found.Offers[0].TotalGPUs != 1 {
+		t.Errorf("offered is %+v", found.Offers)
+	}
+	var refusal *errs.Error
+	_, err := w.Market.Quote(t.Context(), w.Customer, w.User, schedulertest.Spec(2, 1))
+	if !errors.As(err, &refusal) || refusal.Code != errs.NoCapacity {
+		t.Fatalf("two nodes: %v", err)
+	}
+	if details, ok := refusal.Details.(market.NoMatch); !ok || details.Blocking != "image" || !strings.Contains(details.Summary, "Ray 2.60.0") {
+		t.Errorf("two nodes are blocked by %+v", refusal.Details)
+	}
+}

@@ -101,7 +101,7 @@ func (s *Service) QuoteAddition(
 	if err != nil {
 		return Quote{}, fmt.Errorf("read the cluster's nodes: %w", err)
 	}
-	request := RequestFor(spec, target.Now)
+	request := s.requestFor(spec, target.Now)
 	plan, explanation, err := s.placeBeside(ctx, request, members)
 	if err != nil {
 		return Quote{}, err
@@ -196,7 +196,7 @@ func (t target) spec(nodes int, duration time.Duration) (Spec, error) {
 	if spec.Kind == KindAuction {
 		spec.Kind = KindMarket
 	}
-	spec.GPUModel, spec.Runtime, spec.GPUsPerNode = t.Cluster.GPUModel, t.Cluster.Runtime, int(t.Cluster.GPUsPerNode)
+	spec.GPUModel, spec.Runtime, spec.Image, spec.GPUsPerNode = t.Cluster.GPUModel, t.Cluster.Runtime, t.Cluster.RayVersion, int(t.Cluster.GPUsPerNode)
 	spec.Nodes, spec.Duration, spec.StartsAt = nodes, duration.Truncate(time.Millisecond), time.Time{}
 	spec.Window, spec.Choose, spec.ParkAfter, spec.ReleaseAfter = 0, "", 0, 0
 	spec.ClusterName = strings.TrimSpace(t.Cluster.Name)

@@ -59,6 +59,7 @@ func TestAnAdditionIsPlacedBesideTheCluster(t *testing.T) {
 	first, second := w.AddHost("H100", 4, dollar, "eu"), w.AddHost("H100", 4, 2*dollar, "eu")
 	w.AddHost("H200", 4, dollar/2, "eu")
 	id := w.Ready(schedulertest.Spec(1, 2))
+	w.Exec(`UPDATE hosts SET images = '{2.61.0}' WHERE id = $1`, w.AddHost("H100", 4, dollar, "eu"))
 	quote, err := w.Market.QuoteAddition(t.Context(), w.Customer, w.User, id, 1, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -81,7 +81,7 @@ type Spec struct {
 	MemoryBytes    int64
 	DiskBytes      int64
 	MinDriver      int
-	Image          string // a version of Ray
+	Image          string // a version of Ray; empty: the one that new clusters run
 	MinReliability int    // basis points
 	MinTier        int
 	AllowOwners    []ids.Org

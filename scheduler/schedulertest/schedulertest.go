@@ -30,6 +30,9 @@ import (
 // Term is the scheduler's term in a World.
 const Term = 1
 
+// RayVersion is what the clusters of a World run, and what its hosts can start.
+const RayVersion = "2.60.0"
+
 // World is a database with the scheduler's parts over it.
 type World struct {
 	testing.TB
@@ -93,8 +96,8 @@ func New(t testing.TB) *World {
 	}
 	w := &World{TB: t, Pool: pool, Escrow: &Escrow{Balance: 1 << 60, Held: map[ids.Booking]money.Amount{}}}
 	w.Fleet = census.New(pool, log)
-	w.Market = market.New(pool, hub, w.Fleet, w.Escrow, money.Currency{Symbol: "USDC", Decimals: 6}, market.FlatFee(250), log)
-	w.Applier = applier.New(pool, hub, w.Fleet, w.Escrow, box, "2.60.0", log)
+	w.Market = market.New(pool, hub, w.Fleet, w.Escrow, money.Currency{Symbol: "USDC", Decimals: 6}, market.FlatFee(250), RayVersion, log)
+	w.Applier = applier.New(pool, hub, w.Fleet, w.Escrow, box, RayVersion, log)
 	w.Lifecycle = cluster.NewLifecycle(pool, hub, w.Applier, w.Escrow, log)
 	w.Clusters = cluster.NewService(pool)
 	w.Customer = w.AddOrg("Customer")
@@ -152,8 +155,9 @@ func (w *World) AddHost(model string, gpus int, price money.Amount, region strin
 func (w *World) addHost(org ids.Org, kind, region string) ids.Host {
 	host := ids.New[ids.Host]()
 	w.Exec(`INSERT INTO hosts (id, org_id, kind, name, state, region, machine_id, key_fingerprint, certificate_request_hash,
-			certificate_pem, certificate_expires_at, connected, last_seen_at)
-		VALUES ($1, $2, $3, 'host', 'idle', $4, $5::text, sha256(convert_to($5, 'UTF8')), '', '', now(), true, now())`, host, org, kind, region, host.String())
+			certificate_pem, certificate_expires_at, connected, last_seen_at, images)
+		VALUES ($1, $2, $3, 'host', 'idle', $4, $5::text, sha256(convert_to($5, 'UTF8')), '', '', now(), true, now(), ARRAY[$6])`,
+		host, org, kind, region, host.String(), RayVersion)
 	return host
 }
 

@@ -40,7 +40,7 @@ func (w *world) measureAccepts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	handler, secret, err := w.api(ctx, hub, market.New(w.pool, hub, known, w.book, currency, market.FlatFee(feeBps), w.log))
+	handler, secret, err := w.api(ctx, hub, market.New(w.pool, hub, known, w.book, currency, market.FlatFee(feeBps), rayVersion, w.log))
 	if err != nil {
 		return err
 	}

@@ -87,10 +87,10 @@ func (w *world) fill(ctx context.Context) error {
 			{`INSERT INTO users (id, wallet_address) VALUES ($1, 'wallet')`, []any{w.user}},
 			{`INSERT INTO organisations (id, name) SELECT unnest($1::uuid[]), 'Customer'`, []any{texts(w.customers)}},
 			{`INSERT INTO hosts (id, org_id, kind, name, state, region, machine_id, key_fingerprint, certificate_request_hash, certificate_pem,
-				certificate_expires_at, connected, last_seen_at)
+				certificate_expires_at, connected, last_seen_at, images)
 			SELECT n.id, $1, CASE WHEN n.number <= $2 THEN 'head' ELSE 'gpu' END, 'host', 'idle', 'eu', n.id::text,
-				sha256(convert_to(n.id::text, 'UTF8')), '', '', now() + interval '1 day', true, now()
-			FROM (SELECT number, gen_random_uuid() AS id FROM generate_series(1, $2 + $3::int) AS number) AS n`, []any{w.owner, heads, w.hosts}},
+				sha256(convert_to(n.id::text, 'UTF8')), '', '', now() + interval '1 day', true, now(), ARRAY[$4]
+			FROM (SELECT number, gen_random_uuid() AS id FROM generate_series(1, $2 + $3::int) AS number) AS n`, []any{w.owner, heads, w.hosts, rayVersion}},
 			{`INSERT INTO gpus (id, host_id, uuid, ordinal, model, product, memory_mib, compute_capability)
 			SELECT gen_random_uuid(), h.id, h.id::text || '/' || n, n, $1, 'NVIDIA H100 80GB HBM3', 81559, '9.0'
 			FROM hosts h, generate_series(0, $2 - 1) AS n WHERE h.kind = 'gpu' ORDER BY h.id, n`, []any{model, gpusPerHost}},
