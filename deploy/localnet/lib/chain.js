@@ -508,8 +508,8 @@ export class Chain extends EventEmitter {
   // ---- storage ----
 
   /**
-   * Rewrites the journal: the accounts as of the finalized slot, the transactions that are kept, and
-   * the writes of those that are not final. The next rewrite waits until the size has doubled.
+   * Rewrites the journal: the accounts as of a finalized slot, the transactions that are kept, and
+   * the writes of those that were not final when it began. The next rewrite waits until the size has doubled.
    */
   async compact() {
     this.compactAt = Number.POSITIVE_INFINITY;
@@ -517,28 +517,35 @@ export class Chain extends EventEmitter {
     this.compactAt = Math.max(COMPACT_BYTES, 2 * this.journal.size);
   }
 
-  /** @returns {Generator<import("./journal.js").Record>} */
+  /**
+   * They are drawn while the chain goes on. An account may be later than the first record was, and so may be what an entry wrote: what was
+   * written after that is in later records, which are restored after it.
+   * @returns {Generator<import("./journal.js").Record>}
+   */
   *storedRecords() {
     const root = this.slotAt("finalized");
+    const [anchors, entries, touched] = [[...this.anchors], [...this.ledger.entries], new Map(this.touched)];
+    const floor = { first: this.ledger.firstSlot, total: this.ledger.total - entries.length };
     yield { k: "genesis", format: FORMAT, ...this.genesis };
-    for (const anchor of this.anchors) yield { k: "anchor", ...anchor };
-    yield { k: "floor", first: this.ledger.firstSlot, total: this.ledger.total - this.ledger.entries.length };
-    for (const address of this.written) yield { k: "accounts", w: [encodeWrite([address, this.accountAt(address, root)])] };
-    for (const entry of this.ledger.entries) {
-      const writes = entry.slot > root ? this.writesOf(entry) : [];
+    for (const anchor of anchors) yield { k: "anchor", ...anchor };
+    yield { k: "floor", ...floor };
+    for (const address of this.written) yield { k: "accounts", w: [encodeWrite([address, this.accountAt(address, this.slotAt("finalized"))])] };
+    for (const entry of entries) {
+      const writes = entry.slot > root ? this.writesOf(entry, touched.get(entry.slot) ?? new Set()) : [];
       yield encodeEntry(entry, writes);
     }
   }
 
   /**
-   * The writes of a recent entry, as of the end of its slot: later entries of the same slot repeat
+   * The writes of a recent entry, as of the end of its slot or of the finalized one: later entries of the same slot repeat
    * them, which changes nothing.
    * @param {Entry} entry
+   * @param {Set<string>} touched in its slot
    * @returns {Writes}
    */
-  writesOf(entry) {
-    const touched = this.touched.get(entry.slot) ?? new Set();
-    return entry.keys.filter((key) => touched.has(key)).map((key) => [key, this.accountAt(key, entry.slot)]);
+  writesOf(entry, touched) {
+    const slot = Math.max(entry.slot, this.slotAt("finalized"));
+    return entry.keys.filter((key) => touched.has(key)).map((key) => [key, this.accountAt(key, slot)]);
   }
 }
 

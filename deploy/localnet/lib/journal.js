@@ -11,6 +11,7 @@
 
 import fs from "node:fs";
 import path from "node:path";
+import { performance } from "node:perf_hooks";
 import process from "node:process";
 import { crc32 } from "node:zlib";
 import { stringify } from "./json.js";
@@ -19,6 +20,8 @@ const LEDGER = "ledger.jsonl";
 const SLOT = "slot";
 const LOCK = "lock";
 const CRC_CHARS = 8;
+const REWRITE_SLICE_MS = 5; // of a rewrite, between which the chain goes on
+const REWRITE_WRITE_BYTES = 1024 * 1024;
 
 /** The state folder cannot be used. */
 export class StateError extends Error {}
@@ -38,10 +41,15 @@ export class Journal {
     this.fd = fs.openSync(this.path, "a+", 0o600);
     this.size = fs.fstatSync(this.fd).size;
     this.slotFd = fs.openSync(path.join(dir, SLOT), fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
-    /** @type {{line: Buffer, done: () => void}[]} */
+    /** @type {{line: Buffer, done: () => void, drawn: boolean}[]} */
     this.waiting = [];
     /** @type {Promise<void> | null} */
     this.flushing = null;
+    /** What has been written since a rewrite began. @type {Buffer[] | null} */
+    this.since = null;
+    /** What is to be done when no line is on its way to the disk. @type {(() => void) | null} */
+    this.between = null;
+    this.closed = false;
     /** @type {(err: Error) => void} */
     this.onFailure = (err) => {
       throw err;
@@ -89,7 +97,7 @@ export class Journal {
   append(record) {
     const line = encodeLine(record);
     return new Promise((done) => {
-      this.waiting.push({ line, done });
+      this.waiting.push({ line, done, drawn: false });
       this.flushing ??= this.flush();
     });
   }
@@ -105,42 +113,106 @@ export class Journal {
         const bytes = Buffer.concat(batch.map(({ line }) => line));
         writeAll(this.fd, bytes);
         this.size += bytes.length;
+        this.since?.push(...batch.filter(({ drawn }) => !drawn).map(({ line }) => line));
         await new Promise((resolve, reject) => fs.fdatasync(this.fd, (err) => (err ? reject(err) : resolve(null))));
       } catch (err) {
         this.onFailure(/** @type {Error} */ (err));
         return;
       }
       for (const { done } of batch) done();
+      this.between?.();
     }
     this.flushing = null;
   }
 
   /**
-   * Replaces the whole log by these records, atomically. They are drawn when nothing waits to be
-   * written and within one turn of the event loop, so that no record is lost or written twice.
-   * @param {Iterable<Record>} records
+   * Replaces the whole log, atomically, by these records and what is appended after the first of them was drawn. The others are drawn a
+   * few at a time, so that nobody has to wait for all. Call it again only when it has resolved.
+   * @param {Iterable<Record>} records what has been appended, on the disk or not
    */
   async rewrite(records) {
-    while (this.flushing) await this.flushing;
     const next = `${this.path}.next`;
     const fd = fs.openSync(next, "w+", 0o600);
-    let size = 0;
-    for (const record of records) {
-      const line = encodeLine(record);
-      writeAll(fd, line);
-      size += line.length;
+    const rest = records[Symbol.iterator]();
+    const first = await this.betweenWrites(() => {
+      this.since = [];
+      for (const waiting of this.waiting) waiting.drawn = true;
+      return rest.next();
+    });
+    const size = await this.draw(fd, first, rest);
+    await new Promise((resolve, reject) => fs.fdatasync(fd, (err) => (err ? reject(err) : resolve(null))));
+    await this.betweenWrites(() => this.swap(next, fd, size));
+  }
+
+  /**
+   * @template T
+   * @param {() => T} work
+   * @returns {Promise<T>}
+   */
+  betweenWrites(work) {
+    return new Promise((resolve) => {
+      const run = () => {
+        this.between = null;
+        resolve(work());
+      };
+      if (this.flushing) this.between = run;
+      else run();
+    });
+  }
+
+  /**
+   * @param {number} fd
+   * @param {IteratorResult<Record>} first
+   * @param {Iterator<Record>} rest
+   * @returns {Promise<number>} how many bytes they are
+   */
+  async draw(fd, first, rest) {
+    let [size, bytes, until] = [0, 0, performance.now() + REWRITE_SLICE_MS];
+    /** @type {Buffer[]} */
+    let lines = [];
+    const write = () => {
+      writeAll(fd, Buffer.concat(lines));
+      [size, bytes, lines] = [size + bytes, 0, []];
+    };
+    for (let record = first; !record.done && !this.closed; record = rest.next()) {
+      const line = encodeLine(record.value);
+      lines.push(line);
+      bytes += line.length;
+      if (bytes >= REWRITE_WRITE_BYTES) write();
+      if (performance.now() < until) continue;
+      await new Promise((resume) => setImmediate(resume));
+      until = performance.now() + REWRITE_SLICE_MS;
     }
+    write();
+    return size;
+  }
+
+  /**
+   * Has a rewritten log, to which what was appended meanwhile is added, take the place of the old one.
+   * @param {string} next
+   * @param {number} fd
+   * @param {number} size
+   */
+  swap(next, fd, size) {
+    const since = Buffer.concat(this.since ?? []);
+    this.since = null;
+    if (this.closed) {
+      fs.closeSync(fd);
+      return;
+    }
+    writeAll(fd, since);
     fs.fsyncSync(fd);
     fs.renameSync(next, this.path);
     fs.closeSync(fd);
     syncDir(this.dir);
     fs.closeSync(this.fd);
     this.fd = fs.openSync(this.path, "a+", 0o600);
-    this.size = size;
+    this.size = size + since.length;
   }
 
-  /** Waits for what was appended, then lets go of the folder. */
+  /** Waits for what was appended, gives a rewrite up, and lets go of the folder. */
   async close() {
+    this.closed = true;
     while (this.flushing) await this.flushing;
     fs.closeSync(this.fd);
     fs.closeSync(this.slotFd);

@@ -1,6 +1,7 @@
 /** State over restarts, kill -9 and damage. */
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
@@ -125,18 +126,19 @@ test("one folder has one server; the lock of a killed one is taken over", async 
   await two.stop();
 });
 
-test("the ledger keeps its limit, and the journal's rewrite keeps the chain", async () => {
-  const state = newState();
+/** @param {string} state */
+async function openChain(state) {
   const key = "4vJ9JU1bJJE96FWSJKvHsmmFADCg4gpZQff4P3bkLKi";
   const genesis = { genesisHash: key, faucetSeed: key, identity: key, createdAt: "" };
-  const address = encodeBase58(publicKey(key));
   const account = { lamports: 10n ** 18n, owner: "11111111111111111111111111111111", executable: false, rentEpoch: 0n, data: new Uint8Array() };
-  const open = async () => {
-    const chain = new Chain({ vm: new Vm({ lamportsPerByte: 696 }), journal: new Journal(state), ledger: new Ledger(100), slotMs: 10, finalizeSlots: 4 });
-    await chain.start(genesis, () => [[address, account]]);
-    return chain;
-  };
-  const chain = await open();
+  const chain = new Chain({ vm: new Vm({ lamportsPerByte: 696 }), journal: new Journal(state), ledger: new Ledger(100), slotMs: 10, finalizeSlots: 4 });
+  await chain.start(genesis, () => [[encodeBase58(publicKey(key)), account]]);
+  return chain;
+}
+
+test("the ledger keeps its limit, and the journal's rewrite keeps the chain", async () => {
+  const state = newState();
+  const chain = await openChain(state);
   const to = await newAddress();
   for (let i = 0; i < 500; i++) {
     chain.airdrop(to, 1_000_000n + BigInt(i));
@@ -150,7 +152,7 @@ test("the ledger keeps its limit, and the journal's rewrite keeps the chain", as
   assert.equal(chain.journal.size < size, true);
   await chain.journal.close();
 
-  const again = await open();
+  const again = await openChain(state);
   assert.equal(again.slot, chain.slot + 1);
   assert.equal(again.vm.balance(to), tip);
   assert.equal(again.ledger.total, 500);
@@ -159,5 +161,59 @@ test("the ledger keeps its limit, and the journal's rewrite keeps the chain", as
   const finalized = again.accountAt(to, again.slotAt("finalized"))?.lamports;
   assert.equal(finalized, chain.accountAt(to, root + 1)?.lamports);
   assert.notEqual(finalized, tip);
+  await again.journal.close();
+});
+
+test("the chain goes on while its journal is rewritten, and loses nothing of it", async () => {
+  const state = newState();
+  const chain = await openChain(state);
+  const wallets = [];
+  for (let i = 0; i < 200; i++) {
+    wallets.push(await newAddress());
+    chain.airdrop(wallets[i], 1_000_000n);
+    if (i % 10 === 0) chain.tick();
+  }
+  let [done, meanwhile] = [false, 0];
+  // The accounts of a payout run are enough that a rewrite takes many turns.
+  for (let i = 0; i < 20_000; i++) chain.written.add(encodeBase58(createHash("sha256").update(`${i}`).digest()));
+  const rewritten = chain.compact().then(() => {
+    done = true;
+  });
+  while (!done) {
+    for (let i = 0; i < 3; i++) chain.airdrop(wallets[meanwhile++ % wallets.length], BigInt(1_000_000 + meanwhile));
+    chain.tick();
+    await new Promise((next) => setImmediate(next));
+  }
+  await rewritten;
+  assert.ok(meanwhile > 10 * 3, `${meanwhile} transactions came meanwhile`);
+  const slot = chain.slot;
+  while (chain.journal.flushing) await chain.journal.flushing;
+  await chain.journal.close();
+
+  const again = await openChain(state);
+  assert.equal(again.slot, slot + 1);
+  assert.equal(again.ledger.total, wallets.length + meanwhile);
+  for (const wallet of wallets) {
+    assert.equal(again.vm.balance(wallet), chain.vm.balance(wallet));
+    for (const at of [again.slotAt("finalized"), again.slotAt("confirmed")]) {
+      assert.equal(again.accountAt(wallet, at)?.lamports, chain.accountAt(wallet, at)?.lamports);
+    }
+  }
+  await again.journal.close();
+});
+
+test("a rewrite that is given up leaves the journal as it was", async () => {
+  const state = newState();
+  const chain = await openChain(state);
+  const to = await newAddress();
+  chain.airdrop(to, 1_000_000n);
+  for (let i = 0; i < 20_000; i++) chain.written.add(encodeBase58(createHash("sha256").update(`${i}`).digest()));
+  while (chain.journal.flushing) await chain.journal.flushing;
+  const rewritten = chain.compact();
+  await new Promise((next) => setImmediate(next));
+  await chain.journal.close();
+  await rewritten;
+  const again = await openChain(state);
+  assert.equal(again.vm.balance(to), 1_000_000n);
   await again.journal.close();
 });
