@@ -166,7 +166,7 @@ func (a *App) printBids(bids []apiv1.Bid) error {
 	for i, b := range bids {
 		mark := ""
 		if b.Quoted {
-			mark = "cheapest"
+			mark = "in the quote"
 		}
 		rows[i] = []output.Cell{
 			output.Text(b.ID.String()), output.Text(output.Money(b.PricePerGPUHour)), output.Text(b.Region), output.Text(first(b.Site, "-")), output.State(b.State),

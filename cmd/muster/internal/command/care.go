@@ -76,7 +76,7 @@ func (a *App) clusterRemoveNode() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			node, err := pick("node", "cluster get "+first(cluster.Name, id.String()), arguments[0], cluster.Nodes,
+			node, err := pick("node", "cluster get "+first(cluster.Name, id.String()), place(arguments[0]), cluster.Nodes,
 				func(n apiv1.Node) string { return n.ID.String() },
 				func(n apiv1.Node) string { return n.Role + strconv.Itoa(n.Ordinal) }, func(n apiv1.Node) bool { return n.EndedAt == nil })
 			if err != nil {
@@ -91,9 +91,18 @@ func (a *App) clusterRemoveNode() *cobra.Command {
 			a.say("The node is being taken out.")
 			return a.printCluster(cluster)
 		})
-	cmd.Long = "NODE is a node's id, its beginning, or its place: gpu2. Removing the last node is refused: release the cluster instead."
+	cmd.Long = "NODE is a node's id, its beginning, or its place: gpu 2, or just 2. Removing the last node is refused: release the cluster instead."
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
+}
+
+// place reads a node's place as it is shown, gpu 2, or by its number alone. What is no place it leaves as it is.
+func place(argument string) string {
+	number := strings.TrimSpace(strings.TrimPrefix(argument, roleGPU))
+	if _, err := strconv.Atoi(number); err != nil {
+		return argument
+	}
+	return roleGPU + number
 }
 
 func (a *App) clusterAutoStop() *cobra.Command {

@@ -245,6 +245,9 @@ func positive(n int) string {
 	return strconv.Itoa(n)
 }
 
+// roleGPU is the role of the nodes that have GPUs.
+const roleGPU = "gpu"
+
 var nodeColumns = []output.Column{
 	{Head: "ROLE"},
 	{Head: "STATE"},
@@ -261,8 +264,8 @@ func (a *App) nodeRows(nodes []apiv1.Node) [][]output.Cell {
 	rows := make([][]output.Cell, len(nodes))
 	for i, n := range nodes {
 		role := n.Role
-		if role == "gpu" {
-			role = "gpu " + strconv.Itoa(n.Ordinal)
+		if role == roleGPU {
+			role = roleGPU + " " + strconv.Itoa(n.Ordinal)
 		}
 		rows[i] = []output.Cell{
 			output.Text(role), output.State(n.State), output.Text(strconv.Itoa(n.GPUs)), output.Text(n.Region),

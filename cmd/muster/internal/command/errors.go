@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/muster-gpu/muster/api/client"
 	apiv1 "github.com/muster-gpu/muster/api/v1"
@@ -72,6 +74,26 @@ var (
 
 func usageError(cmd *cobra.Command, format string, arguments ...any) error {
 	return fail(exitUsage, "%s\nSee `%s --help`.", fmt.Sprintf(format, arguments...), cmd.CommandPath())
+}
+
+// wrongFlag says what a flag takes, not which function could not read it.
+func wrongFlag(err error) string {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err.Error()
+	}
+	flag := invalid.GetFlag()
+	takes, known := map[string]string{
+		"int": "a whole number", "float64": "a number", "duration": "a duration such as 20ms, 30m or 6h", "bool": "true or false",
+	}[flag.Value.Type()]
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return fmt.Sprintf("--%s %s is more than can be counted", flag.Name, invalid.GetValue())
+	case !known:
+		return err.Error()
+	default:
+		return fmt.Sprintf("--%s takes %s, not %q", flag.Name, takes, invalid.GetValue())
+	}
 }
 
 func exitCode(err error) int {

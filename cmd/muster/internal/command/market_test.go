@@ -24,6 +24,38 @@ func TestAMistakeInAQueryIsPointedAt(t *testing.T) {
 	r.has(t, exitUsage, "muster: a number is expected after <\n  gpu=H100 price<cheap\n"+strings.Repeat(" ", 17)+"^\n")
 }
 
+func TestOffersAreListedWithoutAVerb(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	sh := newShell(t, s.URL)
+	sh.run("offers").has(t, exitOK, "PER GPU-HOUR")
+	sh.run("offers", "--gpu", "H100", "--sort", "-free").has(t, exitOK, "PER GPU-HOUR")
+	if asked := s.made("GET /v1/offers"); len(asked) != 2 || !strings.Contains(asked[1].query, "sort=-free") || !strings.Contains(asked[1].query, "gpu%3DH100") {
+		t.Errorf("asked for %+v", asked)
+	}
+}
+
+func TestAWrongValueOfAFlagIsNamedPlainly(t *testing.T) {
+	t.Parallel()
+	sh := newShell(t, newServer(t).URL)
+	sh.run("quote", "--gpu", "H100", "--nodes", "99999999999999999999").has(t, exitUsage, "--nodes 99999999999999999999 is more than can be counted")
+	sh.run("quote", "--gpu", "H100", "--nodes", "two").has(t, exitUsage, `--nodes takes a whole number, not "two"`)
+	sh.run("quote", "--gpu", "H100", "--max-rtt", "20").has(t, exitUsage, `--max-rtt takes a duration such as 20ms, 30m or 6h, not "20"`)
+}
+
+func TestANodeIsNamedByItsPlaceAsShown(t *testing.T) {
+	t.Parallel()
+	for _, place := range []string{"gpu 2", "gpu2", "2"} {
+		s := newServer(t)
+		removed := "DELETE /v1/clusters/" + readyID.String() + "/nodes/" + readyCluster().Nodes[2].ID.String()
+		s.on(removed, readyCluster())
+		newShell(t, s.URL).run("cluster", "remove-node", readyID.String(), place, "--yes").has(t, exitOK, "being taken out")
+		if got := s.made(removed); len(got) != 1 {
+			t.Errorf("%q took out %+v", place, got)
+		}
+	}
+}
+
 // auction answers with a quote that hosts bid for until the given look.
 func auction(s *server, choose string, looks int64) *atomic.Int64 {
 	var seen atomic.Int64
@@ -66,6 +98,7 @@ func TestBidsAreTakenByHand(t *testing.T) {
 	if booked := s.made("POST /v1/bookings"); len(booked) != 0 {
 		t.Fatalf("booked %+v without being told to", booked)
 	}
+	sh.run("quote", "--gpu", "H100", "--nodes", "2", "--auction", "--choose", "manual", "-o", "name").has(t, exitOK, fixed[ids.Booking](1).String()+"\n")
 	sh.run(append(strings.Fields(command)[1:], "--yes", "--detach")...).has(t, exitOK)
 	var in apiv1.BookingCreate
 	if booked := s.made("POST /v1/bookings"); len(booked) != 1 || json.Unmarshal([]byte(booked[0].body), &in) != nil || len(in.BidIDs) != 2 {

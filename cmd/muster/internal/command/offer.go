@@ -19,12 +19,12 @@ func (a *App) offer() *cobra.Command {
 	ls := a.offerLs()
 	cmd := noun("offer", groupCustomer, "What can be booked now", ls, a.offerWhy())
 	cmd.Aliases = []string{"offers"}
-	return or(cmd, ls, isQuery)
+	return or(cmd, ls, func(arguments []string) bool { return len(arguments) == 0 || isQuery(arguments) })
 }
 
 // isQuery tells the conditions of an offer query from a mistyped verb.
 func isQuery(arguments []string) bool {
-	return len(arguments) > 0 && strings.ContainsAny(arguments[0], "=<>~!")
+	return strings.ContainsAny(arguments[0], "=<>~!")
 }
 
 func (a *App) offerLs() *cobra.Command {

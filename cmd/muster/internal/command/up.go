@@ -207,8 +207,11 @@ func (a *App) afterBids(ctx context.Context, api *client.Client, quote apiv1.Quo
 	return quote, nil
 }
 
-// chooseBids shows the bids of an auction, to be booked by hand.
+// chooseBids shows the bids of an auction, to be booked by hand. Programs get the quote, as of any other: `muster booking bids` has these.
 func (a *App) chooseBids(ctx context.Context, api *client.Client, quote apiv1.Quote) error {
+	if printer := a.printer(); !printer.ForPeople() {
+		return printer.Print(quote, []string{quote.ID.String()}, nil)
+	}
 	all, err := list[apiv1.Bid](ctx, api, "/v1/quotes/"+quote.ID.String()+"/bids", nil)
 	if err != nil {
 		return err
