@@ -109,12 +109,8 @@ func (w *world) fill(ctx context.Context) error {
 	if err := w.fund(ctx); err != nil {
 		return err
 	}
-	// The checkpoint leaves old segments of the log to be written over, as there are on a server that has run for a while: each new one
-	// would hold up a commit for 50 ms.
-	for _, statement := range []string{`VACUUM ANALYZE`, `CHECKPOINT`} {
-		if _, err := w.pool.Exec(ctx, statement); err != nil {
-			return err
-		}
+	if err := benchkit.Settle(ctx, w.pool); err != nil {
+		return err
 	}
 	rows, err := w.pool.Query(ctx, `SELECT id FROM hosts WHERE kind = 'gpu' ORDER BY key_fingerprint`)
 	if err != nil {

@@ -138,8 +138,7 @@ func (r *run) owe(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err = r.pool.Exec(ctx, `VACUUM ANALYZE`)
-	return err
+	return benchkit.Settle(ctx, r.pool)
 }
 
 func (r *run) post(ctx context.Context, key string, legs []ledger.Leg) error {
