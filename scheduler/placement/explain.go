@@ -137,9 +137,22 @@ func (s *survey) count(h *Host, r *Request, left []int) bool {
 		failed = i
 	}
 	if failed >= 0 {
-		s.funnel[failed].Excludes += h.GPUs
+		s.funnel[failed].Excludes += kept(h, r, conditions[failed].name)
 	}
 	return failed < 0
+}
+
+// kept are the GPUs of a host that one condition alone keeps out: they pass every other one, so they are free unless that is what they
+// fail, and not promised to others unless that is.
+func kept(h *Host, r *Request, condition string) int {
+	switch condition {
+	case conditionFree:
+		return bits.OnesCount64(h.Well)
+	case conditionReserved:
+		return bits.OnesCount64(h.idle(r))
+	default:
+		return bits.OnesCount64(h.freeFor(r))
+	}
 }
 
 // blocks says that a step leaves too few hosts.
