@@ -1,6 +1,8 @@
 package market
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,7 +25,10 @@ import (
 // MaxBids is the most hosts that bid in an auction.
 const MaxBids = 20
 
-const auctionsAtOnce = 64
+const (
+	auctionsAtOnce = 64
+	invited        = 10 * MaxBids // hosts whose bids are compared, those that ask least; the rules of a host may make a low bid of a high price
+)
 
 // Bid is a host's price in an auction. A bid is sealed until the window has closed.
 type Bid struct {
@@ -103,7 +108,7 @@ func (s *Service) led(ctx context.Context, term int64, do func(tx pgx.Tx) error)
 	})
 }
 
-// takeBids has the hosts bid that could take a node and have not bid yet, the cheapest first while there is room.
+// takeBids has the hosts bid that could take a node and have not bid yet, the lowest bids first while there is room.
 func (s *Service) takeBids(ctx context.Context, tx pgx.Tx, auction schedulerdb.OpenAuctionsRow) error {
 	spec, err := SpecOf(auction.Booking)
 	if err != nil {
@@ -114,8 +119,12 @@ func (s *Service) takeBids(ctx context.Context, tx pgx.Tx, auction schedulerdb.O
 	for _, bidder := range auction.Bidders {
 		request.Exclude = append(request.Exclude, ids.Host(bidder))
 	}
+	room := MaxBids - len(auction.Bidders)
+	if room < 1 {
+		return nil
+	}
 	var candidates []placement.Node
-	s.fleet.Read(func(x *placement.Index) { candidates = x.Candidates(request, MaxBids-len(auction.Bidders)) })
+	s.fleet.Read(func(x *placement.Index) { candidates = x.Candidates(request, invited) })
 	if len(candidates) == 0 {
 		return nil
 	}
@@ -123,7 +132,7 @@ func (s *Service) takeBids(ctx context.Context, tx pgx.Tx, auction schedulerdb.O
 	if err != nil {
 		return err
 	}
-	bids.keep(spec.MaxPrice)
+	bids.keep(spec.MaxPrice, room)
 	if len(bids.Ids) == 0 {
 		return nil
 	}
@@ -137,13 +146,20 @@ func (s *Service) takeBids(ctx context.Context, tx pgx.Tx, auction schedulerdb.O
 // newBids are bids on their way into the database.
 type newBids struct{ schedulerdb.InsertBidsParams }
 
-// keep drops the bids above a limit; zero is none.
-func (b *newBids) keep(limit money.Amount) {
-	var kept newBids
+// keep drops the bids above a limit, of which zero is none, and of the others all but the lowest.
+func (b *newBids) keep(limit money.Amount, most int) {
+	order := make([]int, 0, len(b.Prices))
 	for i, price := range b.Prices {
 		if price > 0 && (limit == 0 || price <= int64(limit)) {
-			kept.add(ids.Bid(b.Ids[i]), ids.Host(b.Hosts[i]), ids.Org(b.Owners[i]), money.Amount(price))
+			order = append(order, i)
 		}
+	}
+	slices.SortFunc(order, func(i, j int) int {
+		return cmp.Or(cmp.Compare(b.Prices[i], b.Prices[j]), bytes.Compare(b.Hosts[i][:], b.Hosts[j][:]))
+	})
+	var kept newBids
+	for _, i := range order[:min(most, len(order))] {
+		kept.add(ids.Bid(b.Ids[i]), ids.Host(b.Hosts[i]), ids.Org(b.Owners[i]), money.Amount(b.Prices[i]))
 	}
 	*b = kept
 }

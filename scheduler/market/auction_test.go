@@ -219,6 +219,31 @@ func TestAtMostTwentyBidAndNoneAboveTheLimit(t *testing.T) {
 	}
 }
 
+func TestTheLowestBidsCountWhateverTheirHostsAsk(t *testing.T) {
+	t.Parallel()
+	w := world(t)
+	for range market.MaxBids {
+		w.AddHost("H100", 1, dollar, "eu")
+	}
+	eager := w.AddHost("H100", 1, dollar+dollar/10, "eu")
+	ask(w, eager, dollar+dollar/10, pricing.Rules{AuctionPercent: 50})
+	limited := auction(1)
+	limited.MaxPrice = dollar * 6 / 10
+	open, within := w.Quote(auction(1)), w.Quote(limited)
+	auctions(w)
+	auctions(w)
+	windowCloses(w, open.ID)
+	windowCloses(w, within.ID)
+	if n := w.Count(`SELECT count(*) FROM bids WHERE booking_id = $1`, open.ID); n != market.MaxBids {
+		t.Errorf("%d bid", n)
+	}
+	for _, id := range []ids.Booking{open.ID, within.ID} {
+		if quote := read(w, id); quote.State != "quoted" || quote.PerHour() != dollar*55/100 || quote.Lines[0].HostID != eager {
+			t.Errorf("quoted %s at %d", quote.State, quote.PerHour())
+		}
+	}
+}
+
 func TestAPassedTermTakesNoBids(t *testing.T) {
 	t.Parallel()
 	w := world(t)
