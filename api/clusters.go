@@ -8,6 +8,7 @@ import (
 	apiv1 "github.com/muster-gpu/muster/api/v1"
 	"github.com/muster-gpu/muster/internal/ids"
 	"github.com/muster-gpu/muster/scheduler/cluster"
+	"github.com/muster-gpu/muster/scheduler/market"
 	"github.com/muster-gpu/muster/scheduler/schedulerdb"
 	"github.com/muster-gpu/muster/settlement/metering"
 )
@@ -204,7 +205,7 @@ func stageText(milliseconds *int64) string {
 	if milliseconds == nil {
 		return ""
 	}
-	return shortDuration(time.Duration(*milliseconds) * time.Millisecond)
+	return market.ShortDuration(time.Duration(*milliseconds) * time.Millisecond)
 }
 
 func (s *Server) wireClusterDetail(d cluster.Detail, cost metering.ClusterCost) apiv1.Cluster {

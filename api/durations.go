@@ -1,7 +1,6 @@
 package api
 
 import (
-	"strings"
 	"time"
 
 	"github.com/muster-gpu/muster/internal/errs"
@@ -25,16 +24,4 @@ func optionalDuration(path, text string) (time.Duration, error) {
 		err = errs.InvalidField(path, "%q is not above zero: leave it out for none", text)
 	}
 	return d, err
-}
-
-// shortDuration leaves out what is zero: 1h, not 1h0m0s.
-func shortDuration(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
 }

@@ -76,7 +76,7 @@ func (s *Server) quoteItems(q market.Quote) (items []apiv1.QuoteItem, fee money.
 		gpus := len(lines[owner]) * q.Spec.GPUsPerNode
 		items = append(items, apiv1.QuoteItem{
 			Kind: "owner", OwnerID: &owner, Amount: s.money(net), GPUHours: hours(int64(gpus) * q.Spec.Duration.Milliseconds()),
-			Text: fmt.Sprintf("%s for %s on %s", plural("GPU", gpus), shortDuration(q.Spec.Duration), plural("host", len(lines[owner]))),
+			Text: fmt.Sprintf("%s for %s on %s", plural("GPU", gpus), market.ShortDuration(q.Spec.Duration), plural("host", len(lines[owner]))),
 		})
 	}
 	if len(owners) == 0 {

@@ -10,6 +10,7 @@ import (
 	apiv1 "github.com/muster-gpu/muster/api/v1"
 	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/scheduler/cluster"
+	"github.com/muster-gpu/muster/scheduler/market"
 )
 
 // What is near enough to warn of.
@@ -102,5 +103,5 @@ func roughly(d time.Duration) string {
 	if d < time.Minute {
 		return "less than a minute"
 	}
-	return shortDuration(d)
+	return market.ShortDuration(d)
 }

@@ -81,7 +81,7 @@ func readCompute(text string) int {
 
 func (s *Server) wireSpec(spec market.Spec) apiv1.BookingSpec {
 	wire := apiv1.BookingSpec{
-		Kind: kindOf(spec), GPUModel: spec.GPUModel, NodeCount: spec.Nodes, GPUsPerNode: spec.GPUsPerNode, Duration: shortDuration(spec.Duration),
+		Kind: kindOf(spec), GPUModel: spec.GPUModel, NodeCount: spec.Nodes, GPUsPerNode: spec.GPUsPerNode, Duration: market.ShortDuration(spec.Duration),
 		Regions: spec.Regions, ClusterName: spec.ClusterName, SameSite: spec.SameSite, MaxRTTMS: int(spec.MaxRTT.Milliseconds()), CPUs: spec.CPUs,
 		MemoryGiB: int(spec.MemoryBytes / gib), DiskGiB: int(spec.DiskBytes / gib), MinDriver: spec.MinDriver,
 		MinReliabilityPercent: percent(spec.MinReliability), AllowOwners: spec.AllowOwners, DenyOwners: spec.DenyOwners,
@@ -104,7 +104,7 @@ func (s *Server) wireSpec(spec market.Spec) apiv1.BookingSpec {
 		wire.StartsAt = &starts
 	}
 	if spec.Kind == market.KindAuction {
-		wire.BidWindow, wire.Choose = shortDuration(spec.Window), spec.Choose
+		wire.BidWindow, wire.Choose = market.ShortDuration(spec.Window), spec.Choose
 	}
 	return wire
 }
@@ -123,10 +123,10 @@ func wireAutoStop(park, release time.Duration) *apiv1.AutoStop {
 	}
 	var wire apiv1.AutoStop
 	if park > 0 {
-		wire.ParkAfter = shortDuration(park)
+		wire.ParkAfter = market.ShortDuration(park)
 	}
 	if release > 0 {
-		wire.ReleaseAfter = shortDuration(release)
+		wire.ReleaseAfter = market.ShortDuration(release)
 	}
 	return &wire
 }

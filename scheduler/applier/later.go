@@ -274,7 +274,7 @@ func (b *batch) placeExtension(ctx context.Context, tx pgx.Tx, d *decision) erro
 		if err := b.queries.ExtendUsage(ctx, tx, longer, cluster.ID); err != nil {
 			return fmt.Errorf("extend its usage: %w", err)
 		}
-		b.rows.addEvent(cluster.ID, cluster.OrgID, "notice", "", fmt.Sprintf("Extended by %s.", longer))
+		b.rows.addEvent(cluster.ID, cluster.OrgID, "notice", "", fmt.Sprintf("Extended by %s.", market.ShortDuration(longer)))
 		return nil
 	}
 	return nil

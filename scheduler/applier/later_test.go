@@ -297,6 +297,9 @@ func TestAnExtensionMovesTheEndUnlessTheGPUsArePromised(t *testing.T) {
 	if n := w.Count(`SELECT count(*) FROM usage WHERE limit_at > started_at + interval '2 hours 59 minutes'`); n != 1 {
 		t.Error("its usage does not last longer")
 	}
+	if n := w.Count(`SELECT count(*) FROM cluster_events WHERE message = 'Extended by 2h.'`); n != 1 {
+		t.Error("no event says by how much")
+	}
 	next := w.insertQuote(hours(1, time.Hour))
 	w.Exec(`UPDATE bookings SET starts_at = now() + interval '4 hours', requested_at = now() WHERE id = $1`, next)
 	w.apply(1)

@@ -279,6 +279,17 @@ func TestWhatHasBegunCannotBeCancelled(t *testing.T) {
 	}
 }
 
+func TestDurationsAreShortAsPeopleWriteThem(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		time.Hour: "1h", 90 * time.Minute: "1h30m", time.Minute: "1m", 10 * time.Second: "10s", time.Hour + time.Second: "1h0m1s", 0: "0s",
+	} {
+		if got := market.ShortDuration(d); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 func TestOnlyHostsThatCanStartTheRayOfNewClustersAreOffered(t *testing.T) {
 	t.Parallel()
 	w := world(t)

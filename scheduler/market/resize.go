@@ -60,7 +60,7 @@ func freeUntil(nodes []schedulerdb.TargetNodesRow, end time.Time, extra time.Dur
 		return errs.New(errs.NoCapacity, "The cluster's GPUs are promised from %s on: it cannot be extended.", first.UTC().Format(time.RFC3339))
 	default:
 		return errs.New(errs.NoCapacity, "The cluster's GPUs are promised from %s on: it can be extended by at most %s.",
-			first.UTC().Format(time.RFC3339), possible)
+			first.UTC().Format(time.RFC3339), ShortDuration(possible))
 	}
 }
 

@@ -211,7 +211,7 @@ func validateShape(spec *Spec) error {
 	case spec.GPUsPerNode < 1 || spec.GPUsPerNode > MaxGPUsPerNode:
 		return errs.InvalidField("gpus_per_node", "a node has between 1 and %d GPUs, not %d", MaxGPUsPerNode, spec.GPUsPerNode)
 	case spec.Duration < MinDuration || spec.Duration > MaxDuration:
-		return errs.InvalidField("duration", "a booking lasts between 1m and %dh, not %s", int(MaxDuration.Hours()), spec.Duration)
+		return errs.InvalidField("duration", "a booking lasts between 1m and %dh, not %s", int(MaxDuration.Hours()), ShortDuration(spec.Duration))
 	case utf8.RuneCountInString(spec.ClusterName) > maxNameLength:
 		return errs.InvalidField("cluster_name", "a name has at most %d characters", maxNameLength)
 	case len(spec.Regions) > maxRegions:
@@ -288,7 +288,7 @@ func validateAuction(spec *Spec) error {
 	}
 	switch {
 	case spec.Window < MinWindow || spec.Window > MaxWindow:
-		return errs.InvalidField("bid_window", "hosts may bid for between %s and %s, not %s", MinWindow, MaxWindow, spec.Window)
+		return errs.InvalidField("bid_window", "hosts may bid for between %s and %s, not %s", MinWindow, ShortDuration(MaxWindow), ShortDuration(spec.Window))
 	case spec.Choose != ChooseCheapest && spec.Choose != ChooseManual:
 		return errs.InvalidField("choose", "bids are chosen cheapest or manual, not %q", spec.Choose)
 	}
@@ -298,7 +298,7 @@ func validateAuction(spec *Spec) error {
 func validateIdle(spec *Spec) error {
 	for field, d := range map[string]time.Duration{"auto_stop.park_after": spec.ParkAfter, "auto_stop.release_after": spec.ReleaseAfter} {
 		if d != 0 && (d < MinIdle || d > MaxIdle) {
-			return errs.InvalidField(field, "it is between 1m and %dh, not %s: leave it out for never", int(MaxIdle.Hours()), d)
+			return errs.InvalidField(field, "it is between 1m and %dh, not %s: leave it out for never", int(MaxIdle.Hours()), ShortDuration(d))
 		}
 	}
 	return nil
@@ -342,6 +342,18 @@ func known(names []string) string {
 	default:
 		return "are " + strings.Join(names, ", ")
 	}
+}
+
+// ShortDuration leaves out what is zero: 1h, not 1h0m0s.
+func ShortDuration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 func milliseconds(n *int64) time.Duration {
