@@ -224,7 +224,8 @@ func (v View) removeNodes() Decision {
 func (v View) keepWhole() Decision {
 	core := v.core()
 	failed, vacant := v.failures(v.at(core)), v.vacant(core)
-	const degraded = "A node failed and is being replaced. Billing is stopped meanwhile."
+	degraded := "A node failed and is being replaced. Billing is stopped meanwhile. If no host can take its place within " +
+		inWords(degradedLimit) + ", the cluster is released."
 	switch {
 	case len(failed)+len(vacant) == 0:
 		return Decision{}
@@ -311,7 +312,8 @@ func (v View) advance() Decision {
 	case Ready:
 		switch {
 		case v.Ray == nil && v.HeadSilent > silenceLimit:
-			return Decision{To: Degraded, Reason: "The Ray head does not say any more how its nodes are. Billing is stopped meanwhile."}
+			return Decision{To: Degraded, Reason: "The Ray head does not say any more how its nodes are. Billing is stopped meanwhile. If it stays silent for " +
+				inWords(degradedLimit) + ", the cluster is released."}
 		case v.Activity != Idle && v.Now.Sub(v.ActiveAt) > activeStep:
 			return Decision{Active: true}
 		case v.parkDue():

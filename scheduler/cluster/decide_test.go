@@ -247,7 +247,7 @@ func TestDecide(t *testing.T) {
 		{"a GPU fails", cluster.Ready, list(func(v *cluster.View) { v.Nodes[first].GPUsWell = false }), degraded},
 		{"Ray loses a node", cluster.Ready, list(rayOf(first, dead)), degraded},
 		{"a node loses a GPU in Ray", cluster.Ready, list(rayOf(first, oneGPU)), degraded},
-		{"a node's process ends", cluster.Ready, list(in(first, cluster.NodeFailed)), want{to: cluster.Degraded}},
+		{"a node's process ends", cluster.Ready, list(in(first, cluster.NodeFailed)), want{to: cluster.Degraded, reason: "within 10 minutes"}},
 		{"the head's host is lost", cluster.Ready, list(lost(head, "lost")), platform("machine of the Ray head is lost")},
 		{"the head's process ends", cluster.Ready, list(in(head, cluster.NodeFailed)), platform("Exit status 1.")},
 		{"head and node are lost", cluster.Ready, list(lost(head, "lost"), lost(first, "lost")), platform("Ray head")},
@@ -434,7 +434,7 @@ func TestOneTextForTwoWarningsAtOnce(t *testing.T) {
 
 var preempted = want{to: cluster.Draining, party: cluster.PartyPreempted, reason: "market booking"}
 
-var degraded = want{to: cluster.Degraded, fail: []int{first}}
+var degraded = want{to: cluster.Degraded, fail: []int{first}, reason: "within 10 minutes"}
 
 func platform(reason string) want {
 	return want{to: cluster.Draining, party: cluster.PartyPlatform, reason: reason}
