@@ -237,7 +237,7 @@ func (s *Server) wireStatementCredit(c statements.Credit) apiv1.StatementCredit 
 
 func (s *Server) wireMovement(m statements.Movement) apiv1.StatementMovement {
 	return apiv1.StatementMovement{
-		ID: m.ID, At: m.At, Kind: m.Kind, Text: m.Text, Amount: s.money(m.Amount), ClusterID: optional(m.Cluster), Signature: m.Signature,
+		ID: m.ID, At: m.At, Kind: m.Kind, Text: m.Text, Amount: s.money(m.Amount), ClusterID: optional(m.Cluster), BatchID: optional(m.Batch), Signature: m.Signature,
 	}
 }
 

@@ -90,6 +90,7 @@ type StatementMovement struct {
 	Text      string       `json:"text"`
 	Amount    Money        `json:"amount" doc:"Signed: negative leaves the balance; for holds what is set aside is positive"`
 	ClusterID *ids.Cluster `json:"cluster_id,omitempty"`
+	BatchID   *ids.Batch   `json:"batch_id,omitempty" doc:"The payout that paid a withdrawal, once it is final"`
 	Signature string       `json:"signature,omitempty" doc:"Of the chain transaction"`
 }
 

@@ -103,7 +103,7 @@ func (s *Service) signed(row map[string]string, in, out string, amount money.Amo
 // closing balance. Opening and all of "in" less all of "out" come to closing; holds move nothing into or out of the balance.
 func (s *Service) CSV(c Customer) []byte {
 	table := newSheet("line", "at", "to", "cluster_id", "cluster", "lease_id", "host_id", "region", "gpu_model", "gpu_ms", "gpu_hours", "price_per_gpu_hour",
-		"in", "out", "set_aside", "given_back", "not_charged", "balance", "fault_party", "text", "signature", "currency")
+		"in", "out", "set_aside", "given_back", "not_charged", "balance", "fault_party", "text", "batch_id", "signature", "currency")
 	currency := Cell(s.currency.Symbol)
 	table.add(map[string]string{"line": "opening", "at": stamp(c.From), "balance": s.currency.Format(c.Opening.Total()), "text": Cell(c.Name), "currency": currency})
 	for _, cluster := range c.Clusters {

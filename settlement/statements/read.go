@@ -3,6 +3,7 @@ package statements
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -57,6 +58,7 @@ type transfer struct {
 	account, other ledger.Kind
 	entry          string // the entry's kind
 	memo           string
+	key            string // the entry's, which names a withdrawal
 	cluster        string // its name, which only the customer is told
 }
 
@@ -74,7 +76,7 @@ func (s *Service) readTransfers(ctx context.Context, tx pgx.Tx, h Head, kind led
 			SELECT t.id, t.entry_id, t.posted_at, t.credit_seq, a.kind, t.debit_account, t.amount
 			FROM mine a JOIN ledger_transfers t ON t.credit_account = a.id AND t.credit_seq > a.first AND t.credit_seq <= a.last
 		)
-		SELECT s.id, s.posted_at, s.account, o.kind, s.change, e.kind, e.memo, c.id, coalesce(c.name, ''), e.batch_id, coalesce(e.signature, '')
+		SELECT s.id, s.posted_at, s.account, o.kind, s.change, e.kind, e.memo, c.id, coalesce(c.name, ''), e.batch_id, coalesce(e.signature, ''), e.key
 		FROM sides s
 		JOIN ledger_accounts o ON o.id = s.other
 			AND NOT (s.account = 'customer_held' AND o.kind IN ('owner_payable', 'platform_fees') AND s.change < 0)
@@ -88,7 +90,7 @@ func (s *Service) readTransfers(ctx context.Context, tx pgx.Tx, h Head, kind led
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (transfer, error) {
 		var t transfer
-		err := row.Scan(&t.ID, &t.At, &t.account, &t.other, &t.Amount, &t.entry, &t.memo, &t.Cluster, &t.cluster, &t.Batch, &t.Signature)
+		err := row.Scan(&t.ID, &t.At, &t.account, &t.other, &t.Amount, &t.entry, &t.memo, &t.Cluster, &t.cluster, &t.Batch, &t.Signature, &t.key)
 		t.At, t.Kind = t.At.UTC(), t.entry
 		return t, err
 	})
@@ -98,7 +100,47 @@ func (s *Service) readTransfers(ctx context.Context, tx pgx.Tx, h Head, kind led
 	if len(list) > MaxLines {
 		return nil, tooMuch("movements")
 	}
-	return list, nil
+	return list, payWithdrawals(ctx, tx, h.Org, list)
+}
+
+// withdrawalKey begins the key of the entry that takes a withdrawal out of a balance.
+const withdrawalKey = "withdrawal:"
+
+// payWithdrawals ties withdrawals to the batch that has paid them: it is made after their entry, and the ledger changes no entry.
+func payWithdrawals(ctx context.Context, tx pgx.Tx, org ids.Org, list []transfer) error {
+	at := make(map[ids.Withdrawal]*transfer)
+	wanted := make([]ids.Withdrawal, 0)
+	for i := range list {
+		text, is := strings.CutPrefix(list[i].key, withdrawalKey)
+		if !is {
+			continue
+		}
+		var id ids.Withdrawal
+		if err := id.UnmarshalText([]byte(text)); err != nil {
+			return fmt.Errorf("read the withdrawal of %s: %w", list[i].key, err)
+		}
+		at[id], wanted = &list[i], append(wanted, id)
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT p.withdrawal_id, b.id, coalesce(b.paid_by, t.signature, '')
+		FROM payouts p JOIN payout_batches b ON b.id = p.batch_id LEFT JOIN payout_transactions t ON t.batch_id = b.id
+		WHERE p.payee_org_id = $1 AND p.withdrawal_id = ANY ($2) AND b.state = 'finalized'`, org, wanted)
+	if err != nil {
+		return fmt.Errorf("read what paid withdrawals: %w", err)
+	}
+	var id ids.Withdrawal
+	var batch ids.Batch
+	var signature string
+	if _, err := pgx.ForEachRow(rows, []any{&id, &batch, &signature}, func() error {
+		at[id].Batch, at[id].Signature = batch, signature
+		return nil
+	}); err != nil {
+		return fmt.Errorf("read what paid withdrawals: %w", err)
+	}
+	return nil
 }
 
 // party chooses whose leases are read.

@@ -4034,6 +4034,8 @@ export interface components {
             amount: components["schemas"]["Money"];
             /** Format: date-time */
             at: string;
+            /** @description The payout that paid a withdrawal, once it is final */
+            batch_id?: string;
             cluster_id?: string;
             id: string;
             /** @description deposit, withdrawal, credit, hold, release, payout, ... */
