@@ -20,8 +20,6 @@ import (
 	"github.com/muster-gpu/muster/settlement/reconcile"
 )
 
-const htmlType = "text/html"
-
 // Reconciliations compares ledger and chain; *reconcile.Service is one.
 type Reconciliations interface {
 	Reconcile(ctx context.Context, by ids.User) (reconcile.Reconciliation, error)
@@ -400,7 +398,7 @@ func (s *Server) getPeriodReport(ctx context.Context, in *periodInput) (*documen
 	if err := s.Periods.Report(&page, c, names, intact); err != nil {
 		return nil, err
 	}
-	return file(htmlType, "muster_"+month.String()+".html", page.Bytes()), nil
+	return report("muster_"+month.String()+".html", page.Bytes()), nil
 }
 
 func (s *Server) getPeriodFile(ctx context.Context, in *periodFileInput) (*documentOutput, error) {
