@@ -25,6 +25,7 @@ export type EarningsStatement = Schemas["EarningsStatement"];
 export type Explanation = Schemas["Explanation"];
 export type Gate = Schemas["Gate"];
 export type GPU = Schemas["GPU"];
+export type HoldingsSurvey = Schemas["HoldingsSurvey"];
 export type Host = Schemas["Host"];
 export type Job = Schemas["Job"];
 export type JobLogs = Schemas["JobLogs"];

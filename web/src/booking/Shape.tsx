@@ -214,7 +214,7 @@ function StartField({ search, set }: { search: BookingSearch; set: Set }) {
   const now = useNow(START_TICK_MS, search.start !== undefined);
   const past = search.start !== undefined && Date.parse(search.start) <= now;
   return (
-    <Field label="Start" hint="Empty: at once" error={past ? "This time has passed: choose a later one, or clear it to start at once" : undefined}>
+    <Field label="Start" hint="In your time zone; empty: at once" error={past ? "This time has passed: choose a later one, or clear it to start at once" : undefined}>
       {(props) => <input {...props} className="input" type="datetime-local" value={localInput(search.start)} onChange={(event) => set({ start: event.target.value === "" ? undefined : event.target.value })} />}
     </Field>
   );

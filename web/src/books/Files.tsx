@@ -1,10 +1,12 @@
-import { periodFile } from "./queries";
+import { type FileForm, periodFile } from "./queries";
 
-const FORMS = [
+const FORMS: [FileForm, string][] = [
   ["cryptio", "Cryptio"],
   ["quickbooks", "QuickBooks"],
   ["xero", "Xero"],
-] as const;
+  ["quickbooks-sol", "QuickBooks, SOL"],
+  ["xero-sol", "Xero, SOL"],
+];
 
 /** A month's files; only one that is closed has a report. */
 export function Files({ org, month, final }: { org: string; month: string; final: boolean }) {

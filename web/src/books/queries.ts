@@ -19,8 +19,10 @@ export const periodQuery = (org: string, month: string) =>
 export const auditQuery = (org: string, search: BooksSearch) =>
   paged(["audit-log", org, search], ({ cursor }, signal) => unwrap(client.GET("/v1/finance/audit-log", { params: { query: { org, ...auditFilter(search), ...(cursor === undefined ? {} : { before: Number(cursor) }) } }, signal })));
 
+export type FileForm = "cryptio" | "quickbooks" | "xero" | "quickbooks-sol" | "xero-sol";
+
 /** Where the browser gets a month's file from. */
-export function periodFile(org: string, month: string, form: "cryptio" | "quickbooks" | "xero" | "report"): string {
+export function periodFile(org: string, month: string, form: FileForm | "report"): string {
   const path = `/v1/finance/periods/${month}/${form === "report" ? form : `files/${form}`}`;
   return `${path}?${new URLSearchParams({ org }).toString()}`;
 }

@@ -1,8 +1,8 @@
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
-import type { Deposit, Wallet, WalletLine } from "../api/types";
+import type { Deposit, Network, Wallet, WalletLine } from "../api/types";
 import { Loaded, LoadedList, SafePanel } from "../design/Loaded";
-import { CopyIcon, Empty, MoneyText, Notice, Skeleton, State, TableScroll, Time } from "../design/parts";
+import { CopyIcon, Empty, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time } from "../design/parts";
 import { QrCode } from "../design/qr";
 import { TransactionLink } from "../design/TransactionLink";
 import { isNegative } from "../money/money";
@@ -18,6 +18,7 @@ export function WalletPage() {
   const wallet = useQuery(walletQuery(org));
   const lines = useInfiniteQuery(linesQuery(org));
   const deposits = useInfiniteQuery(depositsQuery(org));
+  const network = useQuery(networkQuery);
   return (
     <div className="page">
       <div className="page-head">
@@ -49,7 +50,7 @@ export function WalletPage() {
       <Withdrawals org={org} />
       <SafePanel title="Deposits seen on chain" flush>
         <LoadedList query={deposits} empty={<Empty>No transfer to the deposit address has been seen.</Empty>}>
-          {(items) => <Deposits deposits={items} />}
+          {(items) => <Deposits deposits={items} network={network.data} />}
         </LoadedList>
       </SafePanel>
     </div>
@@ -119,7 +120,9 @@ function Funding({ org, wallet }: { org: string; wallet: Wallet }) {
         {wallet.solana_pay_url !== "" && (
           <figure className="stack" data-gap="tiny">
             <QrCode text={wallet.solana_pay_url} label={`Solana Pay code for the deposit address ${wallet.deposit_address}`} />
-            <figcaption className="hint">Solana Pay</figcaption>
+            <figcaption className="hint">
+              Scan with a wallet, or <a href={wallet.solana_pay_url}>open it in one here</a>
+            </figcaption>
           </figure>
         )}
       </div>
@@ -176,7 +179,7 @@ function Lines({ org, lines }: { org: string; lines: WalletLine[] }) {
   );
 }
 
-function Deposits({ deposits }: { deposits: Deposit[] }) {
+function Deposits({ deposits, network }: { deposits: Deposit[]; network: Network | undefined }) {
   return (
     <TableScroll label="Deposits">
       <table>
@@ -201,7 +204,7 @@ function Deposits({ deposits }: { deposits: Deposit[] }) {
                 {deposit.reason !== undefined && deposit.reason !== "" && <div className="muted wide">{deposit.reason}</div>}
               </td>
               <td className="number">
-                {deposit.amount} <span className="mono muted" title={deposit.mint}>{deposit.mint.slice(0, 4)}…</span>
+                {deposit.amount} {deposit.mint === network?.mint ? network.symbol : <ShortId id={deposit.mint} what="Mint" keep={4} />}
               </td>
               <td>
                 <TransactionLink signature={deposit.signature} />

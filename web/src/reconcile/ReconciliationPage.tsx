@@ -6,6 +6,7 @@ import { Empty, MoneyText, Notice, ShortId, Skeleton, State, TableScroll, Time, 
 import { TransactionLink } from "../design/TransactionLink";
 import { compareMoney } from "../money/money";
 import { reconciliationQuery } from "./queries";
+import { Survey } from "./Survey";
 import { CLASS_WORDS } from "./words";
 
 export function ReconciliationPage() {
@@ -23,7 +24,7 @@ export function ReconciliationPage() {
           </div>
         }
       >
-        {(run) => <Content run={run} />}
+        {(run) => <Content org={org} run={run} />}
       </Loaded>
       <p>
         <Link to="/o/$org/finance/reconcile" params={{ org }} className="row-link">
@@ -34,7 +35,7 @@ export function ReconciliationPage() {
   );
 }
 
-function Content({ run }: { run: Reconciliation }) {
+function Content({ org, run }: { org: string; run: Reconciliation }) {
   return (
     <>
       <div className="page-head">
@@ -78,6 +79,7 @@ function Content({ run }: { run: Reconciliation }) {
           <Wallets wallets={run.wallets} />
         </SafePanel>
       )}
+      {run.holdings !== undefined && <Survey org={org} survey={run.holdings} />}
       <SafePanel title="Differences" flush>
         <Differences run={run} />
       </SafePanel>

@@ -485,6 +485,7 @@ export const run = (change: Partial<api.Reconciliation> = {}): api.Reconciliatio
     { name: "Treasury", address: network.treasury, in: usdc("2071.657312"), out: usdc("231.107312"), chain_closing: usdc("1840.55"), ledger_closing: usdc("1840.55"), transactions: 12, continuous: true },
     { name: "Lovelace Lab, deposits", address: WALLET, in: usdc("100"), out: usdc("100"), chain_closing: usdc("0"), ledger_closing: usdc("0"), transactions: 2, continuous: true },
   ],
+  holdings: { wallets: 1_204, asked: 501, settlement: 1, foreign: 1, left_out: 0, too_many: 0 },
   wallets: [{ name: "treasury", address: WALLET, balance: sol(9_979_594_700n), journal: sol(9_979_594_700n), transactions: 4, continuous: true, behind: false }],
   ...change,
 });

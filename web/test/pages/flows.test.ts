@@ -627,6 +627,20 @@ describe("closing the books", () => {
     expect(written().at(-1)).toEqual({ resolution: "chain_explained", reason: "A top-up by hand." });
   });
 
+  it("shows on a run what our wallets hold beside the ledger, and what could not be read", async () => {
+    const survey = { wallets: 3, asked: 2, settlement: 0, foreign: 0, left_out: 0, too_many: 1 };
+    stage.on(`GET /v1/finance/reconciliations/${answers.RUN}`, () => answers.run({ holdings: survey }));
+    await page.goto(`${address}${org}/finance/reconcile/${answers.RUN}`);
+    const panel = page.getByRole("region", { name: "Held beside the ledger" }).first();
+    await panel.getByText("No wallet that was asked holds a token").waitFor();
+    await panel.getByText("1 wallet has too many accounts for one answer").waitFor();
+    expect(stage.calls("GET", "/v1/finance/holdings")).toEqual([]);
+    stage.on(`GET /v1/finance/reconciliations/${answers.RUN}`, () => answers.run());
+    await page.reload();
+    await panel.getByText("1 of the platform's token, 1 of other tokens").waitFor();
+    await panel.getByRole("row", { name: /Basement GPUs/ }).getByText("1000000").waitFor();
+  });
+
   it("links files of open months as not final, and a closed month's figures", async () => {
     await page.goto(`${address}${org}/finance/books`);
     const open = page.getByRole("region", { name: "Open months" }).first();
