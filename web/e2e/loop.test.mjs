@@ -265,6 +265,85 @@ test("a customer withdraws, and finance sees it on its way and pays it", async (
   await page.context().close();
 });
 
+/** Gives the owner a role on the platform, or takes it back: nobody of the platform but finance is on a local network. */
+async function seconded(finance, roles) {
+  const status = await finance.evaluate(async ({ org, roles }) => {
+    const { burner_wallets: people } = await (await window.fetch("/v1/network")).json();
+    const { name, address } = people.find(({ role }) => role === "owner");
+    const answer = await window.fetch(`/v1/members?org=${org}`, { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ wallet_address: address, name, roles }) });
+    return `${answer.status} ${answer.ok ? "" : await answer.text()}`;
+  }, { org: found.finance.split("/").at(-1), roles });
+  assert.equal(status.trim(), "200");
+}
+
+test("a deposit and a payout that two people made are in the books, down to the fee", async () => {
+  const page = await signedIn("engineer", "books clusters");
+  await page.goto(`${running.url}${found.engineer}/wallet`);
+  await page.getByRole("img", { name: /^Solana Pay code for the deposit address / }).waitFor();
+  const credited = page.getByRole("region", { name: "Deposits seen on chain" }).getByText("Credited", { exact: true });
+  const available = page.locator(".figure").filter({ hasText: "Available" }).locator("dd");
+  await credited.first().waitFor();
+  const [deposits, balance] = [await credited.count(), Number.parseFloat((await available.innerText()).replaceAll(",", ""))];
+  await page.getByRole("button", { name: /^Add 100 test / }).click();
+  await credited.nth(deposits).waitFor({ timeout: CHAIN_MS });
+  await page.getByRole("region", { name: "Movements" }).getByText("+100.00").first().waitFor();
+  const more = (balance + 100).toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 6 });
+  await available.filter({ hasText: more }).waitFor();
+  await page.getByRole("button", { name: "Withdraw", exact: true }).click();
+  await page.getByRole("dialog").getByLabel(/^Amount/).fill("4.75");
+  await page.getByRole("button", { name: /^Withdraw 4.75 / }).click();
+  await page.getByRole("region", { name: "Withdrawals" }).last().getByRole("row").filter({ hasText: "4.75" }).getByText("Waits for a payout").waitFor();
+  await page.context().close();
+
+  const finance = await signedIn("finance", "pays out and reconciles");
+  const section = (path) => `${running.url}${found.finance}/finance/${path}`;
+  await finance.goto(section("payouts"));
+  await finance.getByRole("button", { name: "Start a payout run" }).click();
+  await finance.getByRole("button", { name: "Start the run" }).click();
+  await finance.getByRole("button", { name: /^Approve \d+ draft/ }).waitFor();
+
+  await seconded(finance, ["finance"]);
+  const second = await signedIn("owner", "earns with hosts");
+  await second.goto(finance.url());
+  await second.getByRole("button", { name: /^Approve \d+ draft/ }).click();
+  await second.getByRole("dialog").getByRole("button", { name: "Approve payout" }).click();
+  await finance.getByText(/^(\d+) of \1 payees? paid$/).waitFor({ timeout: CHAIN_MS });
+  await second.context().close();
+  await seconded(finance, []);
+  await finance.getByRole("region", { name: "Batches" }).last().getByRole("link").first().click();
+  await finance.locator(".page-head").getByText("Finalized").waitFor({ timeout: CHAIN_MS });
+  await finance.getByText("Olaf, GPU owner").first().waitFor();
+  const payout = new URL(finance.url()).pathname;
+
+  await finance.goto(section("reconcile"));
+  await finance.getByRole("button", { name: "Reconcile now" }).click();
+  await finance.getByText("0 differences").waitFor({ timeout: CHAIN_MS });
+  await finance.goto(section("sol?kind=base_fee"));
+  const fee = finance.getByRole("row").filter({ has: finance.locator(`a[href="${payout}"]`) });
+  await fee.getByText("Base fees").waitFor();
+  await fee.getByText("-0.00").first().waitFor();
+  await look(finance, "sol");
+
+  await finance.goto(section("books"));
+  await finance.getByRole("region", { name: "Open months" }).last().waitFor();
+  await finance.getByRole("button", { name: "Close a month" }).click();
+  await finance.getByRole("button", { name: "Close it" }).click();
+  const month = finance.getByRole("region", { name: "Closed months" }).last();
+  await month.getByText("Closed, still the same").waitFor();
+  await look(finance, "books");
+  const [report] = await Promise.all([finance.waitForEvent("popup"), month.getByRole("link", { name: "Report" }).click()]);
+  await report.getByRole("heading", { level: 1 }).filter({ hasText: /20\d\d/ }).waitFor();
+  assert.notEqual(await report.evaluate(() => window.getComputedStyle(window.document.body).maxWidth), "none", "its policy keeps the report from its style");
+  assert.deepEqual(await violations(report), [], "the report of a month");
+  const open = finance.getByRole("region", { name: "Open months" }).last();
+  const [file] = await Promise.all([finance.waitForEvent("download"), open.getByRole("link", { name: /^Cryptio/ }).first().click()]);
+  assert.match(file.suggestedFilename(), /\.csv$/);
+  await month.getByRole("link", { name: /^\d{4}-\d{2}$/ }).first().click();
+  await finance.getByRole("heading", { name: "Frozen figures" }).waitFor();
+  await look(finance, "month");
+  await finance.context().close();
+});
+
 test("finance drops a draft, and sets when runs begin", async () => {
   const page = await signedIn("engineer", "books clusters");
   await page.goto(`${running.url}${found.engineer}/wallet`);
