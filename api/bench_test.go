@@ -154,7 +154,7 @@ func (b *bench) options(log *slog.Logger) Options {
 		Limits:  Limits{SignIn: Limit{1000, 1000}, Address: Limit{10_000, 10_000}, Principal: Limit{10_000, 10_000}},
 		Network: apiv1.Network{Name: "local", Mint: currency.Mint, Symbol: currency.Symbol, Decimals: currency.Decimals}, Currency: currency,
 		Identity: b.identity, Market: market.New(pool, b.hub, census.New(pool, log), book, currency, market.FlatFee(500), "2.60.0", log), Clusters: cluster.NewService(pool),
-		Fleet: fleet.NewRegistry(pool, currency), JoinTokens: fleet.NewTokens(pool, authority), Ray: proxy,
+		Fleet: fleet.NewRegistry(pool, currency, "2.60.0"), JoinTokens: fleet.NewTokens(pool, authority), Ray: proxy,
 		Meter: metering.New(pool, book, time.Hour, log), Deposits: incoming, Sweeps: swept,
 		Payouts:         paying,
 		Manifests:       manifests.New(pool, manifests.Config{Network: "test", Mint: currency.Mint, Treasury: treasury.String()}),

@@ -69,7 +69,7 @@ type EarningCheck struct {
 
 // EarningStep is one thing that must hold for a host to earn.
 type EarningStep struct {
-	Check    string     `json:"check" doc:"connected, verified, gates, maintenance, drain, gpus, ask, price, demand"`
+	Check    string     `json:"check" doc:"connected, verified, gates, maintenance, drain, gpus, ray, ask, price, demand"`
 	State    string     `json:"state" enum:"pass,fail,unknown"`
 	Measured string     `json:"measured,omitempty"`
 	Required string     `json:"required,omitempty"`

@@ -429,7 +429,7 @@ func (p *plane) newAPI(ctx context.Context) (*api.Server, *fleet.Gateway, error)
 		Log: p.log, Registry: p.registry, Pool: p.pool, Seal: p.box,
 		PublicURL: p.config.API.PublicURL, HostNames: p.config.API.Hosts, Network: network, Currency: p.config.Currency(),
 		Identity: people, Market: p.market(),
-		Clusters: clusters, Fleet: fleet.NewRegistry(p.pool, p.config.Currency()), JoinTokens: fleet.NewTokens(p.pool, authority),
+		Clusters: clusters, Fleet: fleet.NewRegistry(p.pool, p.config.Currency(), p.config.RayVersion), JoinTokens: fleet.NewTokens(p.pool, authority),
 		Ray: proxy, Meter: p.meter, Deposits: p.deposits, Sweeps: p.sweeps, Payouts: p.payouts, Manifests: p.manifests, Reconciliations: p.reconcile, SOLJournal: p.solJournal,
 		Periods:    closing.New(p.pool, closing.Options{Currency: p.config.Currency(), SelfApproval: p.config.Payouts.SelfApproval}),
 		Statements: p.statements, Fees: p.fees, Notifications: p.hub,

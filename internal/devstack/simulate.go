@@ -60,7 +60,7 @@ func (s *Stack) startSimulation(ctx context.Context) error {
 		return err
 	}
 	sim := &simulation{
-		stack: s, tokens: fleet.NewTokens(s.pool, authority), registry: fleet.NewRegistry(s.pool, s.chain.Currency()), hosts: simfleet.Generate(simulationSeed, s.options.Simulate),
+		stack: s, tokens: fleet.NewTokens(s.pool, authority), registry: fleet.NewRegistry(s.pool, s.chain.Currency(), RayVersion), hosts: simfleet.Generate(simulationSeed, s.options.Simulate),
 		market: s.newMarket(), done: make(chan struct{}),
 	}
 	if err := sim.seedOwners(ctx); err != nil {

@@ -49,7 +49,7 @@ func serve(t testing.TB, pool *pgxpool.Pool) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{TB: t, pool: pool, tokens: fleet.NewTokens(pool, authority), registry: fleet.NewRegistry(pool, money.Currency{Symbol: "USDC", Decimals: 6}), orgs: map[int]ids.Org{}}
+	b := &bundle{TB: t, pool: pool, tokens: fleet.NewTokens(pool, authority), registry: fleet.NewRegistry(pool, money.Currency{Symbol: "USDC", Decimals: 6}, "2.60.0"), orgs: map[int]ids.Org{}}
 	b.addOrg(simfleet.Platform, "Platform", true)
 	for i, name := range simfleet.Owners {
 		b.addOrg(i, name, false)

@@ -245,7 +245,7 @@ func TestControlPlaneRestartIsHarmless(t *testing.T) {
 	if b.authority, err = fleet.OpenAuthority(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	b.tokens, b.registry, b.org = fleet.NewTokens(b.pool, b.authority), fleet.NewRegistry(b.pool, usdc), b.newOrg(false)
+	b.tokens, b.registry, b.org = fleet.NewTokens(b.pool, b.authority), fleet.NewRegistry(b.pool, usdc, rayVersion), b.newOrg(false)
 	var stop func()
 	b.gateway, stop = b.startGateway()
 	address := b.gateway.Addr()

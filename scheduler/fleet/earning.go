@@ -25,7 +25,7 @@ const (
 
 // Check is one thing that a host needs to earn, in the order in which they must hold.
 type Check struct {
-	Name     string // connected, verified, gates, maintenance, drain, gpus, ask, price, demand
+	Name     string // connected, verified, gates, maintenance, drain, gpus, ray, ask, price, demand
 	State    string // Pass, Fail or Unknown
 	Measured string
 	Required string
@@ -68,7 +68,7 @@ func (r *Registry) Earning(ctx context.Context, org ids.Org, id ids.Host) (Earni
 	if err != nil {
 		return Earning{}, err
 	}
-	return explain(host, market, time.Now()), nil
+	return explain(host, market, r.rayVersion, time.Now()), nil
 }
 
 func (r *Registry) readPrices(ctx context.Context, host HostView) (prices, error) {
@@ -110,10 +110,10 @@ func leaseSince(at time.Time) ids.Lease {
 }
 
 // explain is pure.
-func explain(host HostView, market prices, now time.Time) Earning {
+func explain(host HostView, market prices, rayVersion string, now time.Time) Earning {
 	e := Earning{Checks: []Check{
 		connectedCheck(host), verifiedCheck(host), gatesCheck(host), maintenanceCheck(host, now), drainCheck(host), gpusCheck(host),
-		askCheck(market), priceCheck(market), demandCheck(market),
+		rayCheck(host, rayVersion), askCheck(market), priceCheck(market), demandCheck(market),
 	}}
 	leased := 0
 	for _, gpu := range host.GPUs {
@@ -232,6 +232,18 @@ func gpusCheck(host HostView) Check {
 	c := Check{Name: "gpus", State: Pass, Measured: fmt.Sprintf("%d of %d GPUs are well", well, len(host.GPUs)), Required: "a GPU that is well", Fix: note}
 	if well == 0 {
 		c.State = Fail
+	}
+	return c
+}
+
+func rayCheck(host HostView, wanted string) Check {
+	versions := host.Inventory.GetRayVersions()
+	c := Check{Name: "ray", State: Pass, Measured: "it can start Ray " + strings.Join(versions, ", "), Required: "Ray " + wanted + ", which new clusters run"}
+	if !slices.Contains(versions, wanted) {
+		c.State, c.Fix = Fail, "Give muster-worker an environment with Ray " + wanted + ": --ray-venv."
+		if len(versions) == 0 {
+			c.Measured = "it has not told which Ray it can start"
+		}
 	}
 	return c
 }

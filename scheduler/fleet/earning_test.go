@@ -100,6 +100,21 @@ func TestWhyAHostDoesNotEarn(t *testing.T) {
 	}
 }
 
+func TestAHostWithAnotherRayDoesNotEarn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	m, s := b.idle(fleet.KindGPU, gpu(0, "GPU-0"))
+	b.ask(m.id, 3_000_000, true)
+	older := saneInventory(gpu(0, "GPU-0"))
+	older.RayVersions = []string{"2.9.3"}
+	s.present(older)
+	waitFor(b, true, `SELECT images = '{2.9.3}' FROM hosts WHERE id = $1`, m.id)
+	e, err := b.registry.Earning(t.Context(), b.org, m.id)
+	if err != nil || e.Earning || e.Summary != "It does not earn: it can start Ray 2.9.3. Give muster-worker an environment with Ray 2.60.0: --ray-venv." {
+		t.Errorf("%q, %v", e.Summary, err)
+	}
+}
+
 func TestWhyAHostThatIsGoneOrQuarantinedDoesNotEarn(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -33,6 +33,8 @@ const (
 	lostAfter = 5 * time.Second // what a test may take between two signs of life, unless it sets it itself
 )
 
+const rayVersion = "2.60.0" // of new clusters
+
 var usdc = money.Currency{Symbol: "USDC", Decimals: 6}
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -59,7 +61,7 @@ func setup(t testing.TB, change ...func(*fleet.Options)) *bundle {
 	if b.authority, err = fleet.OpenAuthority(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	b.tokens, b.registry, b.org = fleet.NewTokens(b.pool, b.authority), fleet.NewRegistry(b.pool, usdc), b.newOrg(false)
+	b.tokens, b.registry, b.org = fleet.NewTokens(b.pool, b.authority), fleet.NewRegistry(b.pool, usdc, rayVersion), b.newOrg(false)
 	b.gateway, _ = b.startGateway(change...)
 	return b
 }
@@ -354,7 +356,7 @@ func gpu(ordinal int32, uuid string) *agentpb.GPU {
 
 // saneInventory is what a well host reports.
 func saneInventory(gpus ...*agentpb.GPU) *agentpb.Inventory {
-	return &agentpb.Inventory{Cpus: 8, MemoryBytes: 64 << 30, RayVersions: []string{"2.60.0"}, Runtime: "process", Gpus: gpus}
+	return &agentpb.Inventory{Cpus: 8, MemoryBytes: 64 << 30, RayVersions: []string{rayVersion}, Runtime: "process", Gpus: gpus}
 }
 
 // soundHealth is what a well host says of itself.

@@ -25,11 +25,13 @@ type Registry struct {
 	pool     *pgxpool.Pool
 	queries  *fleetdb.Queries
 	currency money.Currency // that prices are told in
+
+	rayVersion string // of new clusters
 }
 
-// NewRegistry makes a registry over a pool.
-func NewRegistry(pool *pgxpool.Pool, currency money.Currency) *Registry {
-	return &Registry{pool: pool, queries: fleetdb.New(), currency: currency}
+// NewRegistry makes a registry over a pool, for a platform whose new clusters run the given version of Ray.
+func NewRegistry(pool *pgxpool.Pool, currency money.Currency, rayVersion string) *Registry {
+	return &Registry{pool: pool, queries: fleetdb.New(), currency: currency, rayVersion: rayVersion}
 }
 
 // HostView is a host as its owner sees it.

@@ -97,7 +97,7 @@ func (w *world) api(ctx context.Context, hub *pgnotify.Hub, offers *market.Servi
 	server, err := api.New(api.Options{
 		Log: w.log, Registry: prometheus.NewRegistry(), Pool: w.pool, Seal: box, PublicURL: "http://127.0.0.1", HostNames: []string{"127.0.0.1"},
 		Currency: currency, Limits: api.Limits{Address: many, Principal: many},
-		Identity: people, Market: offers, Clusters: cluster.NewService(w.pool), Fleet: fleet.NewRegistry(w.pool, currency), Notifications: hub,
+		Identity: people, Market: offers, Clusters: cluster.NewService(w.pool), Fleet: fleet.NewRegistry(w.pool, currency, rayVersion), Notifications: hub,
 		JoinTokens: struct{ api.JoinTokens }{}, Ray: struct{ api.Ray }{}, Meter: struct{ api.Meter }{}, Deposits: struct{ deposits }{},
 		Payouts: struct{ api.Payouts }{}, Reconciliations: struct{ api.Reconciliations }{}, Statements: struct{ api.Statements }{},
 		Sweeps: struct{ api.Sweeps }{}, Manifests: struct{ api.Manifests }{}, Periods: struct{ api.Periods }{}, SOLJournal: struct{ api.SOLJournal }{},

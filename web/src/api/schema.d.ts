@@ -2559,7 +2559,7 @@ export interface components {
             totals: components["schemas"]["EarningsTotals"];
         };
         EarningStep: {
-            /** @description connected, verified, gates, maintenance, drain, gpus, ask, price, demand */
+            /** @description connected, verified, gates, maintenance, drain, gpus, ray, ask, price, demand */
             check: string;
             /** @description What to do */
             fix?: string;

@@ -13,6 +13,7 @@ const CHECK_WORDS: Record<string, string> = {
   maintenance: "Not in maintenance",
   drain: "Takes bookings",
   gpus: "Has GPUs",
+  ray: "Has the platform's Ray",
   ask: "Has a price",
   price: "Priced to be hired",
   demand: "In demand",
