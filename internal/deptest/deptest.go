@@ -36,6 +36,9 @@ var (
 	nvml     = []string{"github.com/NVIDIA/go-nvml"}
 )
 
+// sendAndConfirm is solana-go's way to send and wait in one.
+const sendAndConfirm = "github.com/gagliardetto/solana-go/rpc/sendAndConfirmTransaction"
+
 // bookbench is a program of its own, which wires the parts that it measures as cmd does.
 const bookbench = "scheduler/applier/bookbench"
 
@@ -89,6 +92,10 @@ var Bans = []Ban{
 	{
 		To: solana, Except: []string{"settlement", "deploy/localnet"}, Direct: true,
 		Reason: "the chain lives in settlement: elsewhere an address is text",
+	},
+	{
+		To: []string{sendAndConfirm}, Direct: true,
+		Reason: "it sends before anything is stored and takes a timeout for a failure: what was sent twice is paid twice",
 	},
 	{
 		To: nvml, Except: []string{"worker"}, Direct: true,

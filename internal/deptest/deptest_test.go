@@ -79,6 +79,7 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		"api imports gin":                   {[]Package{module("api/server", gin)}, ""},
 		"api imports solana":                {[]Package{module("api/auth", sol)}, "api/auth -> " + sol},
 		"settlement imports solana":         {[]Package{module("settlement/chain", sol)}, ""},
+		"payouts send and wait":             {[]Package{module("settlement/payouts", sendAndConfirm)}, "settlement/payouts -> " + sendAndConfirm},
 		"api imports NVML":                  {[]Package{module("api", "github.com/NVIDIA/go-nvml/pkg/nvml")}, "api -> github.com/NVIDIA/go-nvml/pkg/nvml"},
 		"internal imports api":              {[]Package{module("internal/config", Module+"/api/v1")}, "internal/config -> api/v1"},
 		"devstack wires":                    {[]Package{module("internal/devstack", Module+"/api/v1")}, ""},
