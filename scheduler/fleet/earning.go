@@ -240,7 +240,7 @@ func rayCheck(host HostView, wanted string) Check {
 	versions := host.Inventory.GetRayVersions()
 	c := Check{Name: "ray", State: Pass, Measured: "it can start Ray " + strings.Join(versions, ", "), Required: "Ray " + wanted + ", which new clusters run"}
 	if !slices.Contains(versions, wanted) {
-		c.State, c.Fix = Fail, "Give muster-worker an environment with Ray " + wanted + ": --ray-venv."
+		c.State, c.Fix = Fail, "Give muster-worker an environment with Ray "+wanted+": --ray-venv."
 		if len(versions) == 0 {
 			c.Measured = "it has not told which Ray it can start"
 		}
