@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -102,29 +103,58 @@ func (l *Ledger) lock(ctx context.Context, tx pgx.Tx, groups []*group) (*book, e
 // open returns the accounts' ids, and makes those that do not exist.
 func (l *Ledger) open(ctx context.Context, tx pgx.Tx, refs []Account) (map[Account]ids.Account, error) {
 	found, err := l.accountIDs(ctx, tx, refs)
+	if err != nil || len(found) == len(refs) {
+		return found, err
+	}
+	made, err := l.makeAccounts(ctx, tx, without(refs, found))
 	if err != nil {
 		return nil, err
 	}
-	if len(found) < len(refs) {
-		kinds, orgs := columns(refs)
-		newIDs := make(uuidArray, len(refs))
-		for i := range refs {
-			newIDs[i] = uuidOf(ids.New[ids.Account]())
-		}
-		_, err := tx.Exec(ctx, `
-			INSERT INTO ledger_accounts (id, kind, org_id, mint)
-			SELECT n.id, n.kind, n.org_id, $4
-			FROM unnest($1::uuid[], $2::text[], $3::uuid[]) WITH ORDINALITY AS n (id, kind, org_id, place)
-			ORDER BY n.place
-			ON CONFLICT (kind, org_id, mint) DO NOTHING`, newIDs, kinds, orgs, l.currency.Mint)
-		if err != nil {
-			return nil, fmt.Errorf("open ledger accounts: %w", err)
-		}
-		if found, err = l.accountIDs(ctx, tx, refs); err != nil {
-			return nil, err
+	maps.Copy(found, made)
+	if len(found) == len(refs) {
+		return found, nil
+	}
+	others, err := l.accountIDs(ctx, tx, without(refs, found)) // that somebody else has made meanwhile
+	maps.Copy(found, others)
+	return found, err
+}
+
+// without are the accounts that have not been found, in their order.
+func without(refs []Account, found map[Account]ids.Account) (missing []Account) {
+	for _, ref := range refs {
+		if _, known := found[ref]; !known {
+			missing = append(missing, ref)
 		}
 	}
-	return found, nil
+	return missing
+}
+
+// makeAccounts makes accounts in their order, which is the same for all, and leaves those out that somebody else makes.
+func (l *Ledger) makeAccounts(ctx context.Context, tx pgx.Tx, refs []Account) (map[Account]ids.Account, error) {
+	kinds, orgs := columns(refs)
+	newIDs := make(uuidArray, len(refs))
+	for i := range refs {
+		newIDs[i] = uuidOf(ids.New[ids.Account]())
+	}
+	rows, err := tx.Query(ctx, `
+		INSERT INTO ledger_accounts (id, kind, org_id, mint)
+		SELECT n.id, n.kind, n.org_id, $4
+		FROM unnest($1::uuid[], $2::text[], $3::uuid[]) WITH ORDINALITY AS n (id, kind, org_id, place)
+		ORDER BY n.place
+		ON CONFLICT (kind, org_id, mint) DO NOTHING RETURNING id, kind, org_id`, newIDs, kinds, orgs, l.currency.Mint)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger accounts: %w", err)
+	}
+	made := make(map[Account]ids.Account, len(refs))
+	var id ids.Account
+	var ref Account
+	if _, err := pgx.ForEachRow(rows, []any{&id, &ref.Kind, &ref.Org}, func() error {
+		made[ref] = id
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("open ledger accounts: %w", err)
+	}
+	return made, nil
 }
 
 // accountIDs finds those of the accounts that exist, and remembers those that are committed: an account that began with the
