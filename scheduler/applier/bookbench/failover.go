@@ -24,10 +24,11 @@ const (
 	loadTime     = 2 * time.Second // before a leader is killed
 	childWait    = time.Minute
 	lineStandby  = "standing by"
+	lineLeading  = "leading"
 	lineDecided  = "decided"
 )
 
-// lead campaigns for the lead and books, and says on standard output when it stands by and whenever it has decided bookings.
+// lead campaigns for the lead and books, and says on standard output when it stands by, when it leads and whenever it has decided bookings.
 func lead(ctx context.Context, s settings, log *slog.Logger) error {
 	pool, err := benchkit.OpenPool(ctx, s.databaseURL, connections)
 	if err != nil {
@@ -41,6 +42,7 @@ func lead(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 	elector := leader.New(pool, leader.RoleScheduler, s.holder, log)
 	book := func(ctx context.Context, term int64) error {
+		say(lineLeading)
 		for ctx.Err() == nil {
 			n, err := a.Apply(ctx, term)
 			if err != nil {
@@ -99,7 +101,7 @@ func (c *child) read(out io.Reader) {
 	defer close(c.closed)
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		c.mu.Lock()
-		for _, line := range []string{lineStandby, lineDecided} {
+		for _, line := range []string{lineStandby, lineLeading, lineDecided} {
 			if strings.HasPrefix(lines.Text(), line) && c.first[line].IsZero() {
 				c.first[line] = time.Now()
 			}
@@ -137,18 +139,19 @@ func (w *world) measureFailover(ctx context.Context) error {
 		return err
 	}
 	defer func() { leading.kill() }()
+	if _, err := leading.wait(ctx, lineLeading); err != nil {
+		return err
+	}
 	var worst time.Duration
 	for run := range failoverRuns {
-		if _, err := w.quote(ctx, w.bookings, true, w.customers...); err != nil {
-			return err
-		}
 		next, err := w.start(ctx, fmt.Sprint("next ", run))
 		if err != nil {
 			return err
 		}
 		_, standing := next.wait(ctx, lineStandby)
+		_, quoting := w.quote(ctx, w.bookings, true, w.customers...) // more than are decided until the next one leads
 		_, booking := leading.wait(ctx, lineDecided)
-		if err := errors.Join(standing, booking); err != nil {
+		if err := errors.Join(standing, quoting, booking); err != nil {
 			next.kill()
 			return err
 		}
