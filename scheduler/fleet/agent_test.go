@@ -304,6 +304,9 @@ func TestAgentRenewsInTime(t *testing.T) {
 		waitFor(b, int64(2+i), generation)
 		waitFor(b, true, `SELECT last_seen_at > now() - interval '1 second' AND connected FROM hosts`)
 		w.stop()
+		if renewed := query[int64](b, generation); renewed != int64(2+i) {
+			t.Errorf("one certificate that was due was renewed more than once: generation %d", renewed)
+		}
 	}
 }
 

@@ -208,21 +208,16 @@ func (a *Agent) connect(ctx context.Context) error {
 	if err := a.renewIfExpired(ctx); err != nil {
 		return err
 	}
-	connection, err := a.dial()
-	if err != nil {
-		return err
-	}
-	defer connection.Close() //nolint:errcheck // its streams have ended
-	err = fromStatus(a.serve(ctx, connection))
+	identity := a.currentIdentity()
+	err := fromStatus(a.serve(ctx, identity))
 	if errs.CodeOf(err) == errs.Unauthenticated {
 		// By the control plane's clock the certificate may have expired though it has not by this host's.
-		return errors.Join(err, a.renew(ctx))
+		return errors.Join(err, a.renew(ctx, identity))
 	}
 	return err
 }
 
-func (a *Agent) dial() (*grpc.ClientConn, error) {
-	identity := a.currentIdentity()
+func (a *Agent) dial(identity Identity) (*grpc.ClientConn, error) {
 	certificate, err := identity.tlsCertificate()
 	if err != nil {
 		return nil, err
@@ -233,9 +228,10 @@ func (a *Agent) dial() (*grpc.ClientConn, error) {
 // renewLoop renews the certificate at half its life and a little later, a different while for each host.
 func (a *Agent) renewLoop(ctx context.Context) {
 	for attempt := 1; ; {
-		delay, err := a.untilRenewal()
+		identity := a.currentIdentity()
+		delay, err := a.untilRenewal(identity)
 		if err == nil && delay <= 0 {
-			if err = a.renew(ctx); err == nil {
+			if err = a.renew(ctx, identity); err == nil {
 				attempt = 1
 				continue
 			}
@@ -253,8 +249,8 @@ func (a *Agent) renewLoop(ctx context.Context) {
 	}
 }
 
-func (a *Agent) untilRenewal() (time.Duration, error) {
-	leaf, err := a.currentIdentity().Leaf()
+func (a *Agent) untilRenewal(identity Identity) (time.Duration, error) {
+	leaf, err := identity.Leaf()
 	if err != nil {
 		return 0, err
 	}
@@ -265,25 +261,31 @@ func (a *Agent) untilRenewal() (time.Duration, error) {
 }
 
 func (a *Agent) renewIfExpired(ctx context.Context) error {
-	leaf, err := a.currentIdentity().Leaf()
+	identity := a.currentIdentity()
+	leaf, err := identity.Leaf()
 	if err != nil || a.options.Now().Before(leaf.NotAfter) {
 		return err
 	}
-	return a.renew(ctx)
+	return a.renew(ctx, identity)
 }
 
-// renew asks for the next certificate, with the request of an earlier attempt if that was not answered.
-func (a *Agent) renew(ctx context.Context) error {
+// renew asks for the certificate that follows due's, with the request of an earlier attempt if that was not
+// answered. It does nothing if another caller, who found the same certificate due, has renewed it meanwhile.
+func (a *Agent) renew(ctx context.Context, due Identity) error {
 	a.renewMu.Lock()
 	defer a.renewMu.Unlock()
-	identity, err := a.currentIdentity().withRequest()
+	identity := a.currentIdentity()
+	if identity.Generation != due.Generation {
+		return nil
+	}
+	identity, err := identity.withRequest()
 	if err != nil {
 		return err
 	}
 	if err = a.saveIdentity(identity); err != nil {
 		return err
 	}
-	connection, err := a.dial()
+	connection, err := a.dial(identity)
 	if err != nil {
 		return err
 	}

@@ -45,11 +45,16 @@ type session struct {
 	told *agentpb.Health // the health that was sent last, nil before the first
 }
 
-// serve opens a stream over a connection and works until it breaks. It returns once nothing of it runs any more.
-func (a *Agent) serve(ctx context.Context, connection *grpc.ClientConn) error {
+// serve opens a stream under an identity and works until it breaks. It returns once nothing of it runs any more.
+func (a *Agent) serve(ctx context.Context, identity Identity) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	bulk, err := a.dial()
+	connection, err := a.dial(identity)
+	if err != nil {
+		return err
+	}
+	defer connection.Close() //nolint:errcheck // its streams have ended
+	bulk, err := a.dial(identity)
 	if err != nil {
 		return err
 	}
@@ -69,7 +74,7 @@ func (a *Agent) serve(ctx context.Context, connection *grpc.ClientConn) error {
 		return err
 	}
 	interval := heartbeatInterval(welcome.GetHeartbeatIntervalMs())
-	s.echo = newEcho(a.currentIdentity().Server, welcome)
+	s.echo = newEcho(identity.Server, welcome)
 	s.work.Go(func() { s.echo.run(ctx) })
 	a.log.InfoContext(ctx, "connected to the control plane", "heartbeat", interval)
 	a.writeStatus(true, nil)
