@@ -3,6 +3,7 @@ package simfleet_test
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,13 +59,13 @@ func (c *customer) commonest() (model string, hosts int) {
 	return model, hosts
 }
 
-// until lets the scheduler work until a cluster is in a state, or has ended in another.
-func (c *customer) until(id ids.Cluster, wanted string) (state string) {
+// until lets the scheduler work until a cluster is in one of some states, or has ended in another.
+func (c *customer) until(id ids.Cluster, wanted ...string) (state string) {
 	c.Helper()
 	testkit.Eventually(c, patience, func() (bool, string) {
 		c.Look()
 		state = c.Get(id).State
-		return state == wanted || state == "released" || state == "failed", fmt.Sprintf("%s%s", state, c.Timeline(id))
+		return slices.Contains(wanted, state) || state == "released" || state == "failed", fmt.Sprintf("%s%s", state, c.Timeline(id))
 	})
 	return state
 }
@@ -150,13 +151,14 @@ func TestBookingsOutliveAFleetsFaults(t *testing.T) {
 	if len(booked) == 0 {
 		t.Fatal("nothing could be booked")
 	}
-	ready := 0
+	delivered := 0
 	for _, id := range booked {
-		if c.until(id, "ready") == "ready" {
-			ready++
+		// One that was ready while the others were waited for may lack a node by now, with no host to take its place.
+		if state := c.until(id, "ready", "degraded"); state == "ready" || state == "degraded" {
+			delivered++
 		}
 	}
-	t.Logf("seed %d: %d of %d clusters became ready", seed, ready, len(booked))
+	t.Logf("seed %d: %d of %d clusters were delivered", seed, delivered, len(booked))
 	testkit.Eventually(t, patience, func() (bool, string) {
 		c.Look()
 		return c.fleet.Stats().Events == len(events), "the plan goes on"
