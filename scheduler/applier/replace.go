@@ -18,13 +18,36 @@ import (
 // replacementCandidates bounds the hosts that are looked at for one near enough, cheapest first.
 const replacementCandidates = 4096
 
+// wholeFee is all of a price, in basis points. A price times this fits an int64: asks end at pricing.MaxPrice.
+const wholeFee = 10_000
+
 // Replacement describes the node that takes a place in a running cluster.
 type Replacement struct {
 	Cluster  schedulerdb.LockClusterRow
 	Ordinal  int32
-	MaxPrice money.Amount // the failed node's: the hold has to suffice
+	MaxPrice money.Amount // the failed node's, for the hold has to suffice; 0 is no limit
+	WaiveFee bool         // take a dearer host too, as far as the platform's fee on the node pays the difference; see terms
 	Exclude  []ids.Host   // in use by the cluster, or failed it
 	Regions  []string
+}
+
+// reach is the highest ask that the node's place can bear.
+func (r Replacement) reach() money.Amount {
+	if rest := wholeFee - int64(r.Cluster.FeeBps); r.WaiveFee && rest > 0 {
+		return money.Amount(int64(r.MaxPrice) * wholeFee / rest)
+	}
+	return r.MaxPrice
+}
+
+// terms are a lease's price and fee at a host that asks so much. The customer never pays more than the failed node cost; of a dearer
+// host's, the owner gets what the ask and the booking's fee promise, at the least, because the fee is lowered.
+func (r Replacement) terms(ask money.Amount) (price money.Amount, feeBps int32) {
+	if r.MaxPrice == 0 || ask <= r.MaxPrice {
+		return ask, r.Cluster.FeeBps
+	}
+	promised := int64(ask) * (wholeFee - int64(r.Cluster.FeeBps))
+	share := (promised + int64(r.MaxPrice) - 1) / int64(r.MaxPrice) // rounded up: to the owner's advantage
+	return r.MaxPrice, int32(wholeFee - share)
 }
 
 // Replace places and writes one node of a running cluster inside the caller's transaction, which must hold the cluster's row
@@ -57,10 +80,11 @@ func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, r Replacement) (ids.Ho
 	if err != nil {
 		return ids.Host{}, err
 	}
+	price, fee := r.terms(host.Price)
 	var written rows
 	written.addNode(node{
 		cluster: r.Cluster.ID, host: host.Host.ID, machine: machine, ordinal: r.Ordinal, slot: slot, gpus: mask, model: r.Cluster.GPUModel,
-		customer: r.Cluster.OrgID, price: host.Price, feeBps: r.Cluster.FeeBps,
+		customer: r.Cluster.OrgID, price: price, feeBps: fee,
 	})
 	err = pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error { return written.write(ctx, savepoint, a.rayVersion) })
 	if err != nil {
@@ -87,7 +111,7 @@ func (a *Applier) replacement(r Replacement, spec market.Spec, ever []schedulerd
 	request.Image = r.Cluster.RayVersion
 	request.Nodes, request.GPUsPerNode = 1, int(r.Cluster.GPUsPerNode)
 	request.SameSite, request.MaxRTT = false, 0 // of one node; see near
-	request.MaxPrice, request.Exclude = r.MaxPrice, r.Exclude
+	request.MaxPrice, request.Exclude = r.reach(), r.Exclude
 	request.Start, request.Until = 0, max(r.Cluster.ForecastEnd.Unix(), r.Cluster.Now.Unix())
 	a.fleet.Read(func(x *placement.Index) {
 		for _, candidate := range x.Candidates(request, replacementCandidates) {

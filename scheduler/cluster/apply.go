@@ -342,7 +342,7 @@ func (l *Lifecycle) replaceAll(ctx context.Context, tx pgx.Tx, v loaded, vacant 
 		if err := l.endReported(ctx, tx, v, place); err != nil {
 			return false, err
 		}
-		host, err := l.fill(ctx, tx, v, place, nil)
+		host, err := l.fill(ctx, tx, v, place, true, nil)
 		switch {
 		case errs.CodeOf(err) == errs.NoCapacity && slices.Contains(v.Joining, place):
 			return true, l.giveUpPlace(ctx, tx, v, place, err.Error())
@@ -364,10 +364,12 @@ func (l *Lifecycle) replaceAll(ctx context.Context, tx pgx.Tx, v loaded, vacant 
 	return false, nil
 }
 
-// fill places a node where others were, at no more than they cost. Hosts that the cluster uses, or that failed it, are left out, and
-// those of others.
-func (l *Lifecycle) fill(ctx context.Context, tx pgx.Tx, v loaded, place int, others []ids.Host) (ids.Host, error) {
-	r := applier.Replacement{Cluster: v.cluster, Ordinal: int32(place), Regions: v.cluster.Regions, Exclude: slices.Clone(others)}
+// fill places a node where others were, at no more than they cost the customer. Hosts that the cluster uses, or that failed it, are
+// left out, and those of others.
+func (l *Lifecycle) fill(ctx context.Context, tx pgx.Tx, v loaded, place int, waiveFee bool, others []ids.Host) (ids.Host, error) {
+	r := applier.Replacement{
+		Cluster: v.cluster, Ordinal: int32(place), WaiveFee: waiveFee, Regions: v.cluster.Regions, Exclude: slices.Clone(others),
+	}
 	r.Cluster.ForecastEnd = v.Now.Add(v.Remaining) // for the host must be free until then
 	for _, n := range v.Nodes {
 		if n.Head {
@@ -408,7 +410,7 @@ func (l *Lifecycle) resume(ctx context.Context, tx pgx.Tx, v loaded, d Decision)
 	err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
 		var taken []ids.Host
 		for _, place := range d.Replace {
-			host, err := l.fill(ctx, savepoint, v, place, taken)
+			host, err := l.fill(ctx, savepoint, v, place, false, taken)
 			if err != nil {
 				return err
 			}

@@ -582,6 +582,32 @@ func TestAReplacementCanStartTheClustersRay(t *testing.T) {
 	}
 }
 
+func TestADearerReplacementIsPaidFromTheFee(t *testing.T) {
+	t.Parallel()
+	w := schedulertest.New(t)
+	w.AddHead()
+	first := w.AddHost("H100", 1, 1_000_000, "eu")
+	id := w.Ready(schedulertest.Spec(1, 1))
+	fee := w.Count(`SELECT fee_bps FROM clusters WHERE id = $1`, id)
+	reach := int64(1_000_000) * 10_000 / (10_000 - fee)
+	dear := w.AddHost("H100", 1, money.Amount(reach+1), "eu")
+	w.Exec(`UPDATE hosts SET state = 'lost' WHERE id = $1`, first)
+	w.Look()
+	if detail := w.Get(id); detail.State != "degraded" || detail.Replacements != 0 {
+		t.Fatalf("a host that costs more than the fee can pay was taken: the cluster is %s:%s", detail.State, w.Timeline(id))
+	}
+	w.Exec(`UPDATE asks SET price_per_gpu_hour = $2 WHERE host_id = $1`, dear, reach)
+	w.Look()
+	if detail := w.Get(id); detail.Replacements != 1 {
+		t.Fatalf("the cluster is %s:%s", detail.State, w.Timeline(id))
+	}
+	price := w.Count(`SELECT price_per_gpu_hour FROM leases WHERE host_id = $1`, dear)
+	left := w.Count(`SELECT fee_bps FROM leases WHERE host_id = $1`, dear)
+	if price != 1_000_000 || left != 0 {
+		t.Errorf("the customer pays %d and the platform keeps %d basis points, want the old price and nothing", price, left)
+	}
+}
+
 func TestAReplacementHasWhatWasBooked(t *testing.T) {
 	t.Parallel()
 	w := schedulertest.New(t)
