@@ -30,7 +30,7 @@ type BookingSpec struct {
 	NodeCount          int      `json:"node_count" doc:"GPU nodes; the head comes on top and is free" example:"2"`
 	GPUsPerNode        int      `json:"gpus_per_node" example:"1"`
 	Duration           string   `json:"duration" doc:"How long, from ready: 30m, 6h, 2h30m; at least 1m, at most 720h" example:"1h"`
-	Regions            []string `json:"regions,omitempty" doc:"Any of these; all when absent" maxItems:"32"`
+	Regions            []string `json:"regions,omitempty" doc:"Any of these, where eu is all of eu-west, eu-north and so on; all when absent" maxItems:"32"`
 	MaxPricePerGPUHour string   `json:"max_price_per_gpu_hour,omitempty" doc:"Decimal tokens; spot bookings need one" example:"2.50"`
 	ClusterName        string   `json:"cluster_name,omitempty" maxLength:"80"`
 

@@ -6,10 +6,11 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/muster-gpu/muster/scheduler/market/query"
 	"github.com/muster-gpu/muster/scheduler/placement"
 )
 
-// names remembers which models and regions the fleet has had. A name that it does not know makes it look through the fleet once.
+// names remembers which models and regions the fleet has had. A model that it does not know makes it look through the fleet once.
 type names struct {
 	mu      sync.Mutex
 	models  map[string]string // the market's spelling by the lower-case one
@@ -33,24 +34,30 @@ func (n *names) model(fleet Fleet, name string) (spelled string, all []string) {
 	return n.models[key], nil
 }
 
-// region reports whether there is a region, or else which there are.
-func (n *names) region(fleet Fleet, name string) (all []string, found bool) {
+// within returns the regions that a name stands for, as it does in a query, in the order of their names; or all that there are.
+func (n *names) within(fleet Fleet, name string) (regions []string, found bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.regions[name] {
-		n.learn(fleet)
+	if n.regions == nil {
+		n.regions = make(map[string]bool)
 	}
-	if !n.regions[name] {
-		return slices.Sorted(maps.Keys(n.regions)), false
+	fleet.Read(func(x *placement.Index) {
+		for region := range x.Regions() {
+			n.regions[region] = true
+		}
+	})
+	all := slices.Sorted(maps.Keys(n.regions))
+	regions = slices.DeleteFunc(slices.Clone(all), func(region string) bool { return !query.Within(region, name) })
+	if len(regions) == 0 {
+		return all, false
 	}
-	return nil, true
+	return regions, true
 }
 
 func (n *names) learn(fleet Fleet) {
-	n.models, n.regions = make(map[string]string), make(map[string]bool)
+	n.models = make(map[string]string)
 	fleet.Read(func(x *placement.Index) {
 		for h := range x.All() {
-			n.regions[h.Region] = true
 			if key := strings.ToLower(h.Model); n.models[key] == "" || h.Model < n.models[key] {
 				n.models[key] = h.Model
 			}

@@ -3,6 +3,7 @@ package market_test
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,28 @@ func spot(limit money.Amount) market.Spec {
 }
 
 func percent(p int) *int { return &p }
+
+func TestARegionHoldsItsParts(t *testing.T) {
+	t.Parallel()
+	w := world(t)
+	for _, region := range []string{"eu-west", "eu-north", "us-east"} {
+		w.AddHost("H100", 1, dollar, region)
+	}
+	spec := schedulertest.Spec(2, 1)
+	spec.Regions = []string{"EU", "eu-north"}
+	if got := w.Quote(spec).Spec.Regions; !slices.Equal(got, []string{"eu-north", "eu-west"}) {
+		t.Errorf("eu is %v", got)
+	}
+	w.AddHost("H100", 1, dollar/2, "eu-south") // a region that nobody has asked for by its name
+	if quote := w.Quote(spec); len(quote.Spec.Regions) != 3 || quote.Lines[0].Region != "eu-south" {
+		t.Errorf("eu is %v, and the cheapest host is in %s", quote.Spec.Regions, quote.Lines[0].Region)
+	}
+	spec.Regions = []string{"e"}
+	_, err := w.Market.Quote(t.Context(), w.Customer, w.User, spec)
+	if errs.CodeOf(err) != errs.Invalid || !strings.Contains(err.Error(), "there are eu-north, eu-south, eu-west, us-east") {
+		t.Errorf("a part of a name was taken: %v", err)
+	}
+}
 
 func TestSpecsThatNoFleetCouldSatisfyAreRefusedByField(t *testing.T) {
 	t.Parallel()

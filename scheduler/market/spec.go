@@ -318,18 +318,30 @@ func validateStart(spec *Spec, now time.Time) error {
 	return nil
 }
 
-// matchNames corrects the case of the model and refuses names that no host has ever reported, listing those that are known.
+// matchNames writes the model and the regions as the fleet does, a region that has others within it as those, and refuses names that
+// no host has ever reported, listing those that are known.
 func (s *Service) matchNames(spec *Spec) error {
 	model, models := s.names.model(s.fleet, spec.GPUModel)
 	if model == "" && spec.GPUModel != "" {
 		return errs.InvalidField("gpu_model", "there is no GPU model %q; there %s", spec.GPUModel, known(models))
 	}
 	spec.GPUModel = model
-	for i, region := range spec.Regions {
-		if regions, found := s.names.region(s.fleet, region); !found {
-			return errs.InvalidField(fmt.Sprintf("regions[%d]", i), "there is no region %q; there %s", region, known(regions))
+	var all []string
+	for i, name := range spec.Regions {
+		regions, found := s.names.within(s.fleet, name)
+		if !found {
+			return errs.InvalidField(fmt.Sprintf("regions[%d]", i), "there is no region %q; there %s", name, known(regions))
+		}
+		for _, region := range regions {
+			if !slices.Contains(all, region) {
+				all = append(all, region)
+			}
 		}
 	}
+	if len(all) > maxRegions {
+		return errs.InvalidField("regions", "these are %d regions: name at most %d, or none for all", len(all), maxRegions)
+	}
+	spec.Regions = all
 	return nil
 }
 

@@ -110,6 +110,19 @@ func (x *Index) All() iter.Seq[Host] {
 	}
 }
 
+// Regions are those of the hosts that there are or were, some of them more than once.
+func (x *Index) Regions() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, g := range x.groups {
+			for _, p := range g.parts {
+				if !yield(p.region) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Put inserts a host's GPUs of one model, or replaces what was known of them. The index keeps the slices.
 func (x *Index) Put(h Host) {
 	at := x.slot(h.ID, h.Model)

@@ -165,7 +165,7 @@ var fields = []*field{
 		text: func(h *placement.Host) string { return h.Model },
 	},
 	{
-		name: "region", kind: kindText, meaning: "region; eu is all of eu-west, eu-north and so on", example: "region=eu", same: within,
+		name: "region", kind: kindText, meaning: "region; eu is all of eu-west, eu-north and so on", example: "region=eu", same: Within,
 		text: func(h *placement.Host) string { return h.Region },
 	},
 	{
@@ -232,8 +232,8 @@ func fieldOf(name string) *field {
 	return fields[i]
 }
 
-// within reports whether a region is another or a part of it.
-func within(have, want string) bool {
+// Within reports whether a region is another or a part of it: eu-west is within eu-west and within eu.
+func Within(have, want string) bool {
 	return strings.EqualFold(have, want) ||
 		len(have) > len(want) && have[len(want)] == '-' && strings.EqualFold(have[:len(want)], want)
 }

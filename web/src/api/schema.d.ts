@@ -2160,7 +2160,7 @@ export interface components {
              * @example 2
              */
             node_count: number;
-            /** @description Any of these; all when absent */
+            /** @description Any of these, where eu is all of eu-west, eu-north and so on; all when absent */
             regions?: string[];
             /** @description All nodes in one local network */
             same_site?: boolean;

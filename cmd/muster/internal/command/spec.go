@@ -35,7 +35,7 @@ func (f *specFlags) add(a *App, cmd *cobra.Command) {
 	flags.IntVar(&f.spec.NodeCount, "nodes", 1, "GPU nodes; the Ray head comes on top and is free")
 	flags.IntVar(&f.spec.GPUsPerNode, "gpus-per-node", 1, "GPUs of each node")
 	flags.StringVar(&f.spec.Duration, "for", "1h", "how long, from ready: 30m, 6h, 2h30m")
-	flags.StringSliceVar(&f.spec.Regions, "region", nil, "any of these regions (repeat or separate by commas; default: all)")
+	flags.StringSliceVar(&f.spec.Regions, "region", nil, "any of these regions, where eu is all of eu-west, eu-north and so on (repeat or separate by commas; default: all)")
 	flags.StringVar(&f.spec.MaxPricePerGPUHour, "max-price", "", "most tokens per GPU-hour")
 	flags.StringVar(&f.vram, "min-vram", "", "memory of a GPU at least, such as 80GB")
 	flags.StringVar(&f.spec.MinComputeCapability, "compute", "", "compute capability at least, such as 9.0")
