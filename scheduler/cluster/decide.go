@@ -110,6 +110,13 @@ func (v View) end() Decision {
 	if reason := v.headFailure(); reason != "" {
 		return drain(PartyPlatform, reason)
 	}
+	if v.State == Degraded && v.inPhase() > degradedLimit {
+		party := PartyOwner // a node's failure degraded it
+		if v.Ray == nil {
+			party = PartyPlatform // or the head's silence did
+		}
+		return drain(party, "The cluster could not be made whole again in time.")
+	}
 	return Decision{}
 }
 
@@ -134,8 +141,6 @@ func (v View) headFailure() string {
 		return "The Ray head did not say which nodes have joined."
 	case v.State == Joining && v.inPhase() > joiningLimit:
 		return "The nodes did not come together as booked in time."
-	case v.State == Degraded && v.inPhase() > degradedLimit:
-		return "The cluster could not be made whole again in time."
 	}
 	return ""
 }

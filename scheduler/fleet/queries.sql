@@ -395,15 +395,16 @@ WITH page AS (
 SELECT coalesce((SELECT id FROM page ORDER BY id DESC LIMIT 1), '00000000-0000-0000-0000-000000000000')::uuid AS last, (SELECT count(*) FROM page) AS hosts;
 
 -- name: CountDeliveries :exec
--- Counts a day again: nodes that became part of a cluster, and nodes that failed on the owner's account.
+-- Counts a day again: nodes that became part of a cluster, and nodes that failed on the owner's account. When a cluster ends because of
+-- one of them, the others' leases close on an owner's account too; they have not failed.
 WITH day AS (
     SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - @ago::interval AS begin
 ), delivered AS (
     SELECT n.host_id, count(*)::integer AS nodes FROM nodes n, day
     WHERE n.role = 'gpu' AND n.alive_at >= day.begin AND n.alive_at < day.begin + interval '24 hours' GROUP BY n.host_id
 ), failed AS (
-    SELECT l.host_id, count(DISTINCT l.node_id)::integer AS nodes FROM leases l, day
-    WHERE l.close_party = 'owner' AND l.closed_at >= day.begin AND l.closed_at < day.begin + interval '24 hours' GROUP BY l.host_id
+    SELECT l.host_id, count(DISTINCT l.node_id)::integer AS nodes FROM leases l JOIN nodes n ON n.id = l.node_id, day
+    WHERE n.state = 'failed' AND l.close_party = 'owner' AND l.closed_at >= day.begin AND l.closed_at < day.begin + interval '24 hours' GROUP BY l.host_id
 )
 INSERT INTO host_days AS d (host_id, day, delivered, failed)
 SELECT coalesce(delivered.host_id, failed.host_id), (day.begin AT TIME ZONE 'UTC')::date, coalesce(delivered.nodes, 0), coalesce(failed.nodes, 0)

@@ -70,7 +70,12 @@ func TestHistoryIsKeptAndScored(t *testing.T) {
 	node, failed := b.node(cluster, online.id, "gpu", 0), b.node(cluster, away.id, "gpu", 1)
 	b.exec(`UPDATE nodes SET alive_at = clock_timestamp() WHERE id = $1`, node)
 	b.usage(cluster, away.id, failed)
-	b.exec(`UPDATE leases SET state = 'closed', closed_at = clock_timestamp(), close_party = 'owner' WHERE node_id = $1`, failed)
+	b.usage(cluster, online.id, node)
+	// One node failed, because of which the cluster ended, and with it the other.
+	b.exec(`UPDATE leases SET state = 'closed', closed_at = clock_timestamp(), close_party = 'owner' WHERE cluster_id = $1`, cluster)
+	b.exec(`UPDATE nodes SET state = 'failed', ended_at = clock_timestamp() WHERE id = $1`, failed)
+	b.exec(`UPDATE nodes SET state = 'stopping' WHERE id = $1`, node)
+	b.exec(`UPDATE nodes SET state = 'stopped', ended_at = clock_timestamp() WHERE id = $1`, node)
 	for range 2 { // counting again changes nothing
 		if err := care.Count(ctx, careTerm); err != nil {
 			t.Fatal(err)

@@ -135,8 +135,8 @@ WITH day AS (
     SELECT n.host_id, count(*)::integer AS nodes FROM nodes n, day
     WHERE n.role = 'gpu' AND n.alive_at >= day.begin AND n.alive_at < day.begin + interval '24 hours' GROUP BY n.host_id
 ), failed AS (
-    SELECT l.host_id, count(DISTINCT l.node_id)::integer AS nodes FROM leases l, day
-    WHERE l.close_party = 'owner' AND l.closed_at >= day.begin AND l.closed_at < day.begin + interval '24 hours' GROUP BY l.host_id
+    SELECT l.host_id, count(DISTINCT l.node_id)::integer AS nodes FROM leases l JOIN nodes n ON n.id = l.node_id, day
+    WHERE n.state = 'failed' AND l.close_party = 'owner' AND l.closed_at >= day.begin AND l.closed_at < day.begin + interval '24 hours' GROUP BY l.host_id
 )
 INSERT INTO host_days AS d (host_id, day, delivered, failed)
 SELECT coalesce(delivered.host_id, failed.host_id), (day.begin AT TIME ZONE 'UTC')::date, coalesce(delivered.nodes, 0), coalesce(failed.nodes, 0)
@@ -146,7 +146,8 @@ ON CONFLICT (host_id, day) DO UPDATE SET delivered = excluded.delivered, failed 
 WHERE (d.delivered, d.failed) <> (excluded.delivered, excluded.failed)
 `
 
-// Counts a day again: nodes that became part of a cluster, and nodes that failed on the owner's account.
+// Counts a day again: nodes that became part of a cluster, and nodes that failed on the owner's account. When a cluster ends because of
+// one of them, the others' leases close on an owner's account too; they have not failed.
 func (q *Queries) CountDeliveries(ctx context.Context, db DBTX, ago time.Duration) error {
 	_, err := db.Exec(ctx, countDeliveries, ago)
 	return err
