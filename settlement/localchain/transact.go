@@ -25,6 +25,7 @@ const (
 	systemInitializeNonce = 6
 	tokenTransferChecked  = 12
 	tokenMintTo           = 7
+	tokenCloseAccount     = 9
 	tokenFreezeAccount    = 10
 	tokenInitializeMint2  = 20
 	tokenSetAuthority     = 6
@@ -111,6 +112,21 @@ func (c *Chain) Freeze(ctx context.Context, account chain.Address) error {
 	_, err := c.execute(ctx, []solana.Instruction{solana.NewInstruction(chain.TokenProgram, solana.AccountMetaSlice{
 		solana.Meta(account).WRITE(), solana.Meta(c.Mint), solana.Meta(c.authority.PublicKey()).SIGNER(),
 	}, []byte{tokenFreezeAccount})}, c.authority)
+	return err
+}
+
+// Leave sends all that a wallet's token account holds to another wallet's, and closes it. Its rent goes to the wallet.
+func (c *Chain) Leave(ctx context.Context, from solana.PrivateKey, to chain.Address, amount uint64) error {
+	if _, err := c.Transfer(ctx, from, to, amount); err != nil {
+		return err
+	}
+	account, err := chain.AssociatedTokenAccount(from.PublicKey(), c.Mint, chain.TokenProgram)
+	if err != nil {
+		return err
+	}
+	_, err = c.execute(ctx, []solana.Instruction{solana.NewInstruction(chain.TokenProgram, solana.AccountMetaSlice{
+		solana.Meta(account).WRITE(), solana.Meta(from.PublicKey()).WRITE(), solana.Meta(from.PublicKey()).SIGNER(),
+	}, []byte{tokenCloseAccount})}, from)
 	return err
 }
 

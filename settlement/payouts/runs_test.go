@@ -425,32 +425,15 @@ func TestAClosedTokenAccountIsNotMadeAgain(t *testing.T) {
 		t.Errorf("the rent of the new account is not recorded: %v", batch.RentLamports)
 	}
 	b.earns(t, b.pool, owners[0], token)
-	closed := &closing{Chain: b.cluster, account: batch.Payouts[0].TokenAccount}
-	later := b.service(b.pool, closed)
-	if again, err := later.Draft(t.Context(), b.drafter); err != nil || len(again) != 0 {
+	check(t, b.local.Leave(t.Context(), owners[0].wallet, newOwner(t).address(), token))
+	if again, err := s.Draft(t.Context(), b.drafter); err != nil || len(again) != 0 {
 		t.Fatalf("drafted %v, %v", again, err)
 	}
-	left, err := later.Payable(t.Context())
+	left, err := s.Payable(t.Context())
 	check(t, err)
 	if len(left.LeftOut) != 1 || !strings.Contains(left.LeftOut[0].Reason, "was closed") {
 		t.Errorf("left out: %+v", left.LeftOut)
 	}
-}
-
-// closing is a cluster on which one account is gone.
-type closing struct {
-	Chain
-	account string
-}
-
-func (c *closing) Accounts(ctx context.Context, commitment chain.Commitment, minSlot chain.Slot, addresses ...chain.Address) ([]*chain.Account, error) {
-	accounts, err := c.Chain.Accounts(ctx, commitment, minSlot, addresses...)
-	for i, address := range addresses {
-		if err == nil && address.String() == c.account {
-			accounts[i] = nil
-		}
-	}
-	return accounts, err
 }
 
 func TestATokenThatChangedIsNotPaidIn(t *testing.T) {
