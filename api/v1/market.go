@@ -128,7 +128,7 @@ type Explanation struct {
 	Blocking string            `json:"blocking" doc:"The condition that leaves too little: gpu_model, region, open, free, price, gpus_per_node, node_count, ..." example:"region"`
 	Summary  string            `json:"summary" doc:"One sentence"`
 	Funnel   []ExplanationStep `json:"funnel"`
-	Changes  []Change          `json:"changes,omitempty" doc:"The nearest bookings that fit, at most six, one of a kind"`
+	Changes  []Change          `json:"changes,omitempty" doc:"The nearest bookings that fit: at most six that change one thing, one of a kind, and two that change two"`
 }
 
 // ExplanationStep is what remains after one condition.
@@ -141,7 +141,7 @@ type ExplanationStep struct {
 
 // Change is a booking near the one that was asked for, and it fits.
 type Change struct {
-	Kind         string       `json:"kind" enum:"region,gpu_model,gpus_per_node,node_count,later,price,network,constraint"`
+	Kind         string       `json:"kind" enum:"region,gpu_model,gpus_per_node,node_count,later,price,network,constraint,combination"`
 	Summary      string       `json:"summary" example:"In us-east: 2.10 instead of 1.90 per GPU-hour"`
 	Spec         BookingSpec  `json:"spec" doc:"The whole of it, changed"`
 	PricePerHour Money        `json:"price_per_hour"`

@@ -15,7 +15,7 @@ import (
 
 // Change is a booking near the one that was asked for, and it fits.
 type Change struct {
-	Kind      string // region, gpu_model, gpus_per_node, node_count, later, price, network, constraint
+	Kind      string // region, gpu_model, gpus_per_node, node_count, later, price, network, constraint; combination of two
 	Summary   string
 	Spec      Spec // the whole of it, changed
 	Lines     []Line

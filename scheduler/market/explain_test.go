@@ -3,6 +3,7 @@ package market_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +75,28 @@ func TestEveryCounterOfferCanBeBooked(t *testing.T) {
 				t.Errorf("booking it: %s, %v", booked.State, booked.Refusal())
 			}
 		})
+	}
+}
+
+func TestTwoChangesAtOnceAreOfferedWhereOneIsNotEnough(t *testing.T) {
+	t.Parallel()
+	w := world(t)
+	w.AddHost("H100", 1, 2*dollar, "eu")
+	w.AddHost("H100", 1, 3*dollar, "us")
+	w.AddHost("H200", 1, 2*dollar, "us")
+	spec := schedulertest.Spec(2, 1)
+	spec.Regions, spec.MaxPrice = []string{"eu"}, 2*dollar
+	var offered []market.Change
+	for _, change := range refused(w, spec).Changes {
+		if change.Kind == "combination" {
+			offered = append(offered, change)
+		}
+	}
+	if len(offered) != 1 || !strings.HasPrefix(offered[0].Summary, "In eu, us and at a higher price, for 5") {
+		t.Fatalf("offered %+v", offered)
+	}
+	if booked := w.Accept(market.Quote{ID: offered[0].QuoteID}); booked.State != "accepted" || booked.Spec.MaxPrice != 3*dollar || len(booked.Spec.Regions) != 2 {
+		t.Errorf("booking it: %s, %+v", booked.State, booked.Spec)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 // Bounds of the search.
 const (
 	maxChanges  = 6
+	maxPairs    = 2                // changes of two things
 	laterWithin = 7 * 24 * 60 * 60 // seconds
 	laterStep   = 60
 	laterTries  = 32
@@ -19,19 +20,62 @@ const (
 	maxNodes    = 64              // of a booking with smaller nodes
 )
 
-// Nearest finds requests near one that cannot be placed, each with its plan: one thing changed, the least of it that helps. now is
-// in Unix seconds; a later start is looked for among the forecast ends of leases within a week. At most one change of a kind comes
-// back, the less intrusive first.
+// Nearest finds requests near one that cannot be placed, each with its plan: one thing changed, the least of it that helps, and two
+// things where no one change gives all that was asked for at once. now is in Unix seconds; a later start is looked for among the
+// forecast ends of leases within a week. At most one change of a kind comes back and two of two things, the less intrusive first.
 func (x *Index) Nearest(r Request, now int64) []Change {
 	var changes []Change
-	for _, try := range []func(Request, int64) (Change, bool){
-		x.elsewhere, x.otherNetwork, x.withoutOne, x.dearer, x.splitNodes, x.otherModel, x.later, x.fewerNodes,
-	} {
-		if len(changes) == maxChanges {
-			break
+	try := func(tries ...func(Request, int64) (Change, bool)) {
+		for _, try := range tries {
+			if len(changes) == maxChanges {
+				return
+			}
+			if change, found := try(r, now); found {
+				changes = append(changes, change)
+			}
 		}
-		if change, found := try(r, now); found {
-			changes = append(changes, change)
+	}
+	try(x.elsewhere, x.otherNetwork, x.withoutOne, x.dearer, x.splitNodes, x.otherModel)
+	whole := len(changes) > 0
+	try(x.later, x.fewerNodes)
+	if !whole {
+		changes = append(changes, x.pairs(r, now)...)
+	}
+	return changes
+}
+
+// pairs changes two things: of where, how far apart and for how much, one is left open while another change is looked for, and then
+// only as far as that change needs it.
+func (x *Index) pairs(r Request, now int64) (changes []Change) {
+	var anything Request
+	steps := []struct {
+		try   func(Request, int64) (Change, bool)
+		bound bool                         // the request says something that can be left open
+		like  func(q *Request, as Request) // as another has it
+	}{
+		{x.elsewhere, len(r.Regions) > 0, func(q *Request, as Request) { q.Regions = as.Regions }},
+		{x.otherNetwork, r.SameSite || r.MaxRTT > 0, func(q *Request, as Request) { q.SameSite, q.MaxRTT = as.SameSite, as.MaxRTT }},
+		{x.dearer, r.MaxPrice > 0, func(q *Request, as Request) { q.MaxPrice = as.MaxPrice }},
+		{try: x.withoutOne},
+		{try: x.splitNodes},
+		{try: x.otherModel},
+	}
+	for i, first := range steps {
+		for _, second := range steps[i+1:] {
+			if !first.bound || len(changes) == maxPairs {
+				break
+			}
+			request := r
+			first.like(&request, anything)
+			with, found := second.try(request, now)
+			if !found {
+				continue
+			}
+			first.like(&with.Request, r)
+			if both, found := first.try(with.Request, now); found {
+				both.Kind, both.Summary = "combination", both.Summary+" and "+strings.ToLower(with.Summary[:1])+with.Summary[1:]
+				changes = append(changes, both)
+			}
 		}
 	}
 	return changes
@@ -76,8 +120,9 @@ func (x *Index) otherNetwork(r Request, _ int64) (Change, bool) {
 		return Change{}, false
 	}
 	r.SameSite, r.MaxRTT = false, 0
-	if bound == 0 {
-		return x.change("network", "Across sites", r)
+	across, found := x.change("network", "Across sites", r)
+	if bound == 0 || !found {
+		return across, found
 	}
 	widened := func(i int) Request {
 		changed := r

@@ -118,7 +118,7 @@ type Explanation struct {
 
 // Change is a request near another that can be placed.
 type Change struct {
-	Kind    string // region, gpu_model, gpus_per_node, node_count, later, price, network, constraint
+	Kind    string // region, gpu_model, gpus_per_node, node_count, later, price, network, constraint; combination of two
 	Summary string
 	Request Request
 	Plan    Plan

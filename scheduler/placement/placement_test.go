@@ -430,19 +430,65 @@ func TestNearestChangesCanBePlacedAndAreOfDifferentKinds(t *testing.T) {
 		if _, placed := x.Place(r); placed {
 			return
 		}
-		kinds := map[string]bool{}
+		kinds, whole := map[string]bool{}, false
 		for _, c := range x.Nearest(r, 1) {
-			if kinds[c.Kind] || c.Summary == "" {
+			kind := c.Kind
+			if kind == "combination" { // of which there may be two
+				kind += ": " + c.Summary
+			}
+			if kinds[kind] || c.Summary == "" {
 				t.Fatalf("%q comes twice or says nothing: %q", c.Kind, c.Summary)
 			}
-			kinds[c.Kind] = true
+			kinds[kind] = true
+			whole = whole || c.Kind != "later" && c.Kind != "node_count"
 			plan, placed := x.Place(c.Request)
 			if !placed || !reflect.DeepEqual(planned(plan), planned(c.Plan)) {
 				t.Fatalf("%s: %+v is placed %v on %v, not on %v", c.Kind, c.Request, placed, planned(plan), planned(c.Plan))
 			}
 			checkChange(t, r, c, 1)
 		}
+		if !whole {
+			checkNoPairHelps(t, x, r)
+		}
 	})
+}
+
+// checkNoPairHelps tries what gives up two of three limits altogether.
+func checkNoPairHelps(t *rapid.T, x *placement.Index, r placement.Request) {
+	t.Helper()
+	for kept := range 3 {
+		wide := placement.Request{Regions: r.Regions, SameSite: r.SameSite, MaxRTT: r.MaxRTT, MaxPrice: r.MaxPrice}
+		changed := r
+		if kept != 0 {
+			wide.Regions = nil
+		}
+		if kept != 1 {
+			wide.SameSite, wide.MaxRTT = false, 0
+		}
+		if kept != 2 {
+			wide.MaxPrice = 0
+		}
+		changed.Regions, changed.SameSite, changed.MaxRTT, changed.MaxPrice = wide.Regions, wide.SameSite, wide.MaxRTT, wide.MaxPrice
+		if plan, placed := x.Place(changed); placed {
+			t.Fatalf("%+v could be placed as %+v on %v, which is not offered", r, changed, planned(plan))
+		}
+	}
+}
+
+// differences counts the kinds of changes between two requests.
+func differences(a, b placement.Request) (n int) {
+	for _, same := range []bool{
+		slices.Equal(a.Regions, b.Regions), a.SameSite == b.SameSite && a.MaxRTT == b.MaxRTT, a.MaxPrice == b.MaxPrice,
+		a.Nodes == b.Nodes && a.GPUsPerNode == b.GPUsPerNode, a.Model == b.Model,
+		a.MinReliability == b.MinReliability && a.MinTier == b.MinTier && a.MinDriver == b.MinDriver && a.CPUs == b.CPUs &&
+			a.MemoryBytes == b.MemoryBytes && a.DiskBytes == b.DiskBytes && slices.Equal(a.AllowOwners, b.AllowOwners) &&
+			slices.Equal(a.DenyOwners, b.DenyOwners),
+	} {
+		if !same {
+			n++
+		}
+	}
+	return n
 }
 
 // checkChange holds a change to what its kind says: that alone differs.
@@ -477,6 +523,11 @@ func checkChange(t *rapid.T, r placement.Request, c placement.Change, now int64)
 		}
 		is.Nodes = was.Nodes
 	case "constraint":
+		return
+	case "combination":
+		if n := differences(was, is); n != 2 || was.Start != is.Start || was.Nodes*was.GPUsPerNode != is.Nodes*is.GPUsPerNode {
+			t.Fatalf("%q differs in %d things: %+v instead of %+v", c.Summary, n, is, was)
+		}
 		return
 	}
 	if !reflect.DeepEqual(was, is) {

@@ -2186,7 +2186,7 @@ export interface components {
              */
             expires_at?: string;
             /** @enum {string} */
-            kind: "region" | "gpu_model" | "gpus_per_node" | "node_count" | "later" | "price" | "network" | "constraint";
+            kind: "region" | "gpu_model" | "gpus_per_node" | "node_count" | "later" | "price" | "network" | "constraint" | "combination";
             price_per_hour: components["schemas"]["Money"];
             /** @description Book it with this; absent for anonymous callers */
             quote_id?: string;
@@ -2595,7 +2595,7 @@ export interface components {
              * @example region
              */
             blocking: string;
-            /** @description The nearest bookings that fit, at most six, one of a kind */
+            /** @description The nearest bookings that fit: at most six that change one thing, one of a kind, and two that change two */
             changes?: components["schemas"]["Change"][];
             funnel: components["schemas"]["ExplanationStep"][];
             /** @description One sentence */

@@ -54,7 +54,7 @@ function Explained({ explanation, set }: { explanation: Explanation; set: (chang
           <h3 className="legend">What would fit</h3>
           <ul className="changes">
             {changes.map((change) => (
-              <ChangeRow key={change.kind} change={change} onTake={() => set(changeTo(change.spec))} />
+              <ChangeRow key={change.summary} change={change} onTake={() => set(changeTo(change.spec))} />
             ))}
           </ul>
         </section>
