@@ -430,7 +430,7 @@ func lineOf(n placement.Node) market.Line {
 // accept gives a placed booking its head and slots, and its cluster.
 func (b *batch) accept(ctx context.Context, tx pgx.Tx, d *decision) error {
 	runtime, regions := b.whereabouts(d)
-	head, err := b.slots.head(b.heads, runtime, regions)
+	head, err := b.slots.head(b.heads, runtime, b.rayVersion, regions)
 	if err != nil {
 		return err
 	}

@@ -150,13 +150,14 @@ func (s *slots) take(ctx context.Context, q *schedulerdb.Queries, db schedulerdb
 	}
 }
 
-// head picks the head host with the fewest nodes on its machine, of a runtime and, while one there has room, of a region.
-func (s *slots) head(heads []census.Head, runtime string, regions []string) (census.Head, error) {
+// head picks the head host with the fewest nodes on its machine, of a runtime, with a version of Ray and, while one there has room, of a
+// region.
+func (s *slots) head(heads []census.Head, runtime, rayVersion string, regions []string) (census.Head, error) {
 	var best *census.Head
 	var bestNear bool
 	bestUsed := 0
 	for i, h := range heads {
-		if h.Runtime != runtime {
+		if h.Runtime != runtime || !slices.Contains(h.Images, rayVersion) {
 			continue
 		}
 		used, near := s.usedOn(h.Machine), slices.Contains(regions, h.Region)
@@ -168,7 +169,7 @@ func (s *slots) head(heads []census.Head, runtime string, regions []string) (cen
 		}
 	}
 	if best == nil {
-		return census.Head{}, errs.New(errs.NoCapacity, "No operator machine is online to run the Ray head: try again in a minute.")
+		return census.Head{}, errs.New(errs.NoCapacity, "No operator machine is online that runs heads of Ray %s: try again in a minute.", rayVersion)
 	}
 	return *best, nil
 }

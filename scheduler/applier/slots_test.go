@@ -3,6 +3,7 @@ package applier_test
 import (
 	"bytes"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/muster-gpu/muster/internal/pgnotify"
@@ -11,6 +12,26 @@ import (
 	"github.com/muster-gpu/muster/scheduler/census"
 	"github.com/muster-gpu/muster/scheduler/schedulertest"
 )
+
+func TestAHeadRunsTheClustersRay(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t)
+	w.AddHost("H100", 4, 1_000_000, "us")
+	newer := w.AddHead()
+	w.Exec(`UPDATE hosts SET images = '{2.61.0}' WHERE id = $1`, newer)
+	spec := schedulertest.Spec(1, 1)
+	for range 3 { // of two heads, the one with fewer nodes would be next
+		w.Book(spec)
+	}
+	if n := w.Count(`SELECT count(*) FROM nodes WHERE host_id = $1`, newer); n != 0 {
+		t.Errorf("%d heads are on a machine with another Ray", n)
+	}
+	w.Exec(`UPDATE hosts SET images = '{2.61.0}' WHERE kind = 'head'`)
+	refused := w.Accept(w.Quote(spec))
+	if refused.State != "refused" || !strings.Contains(refused.Refusal().Error(), "heads of Ray 2.60.0") {
+		t.Errorf("without a head that can run it: %s, %v", refused.State, refused.Refusal())
+	}
+}
 
 func TestANewLeaderGivesOutNoPlaceThatIsInUse(t *testing.T) {
 	t.Parallel()

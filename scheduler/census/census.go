@@ -67,6 +67,7 @@ type Head struct {
 	Machine string
 	Region  string
 	Runtime string
+	Images  []string // the versions of Ray that it can run
 }
 
 // Census is the fleet of one database. Make it with New.
@@ -376,7 +377,7 @@ func (c *Census) put(id uuid.UUID, r *reading) {
 	}
 	c.machines[host] = r.machine
 	if r.head {
-		c.heads = slices.Insert(c.heads, at, Head{ID: host, Machine: r.machine, Region: r.host.Region, Runtime: r.host.Runtime})
+		c.heads = slices.Insert(c.heads, at, Head{ID: host, Machine: r.machine, Region: r.host.Region, Runtime: r.host.Runtime, Images: r.host.Images})
 	}
 	if r.ask.rules.Moves() {
 		c.moving[host] = r.ask

@@ -78,7 +78,7 @@ func wantSame(t interface {
 			t.Fatalf("the census says\n%+v\nthe database\n%+v", got[i], want[i])
 		}
 	}
-	if !slices.Equal(c.Heads(), fresh.Heads()) {
+	if !slices.EqualFunc(c.Heads(), fresh.Heads(), func(a, b census.Head) bool { return reflect.DeepEqual(a, b) }) {
 		t.Fatalf("the census has heads %v, the database %v", c.Heads(), fresh.Heads())
 	}
 }
