@@ -102,7 +102,7 @@ func (s *Server) wirePreview(p market.AskPreview) apiv1.AskPreview {
 		}),
 	}
 	if p.Past != nil {
-		wire.Past = &apiv1.AskPast{Days: p.Past.Days, Earned: s.money(p.Past.Earned), HiredPercent: percent(p.Past.HiredBps)}
+		wire.Past = &apiv1.AskPast{SampledMS: p.Past.Sampled.Milliseconds(), Earned: s.money(p.Past.Earned), HiredPercent: percent(p.Past.HiredBps)}
 	}
 	return wire
 }

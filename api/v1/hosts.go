@@ -173,7 +173,7 @@ type AskPriceHour struct {
 
 // AskPast is what an ask would have earned in the last 30 days, by the market's samples.
 type AskPast struct {
-	Days         int     `json:"days" doc:"That there are samples of"`
+	SampledMS    int64   `json:"sampled_ms" doc:"How much of that time there are samples of"`
 	Earned       Money   `json:"earned" doc:"An estimate, before the platform's fee"`
 	HiredPercent float64 `json:"hired_percent" doc:"Of the time"`
 }

@@ -52,7 +52,7 @@ type AskHour struct {
 // AskPast estimates what an ask would have earned, before the fee. In each sample the host counts as hired if no GPU was free, or if
 // its price would have been below that of every free one: then somebody would have taken it instead of what was hired.
 type AskPast struct {
-	Days     int // that the samples span
+	Sampled  time.Duration // what is known of the last 30 days
 	Earned   money.Amount
 	HiredBps int // of the sampled time
 }
@@ -178,7 +178,7 @@ func (s *Service) past(ctx context.Context, ask Ask, host schedulerdb.AskingHost
 	if len(samples) == 0 {
 		return nil, nil //nolint:nilnil // no history is no answer
 	}
-	var sampled, hired time.Duration
+	var hired time.Duration
 	var past AskPast
 	for i, sample := range samples {
 		until := host.Now
@@ -186,7 +186,7 @@ func (s *Service) past(ctx context.Context, ask Ask, host schedulerdb.AskingHost
 			until = samples[i+1].At
 		}
 		span := min(until.Sub(sample.At), sampleSpan)
-		sampled += span
+		past.Sampled += span
 		price := ask.at(sample)
 		if sample.PriceMin > 0 && price > money.Amount(sample.PriceMin) {
 			continue
@@ -194,9 +194,7 @@ func (s *Service) past(ctx context.Context, ask Ask, host schedulerdb.AskingHost
 		hired += span
 		past.Earned += money.Amount(host.GPUs) * money.Accrued(price, span.Milliseconds())
 	}
-	const day = 24 * time.Hour
-	past.Days = int((host.Now.Sub(samples[0].At) + day - 1) / day)
-	past.HiredBps = int(hired.Milliseconds() * 10_000 / max(sampled.Milliseconds(), 1))
+	past.HiredBps = int(hired.Milliseconds() * 10_000 / max(past.Sampled.Milliseconds(), 1))
 	return &past, nil
 }
 

@@ -126,7 +126,7 @@ func TestAPreviewShowsWhatAnAskWouldDoAndSavesNothing(t *testing.T) {
 		// At the weekend it asks 3, as the dearest does.
 		t.Errorf("its rank is %d of %d", preview.Rank, preview.Peers)
 	}
-	if past := preview.Past; past == nil || past.Days != 1 || past.HiredBps < 6600 || past.HiredBps > 6700 || past.Earned < 4*4*dollar-10 {
+	if past := preview.Past; past == nil || past.Sampled.Round(time.Minute) != 3*time.Hour || past.HiredBps < 6600 || past.HiredBps > 6700 || past.Earned < 4*4*dollar-10 {
 		t.Errorf("its past is %+v", preview.Past)
 	}
 	if price := w.Count(`SELECT price_per_gpu_hour FROM asks WHERE host_id = $1`, host); price != int64(dollar) {

@@ -1762,11 +1762,6 @@ export interface components {
             percent: number;
         };
         AskPast: {
-            /**
-             * Format: int64
-             * @description That there are samples of
-             */
-            days: number;
             /** @description An estimate, before the platform's fee */
             earned: components["schemas"]["Money"];
             /**
@@ -1774,6 +1769,11 @@ export interface components {
              * @description Of the time
              */
             hired_percent: number;
+            /**
+             * Format: int64
+             * @description How much of that time there are samples of
+             */
+            sampled_ms: number;
         };
         AskPeriod: {
             /** @description mon, tue, wed, thu, fri, sat, sun; every day when absent */

@@ -8,6 +8,7 @@ import type { AskPreview, AskRules, Host } from "../api/types";
 import { ActionError, Failure } from "../design/Loaded";
 import { Button, Dialog, Field, MoneyText, Skeleton } from "../design/parts";
 import { plainText } from "../money/money";
+import { formatDuration } from "../time/time";
 import { previewQuery, type AskBody } from "./queries";
 
 const Chart = lazy(() => import("../market/Chart").then((module) => ({ default: module.Chart })));
@@ -177,9 +178,7 @@ function Preview({ preview }: { preview: AskPreview }) {
         </div>
         {preview.past !== undefined && (
           <div>
-            <dt>
-              Would have earned in the last {preview.past.days} {preview.past.days === 1 ? "day" : "days"}
-            </dt>
+            <dt>Would have earned in the last {formatDuration(preview.past.sampled_ms)}</dt>
             <dd>
               about <MoneyText of={preview.past.earned} />, hired {preview.past.hired_percent.toFixed(0)} % of the time
             </dd>

@@ -552,7 +552,7 @@ export const preview: api.AskPreview = {
   hours: Array.from({ length: 168 }, (_, n) => ({ at: ahead(n * 3_600), price: usdc(n % 24 < 6 ? "1.52" : "1.90") })),
   rank: 3,
   peers: 14,
-  past: { days: 12, earned: usdc("402.10"), hired_percent: 61.5 },
+  past: { sampled_ms: 12 * 86_400_000, earned: usdc("402.10"), hired_percent: 61.5 },
 };
 
 const lines: api.WalletLine[] = [

@@ -263,7 +263,7 @@ func testRules() apiv1.AskRules {
 }
 
 func testPreview() apiv1.AskPreview {
-	preview := apiv1.AskPreview{Now: testPrices(), Rank: 3, Peers: 14, Past: &apiv1.AskPast{Days: 30, Earned: tokens("812500000", "812.500000"), HiredPercent: 61.3}}
+	preview := apiv1.AskPreview{Now: testPrices(), Rank: 3, Peers: 14, Past: &apiv1.AskPast{SampledMS: (30 * 24 * time.Hour).Milliseconds(), Earned: tokens("812500000", "812.500000"), HiredPercent: 61.3}}
 	for hour := range 48 {
 		price := tokens("1900000", "1.900000")
 		if hour%24 < 6 {

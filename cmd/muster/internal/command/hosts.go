@@ -357,7 +357,7 @@ func (a *App) printPreview(preview apiv1.AskPreview) error {
 		p.Line("")
 		facts := []output.Fact{{Label: "Among open hosts of its model and region", Value: output.Textf("%d of %d, the cheapest being 1", preview.Rank, preview.Peers)}}
 		if past := preview.Past; past != nil {
-			facts = append(facts, output.Fact{Label: "Would have earned in " + days(past.Days), Value: output.Cell{
+			facts = append(facts, output.Fact{Label: "Would have earned in " + output.Duration(time.Duration(past.SampledMS)*time.Millisecond), Value: output.Cell{
 				Text: fmt.Sprintf("about %s before the fee, hired %s of the time", output.Money(past.Earned), percent(past.HiredPercent)), Tone: output.Bold,
 			}})
 		}
@@ -368,13 +368,6 @@ func (a *App) printPreview(preview apiv1.AskPreview) error {
 		}
 		a.say("Nothing is saved: leave out --preview to set it.")
 	})
-}
-
-func days(n int) string {
-	if n == 1 {
-		return "1 day"
-	}
-	return fmt.Sprintf("%d days", n)
 }
 
 const hoursOfDay = 24
