@@ -142,7 +142,7 @@ type ExplanationStep struct {
 // Change is a booking near the one that was asked for, and it fits.
 type Change struct {
 	Kind         string       `json:"kind" enum:"region,gpu_model,gpus_per_node,node_count,later,price,network,constraint,combination"`
-	Summary      string       `json:"summary" example:"In us-east: 2.10 instead of 1.90 per GPU-hour"`
+	Summary      string       `json:"summary" example:"In us-east"`
 	Spec         BookingSpec  `json:"spec" doc:"The whole of it, changed"`
 	PricePerHour Money        `json:"price_per_hour"`
 	QuoteID      *ids.Booking `json:"quote_id,omitempty" doc:"Book it with this; absent for anonymous callers"`

@@ -2,6 +2,7 @@ package market
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -79,13 +80,14 @@ func (s *Service) noMatch(ctx context.Context, who asker, spec Spec, request pla
 	if err != nil {
 		return err
 	}
-	return refuse(details)
+	return s.refuse(details)
 }
 
-func refuse(details NoMatch) error {
+func (s *Service) refuse(details NoMatch) error {
 	summary := details.Summary
 	if len(details.Changes) > 0 {
-		summary = strings.TrimSuffix(summary, ".") + ". The nearest that fits: " + details.Changes[0].Summary + "."
+		near := details.Changes[0]
+		summary = fmt.Sprintf("%s. The nearest that fits: %s, for %s an hour.", strings.TrimSuffix(summary, "."), near.Summary, s.amount(near.PerHour))
 	}
 	return errs.New(errs.NoCapacity, "%s", summary).WithDetails(details)
 }
@@ -98,7 +100,6 @@ func (s *Service) changeOf(spec Spec, asked placement.Request, near placement.Ch
 	if near.Request.Start != asked.Start {
 		summary = "From " + spec.StartsAt.Format("2 January 15:04 MST")
 	}
-	summary += ", for " + s.amount(quote.PerHour()) + " an hour"
 	return Change{Kind: near.Kind, Summary: summary, Spec: spec, Lines: quote.Lines, PerHour: quote.PerHour()}, quote
 }
 

@@ -26,6 +26,9 @@ func refused(w *schedulertest.World, spec market.Spec) market.NoMatch {
 	if !ok {
 		w.Fatalf("the details are %T", refusal.Details)
 	}
+	if len(details.Changes) > 0 && !strings.Contains(refusal.Message, "The nearest that fits: "+details.Changes[0].Summary+", for ") {
+		w.Errorf("it says %q", refusal.Message)
+	}
 	return details
 }
 
@@ -92,7 +95,7 @@ func TestTwoChangesAtOnceAreOfferedWhereOneIsNotEnough(t *testing.T) {
 			offered = append(offered, change)
 		}
 	}
-	if len(offered) != 1 || !strings.HasPrefix(offered[0].Summary, "In eu, us and at a higher price, for 5") {
+	if len(offered) != 1 || offered[0].Summary != "In eu, us and at a higher price" || offered[0].PerHour != 5*dollar {
 		t.Fatalf("offered %+v", offered)
 	}
 	if booked := w.Accept(market.Quote{ID: offered[0].QuoteID}); booked.State != "accepted" || booked.Spec.MaxPrice != 3*dollar || len(booked.Spec.Regions) != 2 {

@@ -107,7 +107,7 @@ func (s *Service) QuoteAddition(
 		return Quote{}, err
 	}
 	if len(plan.Nodes) == 0 {
-		return Quote{}, refuse(NoMatch{Explanation: explanation})
+		return Quote{}, s.refuse(NoMatch{Explanation: explanation})
 	}
 	quote := quoteOf(spec, request, plan)
 	quote.Purpose, quote.Target = PurposeAddition, id

@@ -2192,7 +2192,7 @@ export interface components {
             quote_id?: string;
             /** @description The whole of it, changed */
             spec: components["schemas"]["BookingSpec"];
-            /** @example In us-east: 2.10 instead of 1.90 per GPU-hour */
+            /** @example In us-east */
             summary: string;
         };
         ClosedPeriod: {

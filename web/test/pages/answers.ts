@@ -125,6 +125,7 @@ export const explanation: api.Explanation = {
   changes: [
     { kind: "region", summary: "In eu-west, us-east", spec: { kind: "market", gpu_model: "H100", node_count: 9, gpus_per_node: 1, duration: "1h", regions: ["eu-west", "us-east"] }, price_per_hour: usdc("18.20"), quote_id: id("bk", 8), expires_at: ahead(55) },
     { kind: "node_count", summary: "2 nodes instead of 9", spec: { kind: "market", gpu_model: "H100", node_count: 2, gpus_per_node: 1, duration: "1h", regions: ["eu-west"] }, price_per_hour: usdc("3.80"), quote_id: id("bk", 9), expires_at: ahead(55) },
+    { kind: "combination", summary: "In eu-west, us-east and with H200", spec: { kind: "market", gpu_model: "H200", node_count: 9, gpus_per_node: 1, duration: "1h", regions: ["eu-west", "us-east"] }, price_per_hour: usdc("21.40"), quote_id: id("bk", 7), expires_at: ahead(55) },
   ],
 };
 
