@@ -364,18 +364,26 @@ func (l *Lifecycle) replaceAll(ctx context.Context, tx pgx.Tx, v loaded, vacant 
 	return false, nil
 }
 
-// fill places a node where others were, at no more than they cost the customer. Hosts that the cluster uses, or that failed it, are
-// left out, and those of others.
+// fill places a node where others were, at no more than they cost the customer. Hosts that the cluster uses are left out, and those of
+// others. A host that failed it is taken again if there is no other, and once only: what Ray died of need not be the host's fault.
 func (l *Lifecycle) fill(ctx context.Context, tx pgx.Tx, v loaded, place int, waiveFee bool, others []ids.Host) (ids.Host, error) {
 	r := applier.Replacement{
 		Cluster: v.cluster, Ordinal: int32(place), WaiveFee: waiveFee, Regions: v.cluster.Regions, Exclude: slices.Clone(others),
 	}
 	r.Cluster.ForecastEnd = v.Now.Add(v.Remaining) // for the host must be free until then
+	var failed, again []ids.Host
 	for _, n := range v.Nodes {
 		if n.Head {
 			continue
 		}
-		if n.State != NodeStopped {
+		switch n.State {
+		case NodeStopped:
+		case NodeFailed:
+			if slices.Contains(failed, n.HostID) {
+				again = append(again, n.HostID)
+			}
+			failed = append(failed, n.HostID)
+		default:
 			r.Exclude = append(r.Exclude, n.HostID)
 		}
 		if n.Ordinal != place {
@@ -389,7 +397,14 @@ func (l *Lifecycle) fill(ctx context.Context, tx pgx.Tx, v loaded, place int, wa
 			r.MaxPrice = price
 		}
 	}
-	return l.replacer.Replace(ctx, tx, r)
+	inUse := r.Exclude
+	r.Exclude = slices.Concat(inUse, failed)
+	host, err := l.replacer.Replace(ctx, tx, r)
+	if errs.CodeOf(err) == errs.NoCapacity && len(failed) > 0 {
+		r.Exclude = slices.Concat(inUse, again)
+		host, err = l.replacer.Replace(ctx, tx, r)
+	}
+	return host, err
 }
 
 // endReported closes what the nodes of a place left that their agents, not this package, declared failed.

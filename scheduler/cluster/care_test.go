@@ -562,6 +562,34 @@ func TestRunway(t *testing.T) {
 	}
 }
 
+func TestTheOnlyHostIsTriedOnceMore(t *testing.T) {
+	t.Parallel()
+	w := schedulertest.New(t)
+	w.AddHead()
+	only := w.AddHost("H100", 1, 1_000_000, "eu")
+	id := w.Ready(schedulertest.Spec(1, 1))
+	const die = `UPDATE nodes SET state = 'failed', ended_at = now(), reason = 'exit status 1' WHERE role = 'gpu' AND ended_at IS NULL`
+	w.Exec(die)
+	w.Look() // ends the node, whose GPU is free from then on
+	w.Look()
+	w.AgentsStart(id)
+	w.Look()
+	if detail := w.Get(id); detail.State != "ready" || detail.Replacements != 1 {
+		t.Fatalf("the cluster is %s:%s", detail.State, w.Timeline(id))
+	}
+	w.Exec(die)
+	w.Look()
+	w.Look()
+	if n := w.Count(`SELECT count(*) FROM nodes WHERE host_id = $1`, only); n != 2 || w.Get(id).State != "degraded" {
+		t.Fatalf("%d nodes were on a host that failed twice, and the cluster is %s:%s", n, w.Get(id).State, w.Timeline(id))
+	}
+	other := w.AddHost("H100", 1, 1_000_000, "eu")
+	w.Look()
+	if n := w.Count(`SELECT count(*) FROM nodes WHERE host_id = $1`, other); n != 1 {
+		t.Errorf("%d nodes are on the host that came:%s", n, w.Timeline(id))
+	}
+}
+
 func TestAReplacementCanStartTheClustersRay(t *testing.T) {
 	t.Parallel()
 	w := schedulertest.New(t)
