@@ -36,3 +36,15 @@ export async function violations(page) {
 export function overflow(page) {
   return page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 }
+
+/**
+ * The tables of which a part is out of sight unless somebody scrolls sideways.
+ *
+ * @param {import("playwright-core").Page} page
+ * @returns {Promise<string[]>}
+ */
+export function hiddenColumns(page) {
+  return page.evaluate(() =>
+    [...document.querySelectorAll(".table-scroll:has(table)")].filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.getAttribute("aria-label") ?? ""),
+  );
+}

@@ -112,7 +112,6 @@ function Table({ org, offers, search, onPick }: { org: string; offers: Offer[]; 
       <Empty action={<Button onClick={() => onPick({ q: undefined })}>Show every offer</Button>}>Nothing on offer matches this query.</Empty>
     );
   }
-  const spot = offers.some((offer) => offer.spot_from !== undefined);
   return (
     <TableScroll label="Idle GPUs by model and region">
       <table>
@@ -126,11 +125,6 @@ function Table({ org, offers, search, onPick }: { org: string; offers: Offer[]; 
             <th scope="col" className="number not-narrow">
               Reliability
             </th>
-            {spot && (
-              <th scope="col" className="number not-narrow">
-                Spot from
-              </th>
-            )}
             <th scope="col" className="number">
               Per GPU-hour from
             </th>
@@ -143,12 +137,12 @@ function Table({ org, offers, search, onPick }: { org: string; offers: Offer[]; 
           {offers.map((offer) => (
             <tr key={`${offer.gpu_model} ${offer.region}`} data-selected={isPicked(offer, search) ? "" : undefined}>
               <th scope="row">
-                <span className="line" data-gap="small" data-nowrap>
-                  <Link to="/o/$org/market" params={{ org }} search={{ model: offer.gpu_model, region: offer.region }} title={`Price and use of ${offer.gpu_model} in ${offer.region} over time`}>
-                    {offer.gpu_model}
-                  </Link>
+                <Link className="nowrap" to="/o/$org/market" params={{ org }} search={{ model: offer.gpu_model, region: offer.region }} title={`Price and use of ${offer.gpu_model} in ${offer.region} over time`}>
+                  {offer.gpu_model}
+                </Link>
+                <div className="line" data-gap="small" data-nowrap>
                   <span className="muted nowrap">{memory(offer.memory_mib)}</span> {offer.simulated && <span className="tag">simulated</span>}
-                </span>
+                </div>
               </th>
               <td className="nowrap">{offer.region}</td>
               <td className="number not-narrow">
@@ -156,8 +150,14 @@ function Table({ org, offers, search, onPick }: { org: string; offers: Offer[]; 
                 {offer.largest_node > 0 && <div className="muted nowrap">up to {offer.largest_node} a node</div>}
               </td>
               <td className="number not-narrow">{offer.reliability_percent.toFixed(1)} %</td>
-              {spot && <td className="number not-narrow">{offer.spot_from === undefined ? <span className="muted">none</span> : <MoneyText of={offer.spot_from} />}</td>}
-              <td className="number">{offer.free_gpus === 0 ? <span className="muted">none free</span> : <MoneyText of={offer.price_from} />}</td>
+              <td className="number">
+                {offer.free_gpus === 0 ? <span className="muted">none free</span> : <MoneyText of={offer.price_from} />}
+                {offer.spot_from !== undefined && (
+                  <div className="muted nowrap">
+                    spot <MoneyText of={offer.spot_from} />
+                  </div>
+                )}
+              </td>
               <td className="tight">
                 <Button size="small" aria-pressed={isPicked(offer, search)} disabled={offer.free_gpus === 0} onClick={() => onPick({ model: offer.gpu_model, vram: undefined, regions: [offer.region] })}>
                   {offer.free_gpus === 0 ? "Taken" : "Book"}

@@ -230,7 +230,6 @@ function Nodes({ org, cluster }: { org: string; cluster: Cluster }) {
             <th scope="col">Node</th>
             <th scope="col">State</th>
             <th scope="col">GPUs</th>
-            <th scope="col">Address</th>
             <th scope="col">Host</th>
             <th scope="col" className="number">
               Per GPU-hour
@@ -247,6 +246,7 @@ function Nodes({ org, cluster }: { org: string; cluster: Cluster }) {
             <tr key={node.id}>
               <th scope="row" className="nowrap">
                 {node.role === "head" ? "Head" : `GPU node ${node.ordinal}`}
+                <div className="muted mono">{node.address}</div>
               </th>
               <td>
                 <State machine="node" state={node.state} />
@@ -257,7 +257,6 @@ function Nodes({ org, cluster }: { org: string; cluster: Cluster }) {
                 )}
               </td>
               <td className="nowrap">{node.gpus === 0 ? <span className="muted">CPU only</span> : <GpuTiles fills={Array.from({ length: node.gpus }, () => NODE_FILLS[node.state] ?? "none")} titles={Array.from({ length: node.gpus }, () => cluster.gpu_model)} />}</td>
-              <td className="mono nowrap">{node.address}</td>
               <td className="nowrap">
                 <ShortId id={node.host_id} what="Host id" keep={4} />
                 <div className="muted">{node.region}</div>

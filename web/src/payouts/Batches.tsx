@@ -32,12 +32,12 @@ export function Batches({ org, batches, drafted = true }: { org: string; batches
             <tr key={batch.id}>
               <th scope="row">
                 <Link to="/o/$org/finance/payouts/$id" params={{ org, id: batch.id }} className="row-link mono">
-                  {shortened(batch.id)}
+                  {shortened(batch.id, drafted ? undefined : 4)}
                 </Link>
               </th>
               <td>
                 <State machine="batch" state={batch.state} />
-                {batch.state !== "finalized" && batch.state_reason !== undefined && batch.state_reason !== "" && <div className="muted">{batch.state_reason}</div>}
+                {batch.state !== "finalized" && batch.state_reason !== undefined && batch.state_reason !== "" && <div className="muted anywhere">{batch.state_reason}</div>}
               </td>
               <td className="number not-narrow">{batch.payee_count}</td>
               <td className="number">

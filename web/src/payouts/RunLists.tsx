@@ -130,9 +130,6 @@ function Drafted({ org, payees }: { org: string; payees: RunPayee[] }) {
           <tr>
             <th scope="col">Payee</th>
             <th scope="col" className="not-narrow">
-              For
-            </th>
-            <th scope="col" className="not-narrow">
               Wallet
             </th>
             <th scope="col" className="not-narrow">
@@ -147,8 +144,10 @@ function Drafted({ org, payees }: { org: string; payees: RunPayee[] }) {
         <tbody>
           {payees.map((payee) => (
             <tr key={`${payee.org_id} ${payee.purpose} ${payee.batch_id ?? ""}`}>
-              <th scope="row">{payee.name}</th>
-              <td className="not-narrow">{PURPOSE_WORDS[payee.purpose]}</td>
+              <th scope="row">
+                {payee.name}
+                <div className="muted">{PURPOSE_WORDS[payee.purpose]}</div>
+              </th>
               <td className="not-narrow">{payee.address !== undefined && <ShortId id={payee.address} what="Wallet address" keep={4} />}</td>
               <td className="not-narrow nowrap">
                 {payee.batch_id !== undefined && (

@@ -173,7 +173,7 @@ function History({ org, id }: { org: string; id: string }) {
                       <Time at={change.at} utc />
                     </td>
                     <td className="nowrap">{change.by ?? <span className="muted">a run</span>}</td>
-                    <td className="wide">{change.what}</td>
+                    <td>{change.what}</td>
                   </tr>
                 ))}
               </tbody>

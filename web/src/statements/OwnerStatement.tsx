@@ -88,9 +88,6 @@ function Hosts({ org, hosts, owner }: { org: string; hosts: EarningsStatement["h
           <tr>
             <th scope="col">Host</th>
             <th scope="col" className="number">
-              GPU-hours
-            </th>
-            <th scope="col" className="number">
               Gross
             </th>
             <th scope="col" className="number">
@@ -112,8 +109,8 @@ function Hosts({ org, hosts, owner }: { org: string; hosts: EarningsStatement["h
                 ) : (
                   host.name
                 )}
+                <div className="muted nowrap">{shortHours(host.gpu_hours)} GPU-hours</div>
               </th>
-              <td className="number">{shortHours(host.gpu_hours)}</td>
               <td className="number">
                 <MoneyText of={host.gross} />
               </td>

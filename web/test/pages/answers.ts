@@ -81,6 +81,7 @@ export const homeless = (): api.Me => {
 export const offers: api.Offer[] = [
   { gpu_model: "H100", region: "eu-west", memory_mib: 81_559, free_gpus: 2, total_gpus: 4, hosts: 2, largest_node: 1, price_from: usdc("1.90"), price_median: usdc("2.05"), spot_from: usdc("1.14"), utilisation_percent: 50, reliability_percent: 99.4, simulated: true },
   { gpu_model: "H100", region: "us-east", memory_mib: 81_559, free_gpus: 8, total_gpus: 8, hosts: 1, largest_node: 8, price_from: usdc("2.15"), price_median: usdc("2.15"), utilisation_percent: 0, reliability_percent: 97.1, simulated: true },
+  { gpu_model: "A100-40GB", region: "eu-central", memory_mib: 40_960, free_gpus: 1_024, total_gpus: 2_048, hosts: 300, largest_node: 8, price_from: usdc("1.0101"), price_median: usdc("1.2"), spot_from: usdc("1.056"), utilisation_percent: 50, reliability_percent: 97.1, simulated: true },
   { gpu_model: "L40S", region: "eu-west", memory_mib: 46_068, free_gpus: 0, total_gpus: 4, hosts: 0, largest_node: 0, price_from: usdc("0"), utilisation_percent: 100, reliability_percent: 99.9, simulated: false },
 ];
 
