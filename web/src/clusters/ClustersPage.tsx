@@ -1,9 +1,10 @@
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import type { Cluster } from "../api/types";
 import { LoadedList, SafePanel } from "../design/Loaded";
 import { Empty, State, TableScroll, Time } from "../design/parts";
 import { usePoll } from "../live/link";
+import { hasRole, meQuery } from "../session/session";
 import { formatDuration } from "../time/time";
 import { useNow } from "../time/useNow";
 import { clustersQuery, hasEnded } from "./queries";
@@ -19,7 +20,9 @@ export function ClustersPage() {
   const navigate = useNavigate({ from: "/o/$org/clusters" });
   const refetchInterval = usePoll();
   const query = useInfiniteQuery({ ...clustersQuery(org, state), refetchInterval });
-  const book = (
+  const membership = useQuery(meQuery).data?.organisations.find((one) => one.org_id === org);
+  const engineer = membership !== undefined && hasRole(membership, "engineer"); // others may look, and not book
+  const book = engineer && (
     <Link className="button" data-look="primary" to="/o/$org/new" params={{ org }}>
       New cluster
     </Link>
@@ -41,7 +44,7 @@ export function ClustersPage() {
           ))}
         </div>
       </fieldset>
-      {state === undefined && <Scheduled org={org} />}
+      {state === undefined && engineer && <Scheduled org={org} />}
       <SafePanel title={state === undefined ? "All clusters" : WORDS[state]} flush>
         <LoadedList
           query={query}
