@@ -169,7 +169,7 @@ func (s *slots) head(heads []census.Head, runtime, rayVersion string, regions []
 		}
 	}
 	if best == nil {
-		return census.Head{}, errs.New(errs.NoCapacity, "No operator machine is online that runs heads of Ray %s: try again in a minute.", rayVersion)
+		return census.Head{}, errs.New(errs.NoCapacity, "No operator machine is online to run the Ray head with Ray %s: try again in a minute.", rayVersion)
 	}
 	return *best, nil
 }

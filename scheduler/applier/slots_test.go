@@ -28,7 +28,7 @@ func TestAHeadRunsTheClustersRay(t *testing.T) {
 	}
 	w.Exec(`UPDATE hosts SET images = '{2.61.0}' WHERE kind = 'head'`)
 	refused := w.Accept(w.Quote(spec))
-	if refused.State != "refused" || !strings.Contains(refused.Refusal().Error(), "heads of Ray 2.60.0") {
+	if refused.State != "refused" || !strings.Contains(refused.Refusal().Error(), "the Ray head with Ray 2.60.0") {
 		t.Errorf("without a head that can run it: %s, %v", refused.State, refused.Refusal())
 	}
 }
