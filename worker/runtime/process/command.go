@@ -31,7 +31,8 @@ var patience = []string{
 	"RAY_health_check_failure_threshold=5",
 	"RAY_agent_register_timeout_ms=120000",
 	"RAY_raylet_start_wait_time_s=120",
-	"RAY_NUM_REDIS_GET_RETRIES=60", // looks for the head, every two seconds
+	"RAY_NUM_REDIS_GET_RETRIES=60",                  // looks for the head, every two seconds
+	"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=120", // a driver of ray:// waits for a process that imports Ray first
 }
 
 var (

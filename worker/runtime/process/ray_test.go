@@ -254,7 +254,14 @@ func drainUnderWork(t *testing.T, rt *Runtime, cluster []*agentpb.NodeSpec) {
 	head, node := cluster[0], cluster[1]
 	began, finish := filepath.Join(t.TempDir(), "began"), filepath.Join(t.TempDir(), "finish")
 	driver := startDriver(t, rt.opts.Ray, head, began, finish)
+	ended := make(chan error, 1)
+	go func() { ended <- driver.Wait() }()
 	eventually(t, rayPatience, func() (bool, string) {
+		select {
+		case err := <-ended:
+			t.Fatalf("the driver ended before its work began: %v\n%s", err, driver.Stdout)
+		default:
+		}
 		_, err := os.Stat(began)
 		ray := statusOf(rt, head.GetNodeId()).GetRay()
 		return err == nil && ray.GetRunningJobs() == 1 && ray.GetBusy() == 1, fmt.Sprint(err, ray)
@@ -271,7 +278,7 @@ func drainUnderWork(t *testing.T, rt *Runtime, cluster []*agentpb.NodeSpec) {
 	if err := os.WriteFile(finish, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := driver.Wait(); err != nil {
+	if err := <-ended; err != nil {
 		t.Errorf("the driver of work on a draining node ended with %v: %s", err, driver.Stdout)
 	}
 	awaitPhase(t, rt, node.GetNodeId(), phaseStopped)
@@ -289,8 +296,10 @@ func startDriver(t *testing.T, ray Ray, head *agentpb.NodeSpec, began, finish st
 	t.Helper()
 	address := net.JoinHostPort(head.GetAddress(), itoa(portsOf(head).RayClient))
 	driver := exec.Command(ray.python(), "-c", driverScript, "ray://"+address, began, finish)
-	driver.Env = append(os.Environ(), "RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN="+head.GetRayToken())
-	driver.Stdout, driver.Stderr = &bytes.Buffer{}, os.Stderr
+	driver.Env = append(os.Environ(), "RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN="+head.GetRayToken(),
+		"RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S=40", "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S=60") // not 5 and 30: see rayPatience
+	driver.Stdout = &bytes.Buffer{}
+	driver.Stderr = driver.Stdout
 	if err := driver.Start(); err != nil {
 		t.Fatal(err)
 	}
