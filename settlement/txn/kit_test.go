@@ -44,8 +44,9 @@ type vector struct {
 	Memo    string          `json:"memo"`
 	Message []byte          `json:"message"`
 	Payees  []struct {
-		Account solana.PublicKey `json:"account"`
-		Amount  uint64           `json:"amount,string"`
+		Account solana.PublicKey  `json:"account"`
+		Amount  uint64            `json:"amount,string"`
+		Wallet  *solana.PublicKey `json:"wallet"` // of an account that is created
 	} `json:"payees"`
 }
 
@@ -74,6 +75,9 @@ func (v vector) payees() []txn.Payee {
 	payees := make([]txn.Payee, len(v.Payees))
 	for i, p := range v.Payees {
 		payees[i] = txn.Payee{Account: p.Account, Amount: p.Amount}
+		if p.Wallet != nil {
+			payees[i].Wallet, payees[i].Create = *p.Wallet, true
+		}
 	}
 	return payees
 }

@@ -4,15 +4,17 @@
  *     node test/vectors.js      writes settlement/txn/testdata/kit.json anew
  *
  * kit orders a message's accounts by their address's text as a dictionary would, settlement/txn by
- * the address's bytes as solana-go does. The addresses here are such that both orders are the same;
- * those of the associated token account and the memo program are not, so that no account is created here.
+ * the address's bytes as solana-go does. The addresses here are such that both orders are the same,
+ * and kit's messages are taken as they are. The associated token account program's address is not: where
+ * accounts are created, kit's message is taken apart, its accounts are put in the order of their bytes, and
+ * kit's encoder writes it again.
  */
 
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { fileURLToPath } from "node:url";
 import * as kit from "@solana/kit";
-import { TOKEN_PROGRAM_ADDRESS, getTransferCheckedInstruction } from "@solana-program/token";
+import { TOKEN_PROGRAM_ADDRESS, getCreateAssociatedTokenIdempotentInstruction, getTransferCheckedInstruction } from "@solana-program/token";
 
 export const VECTORS = fileURLToPath(new URL("../../../settlement/txn/testdata/kit.json", import.meta.url));
 
@@ -28,7 +30,7 @@ const DECIMALS = 6;
 const BUDGET = { units: 12_345, loadedData: 2 << 20, priorityFee: 800 };
 const TEXT = "bat_01jd8xk4s3f5rtkq9m2v6w7x8y mZ1Yp0uO9mJ4W8yq3cH7gk2b5nXr6tLsVfQaEoDiCzA";
 
-/** @typedef {{account: kit.Address, amount: string}} Payee */
+/** @typedef {{account: kit.Address, amount: string, wallet?: kit.Address}} Payee a wallet's account is created */
 /** @typedef {1 | 0 | "legacy"} Version */
 /** @typedef {{name: string, version: Version, kind: "payout" | "cancel" | "sweep", payees?: Payee[], memo?: string}} Case */
 
@@ -80,7 +82,8 @@ export function makeVectors() {
     address: addresses.next(),
     addresses: [keys.mint, ...payees.map(({ account }) => account).reverse(), keys.tokenAccount, keys.source],
   };
-  const cases = casesOf(payees);
+  const joined = payees.slice(-9).map((payee, i) => (i % 2 === 0 ? payee : { ...payee, wallet: addresses.next() }));
+  const cases = [...casesOf(payees), ...creatingCasesOf(joined)];
   const vectors = cases.map((each) => ({ ...each, message: kit.getBase64Decoder().decode(compile(each, keys, table)) }));
   return { text: JSON.stringify({ keys, table, budget: BUDGET, vectors }, null, 1) + "\n", vectors: vectors.length };
 }
@@ -104,6 +107,19 @@ function casesOf(payees) {
 }
 
 /**
+ * @param {Payee[]} payees
+ * @returns {Case[]}
+ */
+function creatingCasesOf(payees) {
+  const few = payees.slice(0, 5);
+  return [
+    { name: "v1, 9 payees, 4 accounts created", version: 1, kind: "payout", payees, memo: TEXT },
+    { name: "v0, 5 payees by lookup table, 2 accounts created", version: 0, kind: "payout", payees: few, memo: TEXT },
+    { name: "legacy, 5 payees, 2 accounts created", version: "legacy", kind: "payout", payees: few, memo: TEXT },
+  ];
+}
+
+/**
  * @param {Case} each
  * @param {any} keys
  * @param {{address: kit.Address, addresses: kit.Address[]}} table
@@ -117,11 +133,47 @@ function compile({ version, kind, payees = [], memo }, keys, table) {
   message = withBudget(kit.setTransactionMessageLifetimeUsingDurableNonce(/** @type {any} */ (nonce), message));
   /** @type {kit.Instruction[]} */
   const instructions = kind === "sweep" ? [transfer(keys, keys.source, keys.tokenAccount, keys.wallet, keys.sweepAmount)] : [];
-  for (const { account, amount } of payees) instructions.push(transfer(keys, keys.tokenAccount, account, keys.treasury, amount));
+  for (const { account, amount, wallet } of payees) {
+    if (wallet) instructions.push(create(keys, account, wallet));
+    instructions.push(transfer(keys, keys.tokenAccount, account, keys.treasury, amount));
+  }
   if (memo) instructions.push({ programAddress: MEMO, data: new TextEncoder().encode(memo) });
   message = kit.appendTransactionMessageInstructions(instructions, message);
   if (version === 0) message = kit.compressTransactionMessageUsingAddressLookupTables(message, { [table.address]: table.addresses });
-  return new Uint8Array(kit.compileTransaction(message).messageBytes);
+  const { messageBytes } = kit.compileTransaction(message);
+  return new Uint8Array(payees.some(({ wallet }) => wallet) ? orderedByBytes(messageBytes) : messageBytes);
+}
+
+/**
+ * The same message with the accounts that it spells out in the order of their bytes, among those that may do the same. The fee
+ * payer stays first.
+ *
+ * @param {kit.ReadonlyUint8Array} bytes
+ */
+function orderedByBytes(bytes) {
+  /** @type {any} */
+  const message = kit.getCompiledTransactionMessageDecoder().decode(bytes);
+  const { numSignerAccounts, numReadonlySignerAccounts, numReadonlyNonSignerAccounts } = message.header;
+  /** @type {kit.Address[]} */
+  const accounts = message.staticAccounts;
+  const ends = [1, numSignerAccounts - numReadonlySignerAccounts, numSignerAccounts, accounts.length - numReadonlyNonSignerAccounts, accounts.length];
+  const encoder = kit.getAddressEncoder();
+  const order = ends.flatMap((end, i) => {
+    const alike = accounts.slice(ends[i - 1] ?? 0, end);
+    return alike.sort((a, b) => Buffer.compare(Buffer.from(encoder.encode(a)), Buffer.from(encoder.encode(b))));
+  });
+  /** @param {number} index */
+  const place = (index) => (index < accounts.length ? order.indexOf(/** @type {kit.Address} */ (accounts[index])) : index); // others are looked up
+  /** @param {number[]} [indices] */
+  const places = (indices) => indices?.map(place);
+  const moved = { ...message, staticAccounts: order };
+  if (message.version === 1) {
+    moved.instructionHeaders = message.instructionHeaders.map((/** @type {any} */ h) => ({ ...h, programAccountIndex: place(h.programAccountIndex) }));
+    moved.instructionPayloads = message.instructionPayloads.map((/** @type {any} */ p) => ({ ...p, instructionAccountIndices: places(p.instructionAccountIndices) }));
+  } else {
+    moved.instructions = message.instructions.map((/** @type {any} */ i) => ({ ...i, programAddressIndex: place(i.programAddressIndex), accountIndices: places(i.accountIndices) }));
+  }
+  return kit.getCompiledTransactionMessageEncoder().encode(moved);
 }
 
 /** @param {any} message */
@@ -145,6 +197,16 @@ function withBudget(message) {
 function transfer(keys, source, destination, authority, amount) {
   const signer = kit.createNoopSigner(authority);
   return getTransferCheckedInstruction({ source, mint: keys.mint, destination, authority: signer, amount: BigInt(amount), decimals: DECIMALS });
+}
+
+/**
+ * @param {any} keys
+ * @param {kit.Address} ata
+ * @param {kit.Address} owner
+ * @returns {kit.Instruction}
+ */
+function create(keys, ata, owner) {
+  return getCreateAssociatedTokenIdempotentInstruction({ payer: kit.createNoopSigner(keys.treasury), ata, owner, mint: keys.mint });
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
