@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { useLayoutEffect, useRef, useState } from "react";
+import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import { client, unwrap } from "../api/client";
 import { useAction } from "../api/useAction";
 import type { Cluster, Job } from "../api/types";
@@ -128,6 +128,12 @@ const END_PX = 24;
 function Logs({ org, cluster, id, job }: { org: string; cluster: Cluster; id: string; job: Job | undefined }) {
   const changing = job === undefined || UNFINISHED.has(job.status);
   const query = useQuery(logsQuery(org, cluster.id, id, changing));
+  const { refetch } = query;
+  const changed = useRef(changing);
+  useEffect(() => {
+    if (changed.current && !changing) void refetch(); // it may have printed since its logs were read last
+    changed.current = changing;
+  }, [changing, refetch]);
   const [following, setFollowing] = useState(true);
   const box = useRef<HTMLPreElement>(null);
   const logs = query.data === undefined ? undefined : plainLogs(query.data.logs);

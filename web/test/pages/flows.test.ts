@@ -372,6 +372,23 @@ describe("a cluster", () => {
     await dialog.waitFor({ state: "hidden" });
     expect(stage.calls("POST", `/v1/clusters/${answers.CLUSTER}/release`)).toHaveLength(1);
   });
+
+  it("shows what a job printed last, though it ended between two looks at its logs", async () => {
+    const [job] = answers.jobs;
+    if (job === undefined) throw new Error("no job");
+    let logs = "epoch 1\n";
+    let looks = 0;
+    stage.on("GET /v1/clusters/*/jobs/*/logs", () => ({ logs, truncated: false }));
+    stage.on("GET /v1/clusters/*/jobs", () => {
+      if (++looks < 2) return { items: [job] };
+      logs = "epoch 1\nall done\n";
+      return { items: [{ ...job, status: "SUCCEEDED", ended_at: new Date().toISOString() }] };
+    });
+    await page.goto(`${address}${org}/clusters/${answers.CLUSTER}?job=${job.id}`);
+    await page.getByRole("log").getByText("epoch 1").waitFor();
+    await page.getByText("Succeeded").waitFor();
+    await page.getByRole("log").getByText("all done").waitFor();
+  });
 });
 
 describe("a host", () => {
