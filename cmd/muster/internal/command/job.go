@@ -213,17 +213,18 @@ func (a *App) followJob(ctx context.Context, api *client.Client, cluster ids.Clu
 		if errors.Is(err, context.DeadlineExceeded) {
 			return false, errTimedOut
 		}
-		if err == nil || printed > before {
+		whole := err == nil
+		if whole || printed > before {
 			broken = 0
 		} else if broken++; rayjobs.Ended(last.Status) {
-			return true, a.printLogs(ctx, api, cluster, job) // the stream is gone with its node, the logs may not be
+			return true, a.printLogs(ctx, api, cluster, job, printed) // the stream is gone with its node, the logs may not be
 		} else if broken > maxFailedLooks {
 			return false, err
 		}
 		if last, err = getJob(ctx, api, cluster, job); err != nil {
 			return false, err
 		}
-		return rayjobs.Ended(last.Status), nil
+		return whole && rayjobs.Ended(last.Status), nil // of a broken one the rest is still to come
 	})
 	return a.jobEnd(cluster, last, job, timeout, err)
 }
@@ -388,7 +389,7 @@ func (a *App) jobLogs() *cobra.Command {
 			if follow {
 				return a.followJob(ctx, api, cluster, job.ID, timeout)
 			}
-			return a.printLogs(ctx, api, cluster, job.ID)
+			return a.printLogs(ctx, api, cluster, job.ID, 0)
 		})
 	cmd.Long = "Prints the end of a job's output, or with --follow all of it as it comes. With --follow it exits by the job's status: 0 if it\n" +
 		"succeeded, 100 if it failed, 103 if it was stopped, 101 if it goes on (Ctrl-C), 124 when the time is up."
@@ -397,7 +398,8 @@ func (a *App) jobLogs() *cobra.Command {
 	return cmd
 }
 
-func (a *App) printLogs(ctx context.Context, api *client.Client, cluster ids.Cluster, job string) error {
+// printLogs prints the end of what a job has printed, without the first skip bytes of all of it.
+func (a *App) printLogs(ctx context.Context, api *client.Client, cluster ids.Cluster, job string, skip int64) error {
 	var logs apiv1.JobLogs
 	if err := api.Get(ctx, "/v1/clusters/"+cluster.String()+"/jobs/"+job+"/logs", nil, &logs); err != nil {
 		return err
@@ -408,7 +410,11 @@ func (a *App) printLogs(ctx context.Context, api *client.Client, cluster ids.Clu
 	if !a.printer().ForPeople() {
 		return a.printer().Print(logs, []string{job}, nil)
 	}
-	_, err := io.WriteString(a.Out, logs.Logs)
+	rest := logs.Logs
+	if !logs.Truncated {
+		rest = rest[min(skip, int64(len(rest))):]
+	}
+	_, err := io.WriteString(a.Out, rest)
 	return err
 }
 

@@ -29,6 +29,7 @@ type ray struct {
 	status   string
 	output   []string // messages of the log stream
 	breakAt  int      // the first stream breaks after this many; 0: never
+	gone     bool     // and there is no other
 	streams  int
 }
 
@@ -81,6 +82,14 @@ func (r *ray) list(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (r *ray) tail(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	r.streams++
+	stream, gone := r.streams, r.gone
+	r.mu.Unlock()
+	if stream > 1 && gone {
+		http.Error(w, "no", http.StatusServiceUnavailable)
+		return
+	}
 	upgrader := websocket.Upgrader{}
 	connection, err := upgrader.Upgrade(w, req, nil)
 	if err != nil {
@@ -88,14 +97,10 @@ func (r *ray) tail(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer func() { _ = connection.Close() }()
-	r.mu.Lock()
-	r.streams++
-	output := r.output
-	broken := r.streams == 1 && r.breakAt > 0
+	output, broken := r.output, stream == 1 && r.breakAt > 0
 	if broken {
 		output = output[:r.breakAt]
 	}
-	r.mu.Unlock()
 	for _, message := range output {
 		_ = connection.WriteMessage(websocket.TextMessage, []byte(message))
 	}
@@ -178,17 +183,35 @@ func TestAJobsEndIsTheExitCode(t *testing.T) {
 
 func TestABrokenLogStreamIsTakenUpWhereItBroke(t *testing.T) {
 	t.Parallel()
+	for name, ended := range map[string]int{"while the job runs": 2, "and the job has ended": 1} { // after so many streams
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			ray := newRay(t, s, "RUNNING", "one\n", "two\n", "three\n")
+			ray.breakAt = 2
+			s.on("GET "+clusterPath+"/jobs", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				ray.mu.Lock()
+				if ray.streams == ended {
+					ray.status = "SUCCEEDED"
+				}
+				ray.mu.Unlock()
+				ray.list(w, r)
+			}))
+			r := newShell(t, s.URL).run("job", "logs", "demo", submitted, "--follow")
+			r.has(t, exitOK)
+			if r.out != "one\ntwo\nthree\n" {
+				t.Errorf("standard output has %q", r.out)
+			}
+		})
+	}
+}
+
+func TestTheLogsOfAJobWhoseStreamIsGoneAreCompleted(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
-	ray := newRay(t, s, "RUNNING", "one\n", "two\n", "three\n")
-	ray.breakAt = 2
-	s.on("GET "+clusterPath+"/jobs", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ray.mu.Lock()
-		if ray.streams == 2 {
-			ray.status = "SUCCEEDED"
-		}
-		ray.mu.Unlock()
-		ray.list(w, r)
-	}))
+	ray := newRay(t, s, "SUCCEEDED", "one\n", "two\n", "three\n")
+	ray.breakAt, ray.gone = 2, true
+	s.on("GET "+clusterPath+"/jobs/"+submitted+"/logs", apiv1.JobLogs{Logs: "one\ntwo\nthree\n"})
 	r := newShell(t, s.URL).run("job", "logs", "demo", submitted, "--follow")
 	r.has(t, exitOK)
 	if r.out != "one\ntwo\nthree\n" {
