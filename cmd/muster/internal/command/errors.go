@@ -76,8 +76,12 @@ func usageError(cmd *cobra.Command, format string, arguments ...any) error {
 	return fail(exitUsage, "%s\nSee `%s --help`.", fmt.Sprintf(format, arguments...), cmd.CommandPath())
 }
 
-// wrongFlag says what a flag takes, not which function could not read it.
-func wrongFlag(err error) string {
+// wrongFlag says what a flag takes, not which function could not read it, and which flag may be meant where there is none.
+func wrongFlag(cmd *cobra.Command, err error) string {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
+		return err.Error() + didYouMean(flagsLike(cmd, unknown.GetSpecifiedName()))
+	}
 	var invalid *pflag.InvalidValueError
 	if !errors.As(err, &invalid) {
 		return err.Error()
@@ -94,6 +98,28 @@ func wrongFlag(err error) string {
 	default:
 		return fmt.Sprintf("--%s takes %s, not %q", flag.Name, takes, invalid.GetValue())
 	}
+}
+
+// suggestionDistance is how many letters a name may differ by to be suggested for another.
+const suggestionDistance = 2
+
+// flagsLike are a command's flags whose names begin with or resemble a wrong one: cobra knows how to tell for commands.
+func flagsLike(cmd *cobra.Command, wrong string) (near []string) {
+	names := &cobra.Command{SuggestionsMinimumDistance: suggestionDistance}
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		names.AddCommand(&cobra.Command{Use: flag.Name, Hidden: flag.Hidden, Run: func(*cobra.Command, []string) {}})
+	})
+	for _, name := range names.SuggestionsFor(wrong) {
+		near = append(near, "--"+name)
+	}
+	return near
+}
+
+func didYouMean(near []string) string {
+	if len(near) == 0 {
+		return ""
+	}
+	return ": did you mean " + strings.Join(near, " or ") + "?"
 }
 
 func exitCode(err error) int {
@@ -220,12 +246,8 @@ func or(cmd, verb *cobra.Command, means func(arguments []string) bool) *cobra.Co
 }
 
 func unknownCommand(cmd *cobra.Command, wrong string) error {
-	cmd.SuggestionsMinimumDistance = 2
-	text := fmt.Sprintf("%s has no command %q", cmd.CommandPath(), wrong)
-	if near := cmd.SuggestionsFor(wrong); len(near) > 0 {
-		text += ": did you mean " + strings.Join(near, " or ") + "?"
-	}
-	return usageError(cmd, "%s", text)
+	cmd.SuggestionsMinimumDistance = suggestionDistance
+	return usageError(cmd, "%s has no command %q%s", cmd.CommandPath(), wrong, didYouMean(cmd.SuggestionsFor(wrong)))
 }
 
 // finish makes wrong arguments and flags of every command usage errors, and indents the examples as cobra does the rest.

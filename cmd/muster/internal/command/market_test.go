@@ -40,6 +40,9 @@ func TestAWrongValueOfAFlagIsNamedPlainly(t *testing.T) {
 	sh := newShell(t, newServer(t).URL)
 	sh.run("quote", "--gpu", "H100", "--nodes", "99999999999999999999").has(t, exitUsage, "--nodes 99999999999999999999 is more than can be counted")
 	sh.run("quote", "--gpu", "H100", "--nodes", "two").has(t, exitUsage, `--nodes takes a whole number, not "two"`)
+	sh.run("quote", "--gpu", "H100", "--node", "2").has(t, exitUsage, "unknown flag: --node: did you mean --nodes?")
+	sh.run("quote", "--gpus", "8").has(t, exitUsage, "--gpus-per-node")
+	sh.run("quote", "--nothing-like-it").has(t, exitUsage, "unknown flag: --nothing-like-it\n")
 	sh.run("quote", "--gpu", "H100", "--max-rtt", "20").has(t, exitUsage, `--max-rtt takes a duration such as 20ms, 30m or 6h, not "20"`)
 }
 
