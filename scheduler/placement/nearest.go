@@ -72,6 +72,13 @@ func (x *Index) pairs(r Request, now int64) (changes []Change) {
 				continue
 			}
 			first.like(&with.Request, r)
+			if one, found := x.change(with.Kind, with.Summary, with.Request); found {
+				// Another model's hosts differ: those that made it the choice cost more than those that are taken.
+				if !slices.ContainsFunc(changes, func(c Change) bool { return c.Kind == one.Kind }) {
+					changes = append(changes, one)
+				}
+				continue
+			}
 			if both, found := first.try(with.Request, now); found {
 				both.Kind, both.Summary = "combination", both.Summary+" and "+strings.ToLower(with.Summary[:1])+with.Summary[1:]
 				changes = append(changes, both)
