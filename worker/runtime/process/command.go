@@ -35,6 +35,10 @@ var patience = []string{
 	"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=120", // a driver of ray:// waits for a process that imports Ray first
 }
 
+// calmForks is for the server of ray://, which forks a process for each driver while it serves: what gRPC does at a fork can abort or hang
+// that process, and its driver with it (ray-project/ray#63202). It becomes another program at once and has no need of that.
+const calmForks = "GRPC_ENABLE_FORK_SUPPORT=0"
+
 var (
 	safeID     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 	labelText  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$`)
@@ -143,6 +147,9 @@ func environment(spec *agentpb.NodeSpec, o Options, dir, tokenFile string) []str
 		"RAY_AUTH_TOKEN_PATH=" + tokenFile,
 	}
 	env = append(env, patience...)
+	if spec.GetHead() {
+		env = append(env, calmForks)
+	}
 	if !o.SimulatedGPUs() {
 		env = append(env, "CUDA_VISIBLE_DEVICES="+strings.Join(spec.GetGpuUuids(), ","))
 	}

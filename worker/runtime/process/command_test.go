@@ -96,6 +96,9 @@ func TestEnvironmentIsNotTheAgents(t *testing.T) {
 			t.Errorf("%q is missing in %q", want, env)
 		}
 	}
+	if head := environment(spec("node_head", 3, 3, 0), testOptions(), "/t/x", "/state/token"); !slices.Contains(head, calmForks) || slices.Contains(env, calmForks) {
+		t.Errorf("%q is for heads alone: %q, %q", calmForks, head, env)
+	}
 }
 
 func TestCUDASeesOnlyLeasedGPUs(t *testing.T) {
