@@ -10,6 +10,7 @@ import (
 
 	"github.com/muster-gpu/muster/internal/errs"
 	"github.com/muster-gpu/muster/internal/ids"
+	"github.com/muster-gpu/muster/internal/money"
 	"github.com/muster-gpu/muster/scheduler/census"
 	"github.com/muster-gpu/muster/scheduler/market"
 	"github.com/muster-gpu/muster/scheduler/placement"
@@ -154,6 +155,9 @@ func (b *batch) placeAddition(ctx context.Context, tx pgx.Tx, d *decision) error
 	if cluster.State != "ready" && cluster.State != "degraded" {
 		return errs.New(errs.Conflict, "Nodes can be added to a cluster that is running; this one is %s.", cluster.State)
 	}
+	if cluster.ForecastEnd.Sub(b.now) > d.spec.Duration {
+		return errs.New(errs.Conflict, "The cluster runs longer than when its nodes were quoted: ask for a new quote.")
+	}
 	if int(cluster.NodeCount)+len(d.quoted) > market.MaxNodes {
 		return errs.New(errs.Conflict, "A cluster has at most %d nodes: this one has %d.", market.MaxNodes, cluster.NodeCount)
 	}
@@ -248,6 +252,9 @@ func (b *batch) placeExtension(ctx context.Context, tx pgx.Tx, d *decision) erro
 	if err != nil {
 		return fmt.Errorf("read the cluster's GPUs: %w", err)
 	}
+	if !covers(d, cluster.NodeCount, held) {
+		return errs.New(errs.Conflict, "The cluster's nodes have changed since the extension was quoted: ask for a new quote.")
+	}
 	longer := d.spec.Duration
 	end := cluster.ForecastEnd.Add(longer)
 	var promised time.Time
@@ -278,6 +285,19 @@ func (b *batch) placeExtension(ctx context.Context, tx pgx.Tx, d *decision) erro
 		return nil
 	}
 	return nil
+}
+
+// covers reports whether the hold of an extension suffices for all nodes that run on: as many were quoted at least, and what is leased costs
+// no more. What the hold does not cover nobody would be paid for.
+func covers(d *decision, nodes int32, held []schedulerdb.LeasedPlacesRow) bool {
+	var quoted, leased money.Amount
+	for _, line := range d.quoted {
+		quoted += line.Price * money.Amount(d.booking.GPUsPerNode)
+	}
+	for _, place := range held {
+		leased += place.PricePerGPUHour
+	}
+	return int(nodes) <= len(d.quoted) && leased <= quoted
 }
 
 // promisedFrom says from when on a GPU is promised to somebody within a time.

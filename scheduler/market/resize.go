@@ -35,6 +35,9 @@ func (s *Service) QuoteExtension(ctx context.Context, org ids.Org, user ids.User
 	if len(nodes) == 0 {
 		return Quote{}, errs.New(errs.Conflict, "the cluster has no nodes to extend: resume it first")
 	}
+	if len(nodes) < int(target.Cluster.NodeCount) {
+		return Quote{}, errs.New(errs.Conflict, "a node of the cluster is being replaced: ask again when it is whole")
+	}
 	if err := freeUntil(nodes, target.Cluster.ForecastEnd, extra); err != nil {
 		return Quote{}, err
 	}

@@ -128,3 +128,46 @@ func TestOnlyARunningClusterOfOnesOwnIsChanged(t *testing.T) {
 		t.Errorf("once it is released: %v", err)
 	}
 }
+
+// TestAChangeIsRefusedThatItsHoldDoesNotCover: what is not held nobody is paid for.
+func TestAChangeIsRefusedThatItsHoldDoesNotCover(t *testing.T) {
+	t.Parallel()
+	for _, first := range []string{"extension", "addition"} {
+		t.Run(first, func(t *testing.T) {
+			t.Parallel()
+			w := world(t)
+			w.AddHost("H100", 1, dollar, "eu")
+			w.AddHost("H100", 1, dollar, "eu")
+			id := w.Ready(schedulertest.Spec(1, 1))
+			quotes := map[string]market.Quote{}
+			var err error
+			if quotes["extension"], err = w.Market.QuoteExtension(t.Context(), w.Customer, w.User, id, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			if quotes["addition"], err = w.Market.QuoteAddition(t.Context(), w.Customer, w.User, id, 1, 0); err != nil {
+				t.Fatal(err)
+			}
+			if booked := w.Accept(quotes[first]); booked.State != "accepted" {
+				t.Fatalf("the %s: %s, %v", first, booked.State, booked.Refusal())
+			}
+			delete(quotes, first)
+			for second, quote := range quotes {
+				if booked := w.Accept(quote); booked.State != "refused" || errs.CodeOf(booked.Refusal()) != errs.Conflict || w.Escrow.Held[quote.ID] != 0 {
+					t.Errorf("then the %s: %s, %v, held %d", second, booked.State, booked.Refusal(), w.Escrow.Held[quote.ID])
+				}
+			}
+		})
+	}
+}
+
+func TestAClusterThatLacksANodeIsNotExtended(t *testing.T) {
+	t.Parallel()
+	w := world(t)
+	w.AddHost("H100", 1, dollar, "eu")
+	lost := w.AddHost("H100", 1, 2*dollar, "eu")
+	id := w.Ready(schedulertest.Spec(2, 1))
+	w.Exec(`UPDATE leases SET state = 'closed', closed_at = now() WHERE cluster_id = $1 AND host_id = $2`, id, lost)
+	if _, err := w.Market.QuoteExtension(t.Context(), w.Customer, w.User, id, time.Hour); errs.CodeOf(err) != errs.Conflict {
+		t.Errorf("without one of its nodes: %v", err)
+	}
+}

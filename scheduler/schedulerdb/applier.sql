@@ -58,8 +58,8 @@ SELECT * FROM clusters WHERE id = @id FOR NO KEY UPDATE;
 SELECT host_id, ordinal, slot, (ended_at IS NULL)::boolean AS live FROM nodes WHERE cluster_id = @cluster_id;
 
 -- name: LeasedPlaces :many
--- Which GPUs a cluster holds.
-SELECT l.host_id, g.ordinal, g.model FROM leases l JOIN gpus g ON g.id = l.gpu_id
+-- Which GPUs a cluster holds, and what they cost.
+SELECT l.host_id, g.ordinal, g.model, l.price_per_gpu_hour FROM leases l JOIN gpus g ON g.id = l.gpu_id
 WHERE l.cluster_id = @cluster_id AND l.state <> 'closed'
 ORDER BY l.host_id, g.ordinal;
 

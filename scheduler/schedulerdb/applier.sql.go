@@ -159,18 +159,19 @@ func (q *Queries) ExtendUsage(ctx context.Context, db DBTX, longer time.Duration
 }
 
 const leasedPlaces = `-- name: LeasedPlaces :many
-SELECT l.host_id, g.ordinal, g.model FROM leases l JOIN gpus g ON g.id = l.gpu_id
+SELECT l.host_id, g.ordinal, g.model, l.price_per_gpu_hour FROM leases l JOIN gpus g ON g.id = l.gpu_id
 WHERE l.cluster_id = $1 AND l.state <> 'closed'
 ORDER BY l.host_id, g.ordinal
 `
 
 type LeasedPlacesRow struct {
-	HostID  ids.Host
-	Ordinal int32
-	Model   string
+	HostID          ids.Host
+	Ordinal         int32
+	Model           string
+	PricePerGPUHour money.Amount
 }
 
-// Which GPUs a cluster holds.
+// Which GPUs a cluster holds, and what they cost.
 func (q *Queries) LeasedPlaces(ctx context.Context, db DBTX, clusterID ids.Cluster) ([]LeasedPlacesRow, error) {
 	rows, err := db.Query(ctx, leasedPlaces, clusterID)
 	if err != nil {
@@ -180,7 +181,12 @@ func (q *Queries) LeasedPlaces(ctx context.Context, db DBTX, clusterID ids.Clust
 	items := []LeasedPlacesRow{}
 	for rows.Next() {
 		var i LeasedPlacesRow
-		if err := rows.Scan(&i.HostID, &i.Ordinal, &i.Model); err != nil {
+		if err := rows.Scan(
+			&i.HostID,
+			&i.Ordinal,
+			&i.Model,
+			&i.PricePerGPUHour,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
