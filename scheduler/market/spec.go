@@ -51,7 +51,8 @@ const (
 
 const (
 	defaultWindow  = 10 * time.Second
-	maxRegions     = 32
+	maxRegions     = 32    // that are named
+	maxWithin      = 1_024 // that those stand for: owners name regions as they like
 	maxOwners      = 64
 	maxNameLength  = 80
 	maxCPUs        = 1 << 12
@@ -338,8 +339,8 @@ func (s *Service) matchNames(spec *Spec) error {
 			}
 		}
 	}
-	if len(all) > maxRegions {
-		return errs.InvalidField("regions", "these are %d regions: name at most %d, or none for all", len(all), maxRegions)
+	if len(all) > maxWithin {
+		return errs.InvalidField("regions", "these are %d regions, of at most %d: name some of those, or none for all", len(all), maxWithin)
 	}
 	spec.Regions = all
 	return nil
