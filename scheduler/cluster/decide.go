@@ -112,8 +112,8 @@ func (v View) end() Decision {
 	}
 	if v.State == Degraded && v.inPhase() > degradedLimit {
 		party := PartyOwner // a node's failure degraded it
-		if v.Ray == nil {
-			party = PartyPlatform // or the head's silence did
+		if v.HeadSilent > 0 {
+			party = PartyPlatform // or the head's silence did; a summary that is merely old says nothing
 		}
 		return drain(party, "The cluster could not be made whole again in time.")
 	}

@@ -258,7 +258,8 @@ func TestDecide(t *testing.T) {
 		{"another fails meanwhile", cluster.Degraded, list(in(first, cluster.NodeFailed), lost(2, "lost")), want{fail: []int{2}}},
 		{"replaced too often", cluster.Degraded, list(in(first, cluster.NodeFailed), func(v *cluster.View) { v.Replacements = 3 }), owner("more than 3 times")},
 		{"not whole again in time", cluster.Degraded, list(in(first, cluster.NodeFailed), after(10*time.Minute+time.Second)), owner("whole again in time")},
-		{"silent for too long", cluster.Degraded, list(noRay, after(10*time.Minute+time.Second)), platform("whole again in time")},
+		{"not whole, and Ray's summary is old", cluster.Degraded, list(in(first, cluster.NodeFailed), noRay, after(10*time.Minute+time.Second)), owner("whole again in time")},
+		{"silent for too long", cluster.Degraded, list(noRay, silent(10*time.Minute), after(10*time.Minute+time.Second)), platform("whole again in time")},
 		{"the head is lost while degraded", cluster.Degraded, list(lost(head, "lost")), platform("Ray head")},
 		{"the time was used up as it failed", cluster.Degraded, list(usedUp), customer("used up")},
 
