@@ -38,7 +38,7 @@ func (x *Index) Nearest(r Request, now int64) []Change {
 	try(x.elsewhere, x.otherNetwork, x.withoutOne, x.dearer, x.splitNodes, x.otherModel)
 	whole := len(changes) > 0
 	try(x.later, x.fewerNodes)
-	if !whole {
+	if !whole && r.Start == 0 { // a later start has been looked for, and each look at one costs most
 		changes = append(changes, x.pairs(r, now)...)
 	}
 	return changes
