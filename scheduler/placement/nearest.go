@@ -21,8 +21,9 @@ const (
 )
 
 // Nearest finds requests near one that cannot be placed, each with its plan: one thing changed, the least of it that helps, and two
-// things where no one change gives all that was asked for at once. now is in Unix seconds; a later start is looked for among the
-// forecast ends of leases within a week. At most one change of a kind comes back and two of two things, the less intrusive first.
+// things where no one change gives all that was asked for at once, of what is to start at once. now is in Unix seconds; a later start is
+// looked for among the forecast ends of leases within a week. At most one change of a kind comes back and two of two things, the less
+// intrusive first.
 func (x *Index) Nearest(r Request, now int64) []Change {
 	var changes []Change
 	try := func(tries ...func(Request, int64) (Change, bool)) {
